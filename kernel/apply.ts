@@ -1,0 +1,100 @@
+// Steps in their order, over one socket: what can travel together does, a link's birth or death goes alone because the
+// steps after it need the new index.
+
+import { asNetError, NetError } from '../model/errors.ts';
+import type { Link, Sysctl } from '../model/state.ts';
+import type { Step } from '../model/steps.ts';
+import { addAddress, deleteAddress } from './address.ts';
+import type { Failure } from './kernel.ts';
+import { addLink, changeLink, changePort, deleteLink, type IndexOf } from './link.ts';
+import { addFdb, addNeighbour, deleteFdb, deleteNeighbour } from './neighbour.ts';
+import type { NetlinkSocket, Request } from './netlink.ts';
+import { addRoute, deleteRoute } from './route.ts';
+
+/** A step with the messages it takes; waiting for the next datagram. */
+interface Pending {
+  readonly step: Step;
+  readonly request: Request;
+}
+
+/** What applying needs of a namespace. */
+export interface Target {
+  readonly socket: NetlinkSocket;
+  readonly indexOf: IndexOf;
+  /** A device's name stands for another index from now on, or for none. */
+  forget(device: string): void;
+  writeSysctl(sysctl: Sysctl): void;
+}
+
+/** Applies the steps and returns those that failed, in order. */
+export function applySteps(steps: readonly Step[], target: Target): Failure[] {
+  const failures = new Map<Step, Failure>();
+  let pending: Pending[] = [];
+
+  const fail = (step: Step, error: unknown) => {
+    if (!failures.has(step)) failures.set(step, { step, error: asNetError(error) });
+  };
+  const flush = () => {
+    const errors = target.socket.batch(pending.map(({ request }) => request));
+    errors.forEach((error, at) => {
+      if (error !== undefined) fail((pending[at] as Pending).step, error);
+    });
+    pending = [];
+  };
+
+  for (const step of steps) {
+    const alone = step.item.type === 'sysctl' || (step.item.type === 'link' && step.verb !== 'change');
+    if (alone) flush();
+    try {
+      if (step.item.type === 'sysctl') target.writeSysctl(step.item.value);
+      else pending.push(...requestsOf(step, target.indexOf).map((request) => ({ step, request })));
+    } catch (error) {
+      fail(step, error);
+    }
+    if (!alone || step.item.type === 'sysctl') continue;
+    flush();
+    target.forget((step.item.value as Link).name);
+    if (!failures.has(step)) bornPort(step, target, fail);
+  }
+  flush();
+  return [...failures.values()];
+}
+
+/** A new bridge port's options: a message after the one that made it a port. */
+function bornPort(step: Step, target: Target, fail: (step: Step, error: unknown) => void): void {
+  if (step.verb !== 'add' || step.item.type !== 'link' || step.item.value.port === undefined) return;
+  const { name, port } = step.item.value;
+  const [error] = target.socket.batch([changePort(name, port, target.indexOf)]);
+  if (error !== undefined) fail(step, error);
+}
+
+function requestsOf({ verb, item }: Step, indexOf: IndexOf): Request[] {
+  const replace = verb === 'replace';
+  switch (item.type) {
+    case 'link':
+      return verb === 'change' ? linkChanges(item.value, indexOf) : [verb === 'add' ? addLink(named(item.value), indexOf) : deleteLink(item.value.name)];
+    case 'address':
+      return [verb === 'delete' ? deleteAddress(item.value, indexOf) : addAddress(item.value, replace, indexOf)];
+    case 'route':
+      return [verb === 'delete' ? deleteRoute(item.value, indexOf) : addRoute(item.value, replace, indexOf)];
+    case 'neighbour':
+      return [verb === 'delete' ? deleteNeighbour(item.value, indexOf) : addNeighbour(item.value, replace, indexOf)];
+    case 'fdb':
+      return [verb === 'delete' ? deleteFdb(item.value, indexOf) : addFdb(item.value, replace, indexOf)];
+    case 'sysctl':
+      return [];
+  }
+}
+
+function linkChanges(link: Link, indexOf: IndexOf): Request[] {
+  const { port, ...rest } = link;
+  const general = Object.keys(rest).some((key) => key !== 'name' && key !== 'kind');
+  return [...(general ? [changeLink(rest, indexOf)] : []), ...(port === undefined ? [] : [changePort(link.name, port, indexOf)])];
+}
+
+/** The kernel would choose a name of its own for an empty one, and cut one at a NUL. */
+function named(link: Link): Link {
+  const bad = [link.name, link.peer?.name].find((name) => name === '' || name?.includes('\0'));
+  if (bad === undefined) return link;
+  throw new NetError('kernel', `add link ${JSON.stringify(bad)}: EINVAL`, { errno: 'EINVAL', subject: bad });
+}

@@ -1,0 +1,123 @@
+// Every foreign function the project calls, declared once: the C library and libnftables, through koffi. All calls are
+// synchronous on the main thread. Nothing here decides anything; a failed call becomes a NetError with its errno.
+
+import { constants } from 'node:os';
+import koffi from 'koffi';
+import { NetError } from '../model/errors.ts';
+
+const libc = koffi.load('libc.so.6');
+
+const raw = {
+  close: libc.func('int close(int)'),
+  socket: libc.func('int socket(int, int, int)'),
+  bind: libc.func('int bind(int, const uint8_t *, uint32_t)'),
+  setsockopt: libc.func('int setsockopt(int, int, int, const uint8_t *, uint32_t)'),
+  send: libc.func('long send(int, const uint8_t *, size_t, int)'),
+  recv: libc.func('long recv(int, _Out_ uint8_t *, size_t, int)'),
+  setns: libc.func('int setns(int, int)'),
+  flock: libc.func('int flock(int, int)'),
+  ioctl: libc.func('int ioctl(int, unsigned long, void *)'),
+  strerror: libc.func('const char *strerror(int)'),
+};
+
+/** The first name of a number counts: 11 is EAGAIN before it is EWOULDBLOCK. */
+const ERRNO_NAMES = new Map<number, string>();
+for (const [name, value] of Object.entries(constants.errno)) if (!ERRNO_NAMES.has(value)) ERRNO_NAMES.set(value, name);
+/** What the kernel answers that Node has no name for (asm-generic/errno.h). */
+ERRNO_NAMES.set(76, 'ENOTUNIQ');
+
+/** "EEXIST" for 17; "errno 999" for one without a name. */
+export const errnoName = (errno: number): string => ERRNO_NAMES.get(errno) ?? `errno ${errno}`;
+
+/**
+ * The errno whose strerror(3) stands at the end of a message. libnftables hands out errnos in this form only; it is the
+ * same table read backwards, and this process never sets a locale.
+ */
+export function errnoOfText(message: string): string | undefined {
+  for (const [value, name] of ERRNO_NAMES) if (message.endsWith(`: ${raw.strerror(value)}`)) return name;
+  return undefined;
+}
+
+function checked(result: number, call: string): number {
+  if (result >= 0) return result;
+  const errno = errnoName(koffi.errno());
+  throw new NetError('kernel', `${call}: ${errno}`, { errno });
+}
+
+/** socket(2): a new descriptor in the namespace the thread is in. @throws NetError kernel */
+export const socket = (family: number, type: number, protocol: number): number => checked(raw.socket(family, type, protocol), 'socket');
+
+export const close = (fd: number): void => void raw.close(fd);
+
+export const bind = (fd: number, address: Uint8Array): void => void checked(raw.bind(fd, address, address.length), 'bind');
+
+export const setsockopt = (fd: number, level: number, option: number, value: Uint8Array): void =>
+  void checked(raw.setsockopt(fd, level, option, value, value.length), 'setsockopt');
+
+/** send(2). Returns the bytes sent. @throws NetError kernel */
+export const send = (fd: number, data: Uint8Array): number => checked(raw.send(fd, data, data.length, 0), 'send');
+
+/** recv(2) with MSG_TRUNC: the datagram's whole length, even when the buffer was shorter. @throws NetError kernel (EAGAIN after SO_RCVTIMEO) */
+export const recv = (fd: number, into: Uint8Array): number => checked(raw.recv(fd, into, into.length, 0x20), 'recv');
+
+/** setns(2) of the calling thread to a network namespace. @throws NetError kernel */
+export const setns = (fd: number): void => void checked(raw.setns(fd, 0x40000000), 'setns');
+
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;
+export const LOCK_UN = 8;
+
+/** flock(2). @throws NetError kernel; with LOCK_NB, EAGAIN while another holds the lock */
+export const flock = (fd: number, operation: number): void => void checked(raw.flock(fd, operation), 'flock');
+
+/** ioctl(2) with a structure or nothing as argument. Returns its result. @throws NetError kernel */
+export const ioctl = (fd: number, request: number, argument: Uint8Array | null = null): number =>
+  checked(raw.ioctl(fd, request, argument), 'ioctl');
+
+export interface NftablesLibrary {
+  /** nft_run_cmd_from_buffer: all commands as one transaction. `output` is what it printed, `error` its messages. */
+  run(commands: string): { readonly ok: boolean; readonly output: string; readonly error: string };
+  free(): void;
+}
+
+/** NFT_CTX_OUTPUT_*: numeric protocols and ports, so that names from /etc never appear in what is compared. */
+const NUMERIC_PROTOCOL = 1 << 6;
+const NUMERIC_SYMBOL = 1 << 9;
+
+/**
+ * A libnftables context on the namespace the thread is in (its socket is opened here).
+ * @throws NetError kernel when the library is missing
+ */
+export function openNftables(): NftablesLibrary {
+  const library = loadNftables();
+  const context = library.create(0);
+  if (context === null) throw new NetError('kernel', 'nft_ctx_new failed', { subject: 'libnftables' });
+  library.bufferOutput(context);
+  library.bufferError(context);
+  library.setFlags(context, NUMERIC_PROTOCOL | NUMERIC_SYMBOL);
+  return {
+    run(commands) {
+      const ok = library.run(context, commands) === 0;
+      return { ok, output: library.output(context) ?? '', error: library.error(context) ?? '' };
+    },
+    free: () => library.free(context),
+  };
+}
+
+function loadNftables() {
+  try {
+    const library = koffi.load('libnftables.so.1');
+    return {
+      create: library.func('void *nft_ctx_new(uint32_t)'),
+      free: library.func('void nft_ctx_free(void *)'),
+      bufferOutput: library.func('int nft_ctx_buffer_output(void *)'),
+      bufferError: library.func('int nft_ctx_buffer_error(void *)'),
+      setFlags: library.func('void nft_ctx_output_set_flags(void *, unsigned int)'),
+      run: library.func('int nft_run_cmd_from_buffer(void *, const char *)'),
+      output: library.func('const char *nft_ctx_get_output_buffer(void *)'),
+      error: library.func('const char *nft_ctx_get_error_buffer(void *)'),
+    };
+  } catch (cause) {
+    throw new NetError('kernel', 'load libnftables.so.1: install the package libnftables1', { subject: 'libnftables.so.1', cause });
+  }
+}

@@ -1,0 +1,219 @@
+// Requests to the kernel over a netlink socket of our own: rtnetlink answers inside the send, so a request is a synchronous
+// round trip of 3–5 µs. Many messages travel in one datagram; only the last asks for an acknowledgement, since the kernel
+// reports every failure anyway. The wire format is the netlink package's.
+
+import { align, AttrStream, formatHeader, HEADER_LENGTH, parseAttributes, parseHeader } from 'netlink/dist/structs.js';
+import { NetError } from '../model/errors.ts';
+import { bind, close, errnoName, recv, send, setsockopt, socket } from './ffi.ts';
+
+const AF_NETLINK = 16;
+const SOCK_RAW = 3;
+const SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1;
+const SO_RCVTIMEO = 20;
+const SO_SNDBUFFORCE = 32;
+const SO_RCVBUFFORCE = 33;
+const SOL_NETLINK = 270;
+const NETLINK_CAP_ACK = 10;
+const NETLINK_EXT_ACK = 11;
+const NETLINK_GET_STRICT_CHK = 12;
+
+const NLMSG_ERROR = 2;
+const NLMSG_DONE = 3;
+const CAPPED = 0x100;
+const ACK_TLVS = 0x200;
+const DUMP_INTR = 0x10;
+const NLMSGERR_ATTR_MSG = 1;
+
+export const FLAGS = { request: 1, ack: 4, root: 0x100, match: 0x200, replace: 0x100, exclusive: 0x200, create: 0x400, append: 0x800 } as const;
+const DUMP = FLAGS.root | FLAGS.match;
+
+/** Receive buffer: more than the kernel ever packs into one datagram of a dump (32 KiB). */
+const BUFFER_BYTES = 1 << 16;
+/** A datagram's payload. Small enough that the answers, should every message fail, fit the socket's queue. */
+const BATCH_BYTES = 1 << 15;
+const QUEUE_BYTES = 1 << 22;
+const TIMEOUT_SECONDS = 10;
+const DUMP_TRIES = 10;
+
+export interface Request {
+  readonly type: number;
+  /** Besides REQUEST and ACK. */
+  readonly flags: number;
+  /** What the request does, for errors: "delete link veth1". */
+  readonly attempt: string;
+  readonly subject?: string | undefined;
+  write(out: AttrStream): void;
+}
+
+export interface Reply {
+  readonly type: number;
+  readonly data: Buffer;
+}
+
+/** A socket to the kernel in one namespace. */
+export interface NetlinkSocket {
+  /** Sends the requests in order, as few datagrams as possible. Gives, by position, the error of each that failed. */
+  batch(requests: readonly Request[]): (NetError | undefined)[];
+  /** One request with one answer. @throws NetError kernel, timeout */
+  get(request: Request): Reply;
+  /** Every object the kernel lists; repeated when the list changed while it was read. @throws NetError kernel, timeout */
+  dump(request: Request): Reply[];
+  close(): void;
+}
+
+/** Opens a socket in the namespace the thread is in; it stays there. @throws NetError kernel */
+export function openNetlink(protocol = 0): NetlinkSocket {
+  const fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
+  bind(fd, Uint8Array.of(AF_NETLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+  const on = int32(1);
+  for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) setsockopt(fd, SOL_NETLINK, option, on);
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, int32(QUEUE_BYTES));
+  setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, int32(QUEUE_BYTES));
+  const timeout = Buffer.alloc(16);
+  timeout.writeBigInt64LE(BigInt(TIMEOUT_SECONDS));
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, timeout);
+  return conversation(fd);
+}
+
+const int32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value);
+  return bytes;
+};
+
+function conversation(fd: number): NetlinkSocket {
+  const buffer = Buffer.alloc(BUFFER_BYTES);
+  let sequence = 0;
+
+  const encode = (request: Request, flags: number): Buffer => {
+    const out = new AttrStream();
+    request.write(out);
+    const body = Buffer.concat(out.bufs);
+    sequence = (sequence + 1) >>> 0;
+    const header = formatHeader({ length: HEADER_LENGTH + body.length, type: request.type, flags: FLAGS.request | request.flags | flags, seq: sequence, port: 0 });
+    return Buffer.concat([header, body], align(HEADER_LENGTH + body.length));
+  };
+
+  /** Messages of the next datagram; the data is copied, since the buffer is used again. */
+  function* receive(attempt: string): Generator<{ type: number; flags: number; seq: number; data: Buffer }> {
+    const length = receiveInto(fd, buffer, attempt);
+    const copy = Buffer.from(buffer.subarray(0, length));
+    for (let at = 0; at + HEADER_LENGTH <= length; ) {
+      const { length: size, type, flags, seq } = parseHeader(copy.subarray(at)).x;
+      if (size < HEADER_LENGTH || at + size > length) throw new NetError('kernel', `${attempt}: malformed answer`, { errno: 'EBADMSG' });
+      yield { type, flags, seq, data: copy.subarray(at + HEADER_LENGTH, at + size) };
+      at += align(size);
+    }
+  }
+
+  function exchange(requests: readonly Request[], first: number, errors: (NetError | undefined)[]): void {
+    const last = sequence;
+    for (;;) {
+      for (const message of receive(requests[0]?.attempt ?? '')) {
+        const index = message.seq - first;
+        if (message.type !== NLMSG_ERROR || index < 0 || index >= requests.length) continue;
+        errors[index] = errorOf(message.data, message.flags, requests[index] as Request);
+        if (message.seq === last) return;
+      }
+    }
+  }
+
+  function batch(requests: readonly Request[]): (NetError | undefined)[] {
+    const errors: (NetError | undefined)[] = [];
+    for (let start = 0; start < requests.length; ) {
+      const { datagram, taken } = pack(requests, start, encode);
+      const part: (NetError | undefined)[] = [];
+      const first = sequence - taken + 1;
+      send(fd, datagram);
+      exchange(requests.slice(start, start + taken), first, part);
+      for (let i = 0; i < taken; i++) errors[start + i] = part[i];
+      start += taken;
+    }
+    return errors;
+  }
+
+  function get(request: Request): Reply {
+    send(fd, encode(request, 0));
+    for (;;) {
+      for (const message of receive(request.attempt)) {
+        if (message.seq !== sequence) continue;
+        if (message.type !== NLMSG_ERROR) return message;
+        throw errorOf(message.data, message.flags, request) ?? new NetError('kernel', `${request.attempt}: no answer`, { errno: 'ENODATA' });
+      }
+    }
+  }
+
+  function dumpOnce(request: Request): Reply[] | undefined {
+    const replies: Reply[] = [];
+    let interrupted = false;
+    send(fd, encode(request, DUMP));
+    for (;;) {
+      for (const message of receive(request.attempt)) {
+        if (message.seq !== sequence) continue;
+        interrupted ||= (message.flags & DUMP_INTR) !== 0;
+        if (message.type === NLMSG_ERROR || message.type === NLMSG_DONE) {
+          const error = errorOf(message.data, message.flags, request);
+          if (error !== undefined) throw error;
+          return interrupted ? undefined : replies;
+        }
+        replies.push(message);
+      }
+    }
+  }
+
+  function dump(request: Request): Reply[] {
+    for (let tries = 0; tries < DUMP_TRIES; tries++) {
+      const replies = dumpOnce(request);
+      if (replies !== undefined) return replies;
+    }
+    throw new NetError('busy', `${request.attempt}: changed ${DUMP_TRIES} times while being read`, { errno: 'EINTR', subject: request.subject });
+  }
+
+  return { batch, get, dump, close: () => close(fd) };
+}
+
+/** As many requests as fit one datagram, the last with ACK. */
+function pack(requests: readonly Request[], start: number, encode: (request: Request, flags: number) => Buffer): { datagram: Buffer; taken: number } {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  for (let at = start; at < requests.length && (parts.length === 0 || bytes < BATCH_BYTES); at++) {
+    const part = encode(requests[at] as Request, 0);
+    parts.push(part);
+    bytes += part.length;
+  }
+  const final = parts.at(-1) as Buffer;
+  final.writeUInt16LE(final.readUInt16LE(6) | FLAGS.ack, 6);
+  return { datagram: Buffer.concat(parts), taken: parts.length };
+}
+
+function receiveInto(fd: number, buffer: Buffer, attempt: string): number {
+  try {
+    const length = recv(fd, buffer);
+    if (length <= buffer.length) return length;
+    throw new NetError('kernel', `${attempt}: answer of ${length} bytes`, { errno: 'EMSGSIZE' });
+  } catch (error) {
+    if (error instanceof NetError && error.errno === 'EAGAIN') {
+      throw new NetError('timeout', `${attempt}: the kernel did not answer within ${TIMEOUT_SECONDS} s`, { cause: error });
+    }
+    throw error;
+  }
+}
+
+/** The error an NLMSG_ERROR or NLMSG_DONE carries, or undefined for success (netlink(7); ext ack: linux/netlink.h). */
+function errorOf(data: Buffer, flags: number, request: Request): NetError | undefined {
+  const errno = data.length >= 4 ? -data.readInt32LE(0) : 0;
+  if (errno <= 0) return undefined;
+  const name = errnoName(errno);
+  const reason = (flags & ACK_TLVS) === 0 ? undefined : kernelMessage(data, flags);
+  return new NetError('kernel', `${request.attempt}: ${name}${reason === undefined ? '' : ` (${reason})`}`, { errno: name, subject: request.subject });
+}
+
+function kernelMessage(data: Buffer, flags: number): string | undefined {
+  const original = (flags & CAPPED) !== 0 ? HEADER_LENGTH : align(data.readUInt32LE(4));
+  let text: string | undefined;
+  parseAttributes(data.subarray(4 + original), ({ type, data: value }) => {
+    if (type === NLMSGERR_ATTR_MSG) text = value.toString('utf8').replace(/\0+$/, '');
+  });
+  return text;
+}

@@ -1,0 +1,61 @@
+// The real kernel behind the Kernel interface.
+
+import { NetError } from '../model/errors.ts';
+import type { Namespace } from '../model/state.ts';
+import { applySteps } from './apply.ts';
+import { getRoute, readRouteTo } from './route.ts';
+import type { Kernel } from './kernel.ts';
+import { inNamespace, openNamespace, settleThreads } from './netns.ts';
+import { type NetlinkSocket, openNetlink } from './netlink.ts';
+import { nftables } from './nftables.ts';
+import { devicesOf, readState } from './read.ts';
+import { writeSysctl } from './sysctl.ts';
+
+/** Opens the kernel of the namespace the process lives in. @throws NetError kernel, internal (stray threads) */
+export function openKernel(): Kernel {
+  settleThreads();
+  const host = openNamespace('/proc/self/ns/net');
+  const hostSocket = openNetlink();
+  const tables = nftables();
+
+  /** The host's socket is kept; one in another namespace lives as long as the function. */
+  function withSocket<T>(namespace: Namespace, use: (socket: NetlinkSocket) => T): T {
+    if (namespace.id === host.id) return use(hostSocket);
+    const socket = inNamespace(host, namespace, () => openNetlink());
+    try {
+      return use(socket);
+    } finally {
+      socket.close();
+    }
+  }
+
+  return {
+    host,
+    openNamespace,
+    read: (namespace, query) =>
+      withSocket(namespace, (socket) => readState(socket, query, (run) => inNamespace(host, namespace, run))),
+    apply: (namespace, steps) =>
+      withSocket(namespace, (socket) => {
+        const devices = devicesOf(socket);
+        return applySteps(steps, {
+          socket,
+          indexOf: (name) => devices.indexOf(name) ?? noDevice(name),
+          forget: devices.forget,
+          writeSysctl: (sysctl) => inNamespace(host, namespace, () => writeSysctl(sysctl)),
+        });
+      }),
+    routeTo: (namespace, address) =>
+      withSocket(namespace, (socket) => readRouteTo(socket.get(getRoute(address)), address, devicesOf(socket).nameOf)),
+    readTable: tables.read,
+    commit: tables.commit,
+    close() {
+      tables.close();
+      hostSocket.close();
+      host.close();
+    },
+  };
+}
+
+function noDevice(name: string): never {
+  throw new NetError('kernel', `find device ${name}: ENODEV`, { errno: 'ENODEV', subject: name });
+}

@@ -1,0 +1,119 @@
+// A namespace's objects, as far as a query asks: by name or index wherever the kernel allows it, never more than asked.
+
+import { hasErrno, NetError } from '../model/errors.ts';
+import { FAMILIES } from '../model/ip.ts';
+import type { Link, State } from '../model/state.ts';
+import { listAddresses, readAddress } from './address.ts';
+import type { Query } from './kernel.ts';
+import { getLink, getLinkByIndex, identityOf, listLinks, type NameOf, readLink } from './link.ts';
+import { listFdb, listNeighbours, readFdb, readNeighbour } from './neighbour.ts';
+import type { NetlinkSocket, Reply, Request } from './netlink.ts';
+import { listRoutes, readRoute } from './route.ts';
+import { readSysctl } from './sysctl.ts';
+
+/** Names and indexes of a namespace's devices, asked for one by one and remembered. */
+export interface Devices {
+  readonly nameOf: NameOf;
+  /** Undefined when there is no such device. */
+  indexOf(name: string): number | undefined;
+  forget(name: string): void;
+  learn(reply: Reply): void;
+}
+
+export function devicesOf(socket: NetlinkSocket): Devices {
+  const names = new Map<number, string>();
+  const indexes = new Map<string, number>();
+  const learn = (reply: Reply) => {
+    const { name, index } = identityOf(reply);
+    names.set(index, name);
+    indexes.set(name, index);
+  };
+  const ask = (request: Request) => {
+    const reply = unlessMissing(() => socket.get(request));
+    if (reply !== undefined) learn(reply);
+  };
+  return {
+    learn,
+    nameOf(index) {
+      if (!names.has(index) && index > 0) ask(getLinkByIndex(index));
+      return names.get(index);
+    },
+    indexOf(name) {
+      if (!indexes.has(name)) ask(getLink(name));
+      return indexes.get(name);
+    },
+    forget(name) {
+      const index = indexes.get(name);
+      if (index !== undefined) names.delete(index);
+      indexes.delete(name);
+    },
+  };
+}
+
+/** Undefined where the kernel says that the device, or the table, isn't there. */
+function unlessMissing<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof NetError && (hasErrno(error, 'ENODEV') || hasErrno(error, 'ENOENT') || hasErrno(error, 'ENXIO'))) return undefined;
+    throw error;
+  }
+}
+
+/** Reads what the query asks for; `sysctlsIn` runs a function inside the namespace. */
+export function readState(socket: NetlinkSocket, query: Query, sysctlsIn: <T>(run: () => T) => T): State {
+  const devices = devicesOf(socket);
+  const links = readLinks(socket, query, devices);
+  return {
+    links,
+    addresses: readAddresses(socket, query, devices),
+    routes: readRoutes(socket, query, devices),
+    neighbours: perDevice(query.neighbours, devices, (name, index) =>
+      FAMILIES.flatMap((family) => dump(socket, listNeighbours(family, index))).map((reply) => readNeighbour(reply, name)),
+    ),
+    fdb: perDevice(query.fdb, devices, (name, index) => dump(socket, listFdb(index)).map((reply) => readFdb(reply, name))),
+    sysctls: query.sysctls === undefined ? [] : sysctlsIn(() => (query.sysctls ?? []).map(readSysctl)).filter(present),
+  };
+}
+
+const present = <T>(value: T | undefined): value is T => value !== undefined;
+
+const dump = (socket: NetlinkSocket, request: Request): Reply[] => unlessMissing(() => socket.dump(request)) ?? [];
+
+function readLinks(socket: NetlinkSocket, query: Query, devices: Devices): Link[] {
+  const replies =
+    query.links === 'all' || query.addresses === 'all'
+      ? dump(socket, listLinks())
+      : (query.links ?? []).map((name) => unlessMissing(() => socket.get(getLink(name)))).filter(present);
+  for (const reply of replies) devices.learn(reply);
+  return query.links === undefined ? [] : replies.map((reply) => readLink(reply, devices.nameOf)).filter(asked(query.links));
+}
+
+const asked =
+  (links: readonly string[] | 'all') =>
+  ({ name }: Link): boolean =>
+    links === 'all' || links.includes(name);
+
+function readAddresses(socket: NetlinkSocket, { addresses }: Query, devices: Devices) {
+  if (addresses === undefined) return [];
+  const read = (reply: Reply) => readAddress(reply, devices.nameOf);
+  if (addresses === 'all') return dump(socket, listAddresses()).map(read).filter(present);
+  return perDevice(addresses, devices, (_name, index) => dump(socket, listAddresses(index)).map(read));
+}
+
+function readRoutes(socket: NetlinkSocket, { routes }: Query, devices: Devices) {
+  if (routes === undefined) return [];
+  const index = routes.device === undefined ? undefined : devices.indexOf(routes.device);
+  if (routes.device !== undefined && index === undefined) return [];
+  return routes.families
+    .flatMap((family) => dump(socket, listRoutes(family, index)))
+    .map((reply) => readRoute(reply, devices.nameOf))
+    .filter(present);
+}
+
+function perDevice<T>(names: readonly string[] | undefined, devices: Devices, read: (name: string, index: number) => (T | undefined)[]): T[] {
+  return (names ?? []).flatMap((name) => {
+    const index = devices.indexOf(name);
+    return index === undefined ? [] : read(name, index).filter(present);
+  });
+}

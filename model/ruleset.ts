@@ -1,0 +1,226 @@
+// One nftables table as a value: chains with their rules, sets and maps. Rules are kept in the very words in which nft
+// lists them, so that what is wanted and what the kernel says can be compared as text, rule by rule.
+//
+// Text becomes part of a rule only through {@link rule}, which accepts typed values and prints each by its type; device
+// names are quoted, since the kernel allows quotes, braces and semicolons in them.
+
+import { NetError } from './errors.ts';
+import { type Ip, type Prefix, tryIp, tryPrefix } from './ip.ts';
+
+/** One rule in nft's own words. Made by {@link rule} or read from the kernel. */
+export type Rule = string & { readonly __rule: true };
+
+export interface BaseChain {
+  readonly type: 'filter' | 'nat' | 'route';
+  readonly hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting' | 'ingress' | 'egress';
+  /** As nft lists it: "filter", "srcnat", "dstnat", "filter - 10", "-5". */
+  readonly priority: string;
+  readonly policy: 'accept' | 'drop';
+}
+
+export interface Chain {
+  readonly name: string;
+  readonly base?: BaseChain | undefined;
+  readonly rules: readonly Rule[];
+}
+
+export interface NftSet {
+  readonly name: string;
+  /** "ipv4_addr", "inet_proto . inet_service" … */
+  readonly type: string;
+  /** What a map gives: "verdict", "ipv4_addr . inet_service". Undefined: a set. */
+  readonly gives?: string | undefined;
+  readonly flags?: readonly string[] | undefined;
+  /** As nft lists them: "10.5.1.0/24", "tcp . 80", and in a map "tcp . 80 : 10.5.1.2 . 8080". */
+  readonly elements: readonly string[];
+}
+
+export interface Table {
+  readonly family: 'inet' | 'ip' | 'ip6' | 'bridge' | 'netdev';
+  readonly name: string;
+  readonly chains: readonly Chain[];
+  readonly sets: readonly NftSet[];
+}
+
+/** One command of a transaction, as a value that prints. */
+export type NftCommand =
+  | { readonly verb: 'add' | 'delete'; readonly type: 'table' }
+  | { readonly verb: 'add'; readonly type: 'chain'; readonly chain: Omit<Chain, 'rules'> }
+  | { readonly verb: 'delete' | 'flush'; readonly type: 'chain'; readonly chain: Pick<Chain, 'name'> }
+  | { readonly verb: 'add'; readonly type: 'rule'; readonly chain: string; readonly rule: Rule }
+  | { readonly verb: 'add'; readonly type: 'set'; readonly set: Omit<NftSet, 'elements'> }
+  | { readonly verb: 'delete' | 'flush'; readonly type: 'set'; readonly set: Omit<NftSet, 'elements'> }
+  | { readonly verb: 'add' | 'delete'; readonly type: 'element'; readonly set: Omit<NftSet, 'elements'>; readonly elements: readonly string[] };
+
+/** Commands on one table that take effect together or not at all. */
+export interface Transaction {
+  readonly family: Table['family'];
+  readonly table: string;
+  readonly commands: readonly NftCommand[];
+}
+
+/** A nft identifier made of validated parts. */
+export type Identifier = string & { readonly __identifier: true };
+/** Text already quoted for nft. */
+export type Quoted = string & { readonly __quoted: true };
+
+/** @throws NetError internal when nft would not take it as an identifier of at most 127 bytes */
+export function identifier(text: string): Identifier {
+  if (!/^[A-Za-z_][A-Za-z0-9_./-]{0,126}$/.test(text)) throw new NetError('internal', `${JSON.stringify(text)} is no nft identifier`);
+  return text as Identifier;
+}
+
+/** The part of a chain's or set's name that says whose it is: "10.5.0.0/16" → "10.5.0.0-16", "fd00::/56" → "fd00__-56". */
+export const ownerKey = (network: Prefix): string => network.replaceAll(':', '_').replace('/', '-');
+
+/**
+ * A device name in quotes. nft has no escape inside a string, so a name with a double quote can't be expressed.
+ * @throws NetError invalid-config for a name of the wrong length or with a quote, a control character or white space
+ */
+export function deviceName(name: string): Quoted {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
+  if (!/^[^\u0000-\u0020"/*\\\u007f]{1,15}$/.test(name)) {
+    throw new NetError('invalid-config', `interface name ${JSON.stringify(name)} can't be used in a firewall rule`, { subject: name });
+  }
+  return `"${name}"` as Quoted;
+}
+
+/** A rule comment (at most 127 bytes), with everything nft can't quote replaced. */
+export function comment(text: string): Quoted {
+  return `"${text.replace(/[^A-Za-z0-9 ._:/@=,+-]/g, '?').slice(0, 127)}"` as Quoted;
+}
+
+type RulePart = Ip | Prefix | Identifier | Quoted | number;
+
+/** A rule from nft's words and typed values: rule`ip saddr ${network} accept`. White space is folded. */
+export function rule(words: TemplateStringsArray, ...parts: readonly RulePart[]): Rule {
+  const text = words.reduce((line, word, index) => line + word + (index < parts.length ? safePart(parts[index] as RulePart) : ''), '');
+  return text.replace(/\s+/g, ' ').trim() as Rule;
+}
+
+/** The types promise that a part is safe; this holds callers to it at run time too. */
+function safePart(part: RulePart): string {
+  if (typeof part === 'number' && Number.isSafeInteger(part)) return String(part);
+  const text = String(part);
+  if (tryIp(text) ?? tryPrefix(text)) return text;
+  if (/^"[^"\n]*"$/.test(text)) return text;
+  return identifier(text);
+}
+
+const headOf = ({ name, type, gives, flags }: Omit<NftSet, 'elements'>): Omit<NftSet, 'elements'> => ({ name, type, gives, flags });
+
+/** The table as `nft list table` prints it, and as `nft -f` reads it. */
+export function printTable(table: Table): string {
+  const sets = table.sets.map((set) => `\t${set.gives === undefined ? 'set' : 'map'} ${set.name} {\n${setBody(set)}\t}\n`);
+  const chains = table.chains.map((chain) => {
+    const head = chain.base === undefined ? '' : `\t\t${baseText(chain.base)}\n`;
+    return `\tchain ${chain.name} {\n${head}${chain.rules.map((line) => `\t\t${line}\n`).join('')}\t}\n`;
+  });
+  return `table ${table.family} ${table.name} {\n${[...sets, ...chains].join('\n')}}\n`;
+}
+
+const setType = (set: Omit<NftSet, 'elements'>): string => `type ${set.type}${set.gives === undefined ? '' : ` : ${set.gives}`}`;
+
+function setBody(set: NftSet): string {
+  const flags = set.flags?.length ? `\t\tflags ${set.flags.join(',')}\n` : '';
+  const elements = set.elements.length ? `\t\telements = { ${set.elements.join(', ')} }\n` : '';
+  return `\t\t${setType(set)}\n${flags}${elements}`;
+}
+
+const baseText = ({ type, hook, priority, policy }: BaseChain): string => `type ${type} hook ${hook} priority ${priority}; policy ${policy};`;
+
+/** The transaction as text for `nft -f` and libnftables. */
+export function printTransaction({ family, table, commands }: Transaction): string {
+  return commands.map((command) => `${printCommand(`${family} ${table}`, command)}\n`).join('');
+}
+
+function printCommand(table: string, command: NftCommand): string {
+  switch (command.type) {
+    case 'table':
+      return `${command.verb} table ${table}`;
+    case 'chain': {
+      const head = `${command.verb} chain ${table} ${command.chain.name}`;
+      const base = command.verb === 'add' ? command.chain.base : undefined;
+      return base === undefined ? head : `${head} { ${baseText(base)} }`;
+    }
+    case 'rule':
+      return `add rule ${table} ${command.chain} ${command.rule}`;
+    case 'set': {
+      const { set, verb } = command;
+      const head = `${verb} ${set.gives === undefined ? 'set' : 'map'} ${table} ${set.name}`;
+      if (verb !== 'add') return head;
+      return `${head} { ${setType(set)};${set.flags?.length ? ` flags ${set.flags.join(',')};` : ''} }`;
+    }
+    case 'element':
+      return `${command.verb} element ${table} ${command.set.name} { ${command.elements.join(', ')} }`;
+  }
+}
+
+/** Whether a chain or set of the table is ours to change and remove. */
+export type OwnsName = (name: string) => boolean;
+
+/**
+ * The commands from `have` to `want`, as one transaction; undefined when nothing differs. Chains come before the elements
+ * that jump to them, sets before the rules that look them up. What `owns` does not claim is left alone. A chain with any other rule than wanted is flushed and filled again, which in one transaction no packet sees.
+ */
+export function diffTable(have: Table | undefined, want: Table, owns: OwnsName): Transaction | undefined {
+  const before = have ?? { ...want, chains: [], sets: [] };
+  const chains = chainCommands(before, want);
+  const commands: NftCommand[] = [
+    ...(have === undefined ? [{ verb: 'add', type: 'table' } as const] : []),
+    ...chains.declare,
+    ...setCommands(before, want),
+    ...chains.fill,
+    ...removals(before, want, owns),
+  ];
+  return commands.length === 0 ? undefined : { family: want.family, table: want.name, commands };
+}
+
+function setCommands(have: Table, want: Table): NftCommand[] {
+  return want.sets.flatMap((set): NftCommand[] => {
+    const old = have.sets.find(({ name }) => name === set.name);
+    const head = headOf(set);
+    const same = old !== undefined && sameHead(old, set);
+    if (old !== undefined && !same) throw new NetError('foreign-object', `nft set ${set.name} exists with another type`, { subject: set.name });
+    const missing = set.elements.filter((element) => !old?.elements.includes(element));
+    const stale = old?.elements.filter((element) => !set.elements.includes(element)) ?? [];
+    return [
+      ...(same ? [] : [{ verb: 'add', type: 'set', set: head } as const]),
+      ...(stale.length ? [{ verb: 'delete', type: 'element', set: head, elements: stale.map(keyOf) } as const] : []),
+      ...(missing.length ? [{ verb: 'add', type: 'element', set: head, elements: missing } as const] : []),
+    ];
+  });
+}
+
+/** A map's element without what it gives. */
+const keyOf = (element: string): string => element.split(' : ')[0] as string;
+
+const sameHead = (a: NftSet, b: NftSet): boolean =>
+  a.type === b.type && a.gives === b.gives && [...(a.flags ?? [])].sort().join() === [...(b.flags ?? [])].sort().join();
+
+function chainCommands(have: Table, want: Table): { readonly declare: NftCommand[]; readonly fill: NftCommand[] } {
+  const declare: NftCommand[] = [];
+  const fill: NftCommand[] = [];
+  for (const chain of want.chains) {
+    const old = have.chains.find(({ name }) => name === chain.name);
+    const head = { name: chain.name, base: chain.base };
+    const sameBase = old !== undefined && JSON.stringify(old.base ?? null) === JSON.stringify(chain.base ?? null);
+    if (old !== undefined && !sameBase) declare.push({ verb: 'flush', type: 'chain', chain: head }, { verb: 'delete', type: 'chain', chain: head });
+    if (!sameBase) declare.push({ verb: 'add', type: 'chain', chain: head });
+    if (sameBase && old.rules.join('\n') === chain.rules.join('\n')) continue;
+    if (sameBase) fill.push({ verb: 'flush', type: 'chain', chain: head });
+    fill.push(...chain.rules.map((line) => ({ verb: 'add', type: 'rule', chain: chain.name, rule: line }) as const));
+  }
+  return { declare, fill };
+}
+
+/** Rules let go of sets, sets of the chains that their elements jump to; only then nothing is in use any more. */
+function removals(have: Table, want: Table, owns: OwnsName): NftCommand[] {
+  const chains = have.chains.filter(({ name }) => owns(name) && !want.chains.some((chain) => chain.name === name));
+  const sets = have.sets.filter(({ name }) => owns(name) && !want.sets.some((set) => set.name === name));
+  return [
+    ...chains.map(({ name }) => ({ verb: 'flush', type: 'chain', chain: { name } }) as const),
+    ...sets.map((set) => ({ verb: 'delete', type: 'set', set: headOf(set) }) as const),
+    ...chains.map(({ name }) => ({ verb: 'delete', type: 'chain', chain: { name } }) as const),
+  ];
+}

@@ -1,0 +1,183 @@
+// What one network namespace holds, as plain values: links, addresses, routes, neighbours, forwarding entries, sysctls.
+// Devices are referred to by name; kernel/ turns names into indexes. A field that is undefined in a wanted value means
+// "don't care"; what kernel/ reads is always filled in.
+
+import type { Ip, Mac, Prefix } from './ip.ts';
+
+/** A network namespace. `path` is where it was opened; `id` ("device:inode") tells whether two are the same. */
+export interface Namespace {
+  readonly path: string;
+  readonly id: string;
+}
+
+export interface VxlanOptions {
+  readonly vni: number;
+  /** UDP destination port. */
+  readonly port: number;
+  /** Underlay source address. */
+  readonly local?: Ip | undefined;
+  /** Underlay device. */
+  readonly device?: string | undefined;
+  readonly learning?: boolean | undefined;
+  readonly gbp?: boolean | undefined;
+}
+
+export interface BridgeOptions {
+  /** Hand bridged IPv4 packets to the inet hooks, whatever the sysctl says (IFLA_BR_NF_CALL_IPTABLES). */
+  readonly nfCallIptables?: boolean | undefined;
+  readonly nfCallIp6tables?: boolean | undefined;
+}
+
+export interface BridgePortOptions {
+  readonly hairpin?: boolean | undefined;
+  readonly isolated?: boolean | undefined;
+}
+
+/** The other end of a veth pair, born in its namespace. It can't be created up (ENOTCONN). */
+export interface VethPeer {
+  readonly name: string;
+  readonly mac?: Mac | undefined;
+  readonly mtu?: number | undefined;
+  readonly namespace?: Namespace | undefined;
+}
+
+export interface Link {
+  readonly name: string;
+  /** The kernel's kind: bridge, veth, vxlan, tun, ifb …; "device" for what has none (physical, loopback). */
+  readonly kind: string;
+  readonly up?: boolean | undefined;
+  readonly mac?: Mac | undefined;
+  readonly mtu?: number | undefined;
+  /** Bridge the link is a port of; null: of none. */
+  readonly master?: string | null | undefined;
+  readonly promiscuous?: boolean | undefined;
+  readonly vxlan?: VxlanOptions | undefined;
+  readonly bridge?: BridgeOptions | undefined;
+  readonly port?: BridgePortOptions | undefined;
+  /** Only when adding a veth. */
+  readonly peer?: VethPeer | undefined;
+  /** Read only. */
+  readonly index?: number | undefined;
+  /** Read only: carrier and administrative state allow traffic. */
+  readonly operational?: boolean | undefined;
+  /** Read only, veth: the index of the other end in its namespace. */
+  readonly peerIndex?: number | undefined;
+}
+
+export interface Address {
+  readonly device: string;
+  /** With host bits: 10.5.1.1/24. */
+  readonly address: Prefix;
+  /** IPv6: usable at once, no duplicate address detection (IFA_F_NODAD). Write only. */
+  readonly noDad?: boolean | undefined;
+  /** Read only: global, site, link or host. */
+  readonly scope?: RouteScope | undefined;
+  /** Read only: has a limited lifetime or is temporary or deprecated. */
+  readonly flags?: readonly ('dynamic' | 'temporary' | 'deprecated' | 'tentative' | 'dadfailed')[] | undefined;
+}
+
+export type RouteScope = 'global' | 'site' | 'link' | 'host' | number;
+
+export interface Route {
+  readonly destination: Prefix;
+  readonly via?: Ip | undefined;
+  readonly device?: string | undefined;
+  readonly type?: 'unicast' | 'blackhole' | undefined;
+  /** The gateway is taken to be on the link whether an address says so or not. */
+  readonly onlink?: boolean | undefined;
+  readonly source?: Ip | undefined;
+  readonly metric?: number | undefined;
+  /** Routing table; main (254) when undefined. */
+  readonly table?: number | undefined;
+  readonly scope?: RouteScope | undefined;
+  /** Who made it (rtm_protocol): kernel 2, boot 3, static 4, ours {@link OUR_PROTOCOL}. */
+  readonly protocol?: number | undefined;
+  readonly mtu?: number | undefined;
+  readonly advmss?: number | undefined;
+}
+
+/** A permanent neighbour (ARP, ND) entry. */
+export interface Neighbour {
+  readonly device: string;
+  readonly ip: Ip;
+  readonly mac: Mac;
+}
+
+/** A permanent entry of a VXLAN device's forwarding database: frames to `mac` go to the VTEP at `destination`. */
+export interface FdbEntry {
+  readonly device: string;
+  readonly mac: Mac;
+  readonly destination: Ip;
+}
+
+/** A file under /proc/sys of the namespace: key "net/ipv4/ip_forward". */
+export interface Sysctl {
+  readonly key: string;
+  readonly value: string;
+}
+
+export interface State {
+  readonly links: readonly Link[];
+  readonly addresses: readonly Address[];
+  readonly routes: readonly Route[];
+  readonly neighbours: readonly Neighbour[];
+  readonly fdb: readonly FdbEntry[];
+  readonly sysctls: readonly Sysctl[];
+}
+
+export const EMPTY_STATE: State = { links: [], addresses: [], routes: [], neighbours: [], fdb: [], sysctls: [] };
+
+/** The rtm_protocol of every route the agent makes, so that it can tell its own. Not in iproute2's rt_protos. */
+export const OUR_PROTOCOL = 251;
+export const MAIN_TABLE = 254;
+
+/** Every part of several states, one after the other. */
+export function merge(...states: readonly Partial<State>[]): State {
+  return {
+    links: states.flatMap((state) => state.links ?? []),
+    addresses: states.flatMap((state) => state.addresses ?? []),
+    routes: states.flatMap((state) => state.routes ?? []),
+    neighbours: states.flatMap((state) => state.neighbours ?? []),
+    fdb: states.flatMap((state) => state.fdb ?? []),
+    sysctls: states.flatMap((state) => state.sysctls ?? []),
+  };
+}
+
+/** An object of a State with its type: what a step acts on. */
+export type Item =
+  | { readonly type: 'link'; readonly value: Link }
+  | { readonly type: 'address'; readonly value: Address }
+  | { readonly type: 'route'; readonly value: Route }
+  | { readonly type: 'neighbour'; readonly value: Neighbour }
+  | { readonly type: 'fdb'; readonly value: FdbEntry }
+  | { readonly type: 'sysctl'; readonly value: Sysctl };
+
+/** What makes an object that object: two items with the same identity can't both exist in a namespace. */
+export function identity(item: Item): string {
+  switch (item.type) {
+    case 'link':
+      return `link ${item.value.name}`;
+    case 'address':
+      return `address ${item.value.device} ${item.value.address}`;
+    case 'route':
+      return `route ${item.value.table ?? MAIN_TABLE} ${item.value.destination} ${item.value.metric ?? 0}`;
+    case 'neighbour':
+      return `neighbour ${item.value.device} ${item.value.ip}`;
+    case 'fdb':
+      return `fdb ${item.value.device} ${item.value.mac}`;
+    case 'sysctl':
+      return `sysctl ${item.value.key}`;
+  }
+}
+
+/** Every object of a state. */
+export function itemsOf(state: State): Item[] {
+  return [
+    ...state.links.map((value): Item => ({ type: 'link', value })),
+    ...state.sysctls.map((value): Item => ({ type: 'sysctl', value })),
+    ...state.addresses.map((value): Item => ({ type: 'address', value })),
+    ...state.fdb.map((value): Item => ({ type: 'fdb', value })),
+    ...state.neighbours.map((value): Item => ({ type: 'neighbour', value })),
+    ...state.routes.map((value): Item => ({ type: 'route', value })),
+  ];
+}
