@@ -1,0 +1,155 @@
+// install.sh --root: what it puts into a tree works from there, and uninstall leaves the tree as it was, byte for byte.
+
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import t, { type Test } from 'tap';
+import { count } from '../support/count.ts';
+import { below, random } from '../support/seed.ts';
+
+const LIST = 'etc/cni/net.d/10-flannel.conflist';
+const PLUGIN = 'opt/cni/bin/flannel';
+
+const install = (root: string, ...args: string[]): string =>
+  execFileSync('./install.sh', [...args, '--root', root], { encoding: 'utf8' });
+
+/** Kind, mode, owner and content of everything in a tree. */
+function picture(root: string): string[] {
+  const paths = readdirSync(root, { recursive: true, encoding: 'utf8' }).toSorted();
+  return paths.map((path) => {
+    const stat = lstatSync(join(root, path));
+    const content = stat.isFile()
+      ? createHash('sha256')
+          .update(readFileSync(join(root, path)))
+          .digest('hex')
+      : stat.isSymbolicLink()
+        ? readlinkSync(join(root, path))
+        : 'folder';
+    return `${path} ${stat.mode.toString(8)} ${stat.uid}:${stat.gid} ${content}`;
+  });
+}
+
+function put(root: string, path: string, content: string, mode: number): void {
+  mkdirSync(dirname(join(root, path)), { recursive: true });
+  writeFileSync(join(root, path), content);
+  chmodSync(join(root, path), mode);
+}
+
+/** A node on which flannel is installed already. */
+function withFlannel(root: string): void {
+  put(root, PLUGIN, 'another \0 program\n', 0o4755);
+  symlinkSync('flannel', join(root, 'opt/cni/bin/flannel-ipam'));
+  put(root, 'opt/cni/bin/portmap', '#!/bin/sh\n', 0o755);
+  put(root, LIST, '{"name":"mine"}', 0o600);
+  mkdirSync(join(root, 'var/lib'), { recursive: true });
+  put(root, 'run/flannel/subnet.env', 'FLANNEL_MTU=1450\n', 0o640);
+  put(root, 'etc/flannel/net-conf.json', '{"Network":"10.1.0.0/16"}', 0o644);
+}
+
+function tree(t: Test, prepare: (root: string) => void = () => {}): string {
+  const root = mkdtempSync(join(tmpdir(), 'flannel-ts-'));
+  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  prepare(root);
+  return root;
+}
+
+for (const [name, prepare] of [
+  ['an empty tree', () => {}],
+  ['a tree with flannel', withFlannel],
+] as const) {
+  t.test(`${name} is as before after uninstall, also after a second installation`, async (t) => {
+    const root = tree(t, prepare);
+    const before = picture(root);
+    install(root);
+    install(root);
+    t.notSame(picture(root), before);
+    install(root, 'uninstall');
+    t.strictSame(picture(root), before);
+  });
+}
+
+t.test('the list chains portmap only where there is one', async (t) => {
+  const types = (root: string) =>
+    JSON.parse(readFileSync(join(root, LIST), 'utf8')).plugins.map(({ type }: { type: string }) => type);
+  const [without, having] = [tree(t), tree(t, withFlannel)];
+  t.match(install(without), /without host ports/);
+  install(having);
+  t.strictSame(types(without), ['flannel']);
+  t.strictSame(types(having), ['flannel', 'portmap']);
+});
+
+t.test('installed executables run without PATH, HOME or a fixed folder', async (t) => {
+  const root = tree(t);
+  install(root, '--cni-bin-dir', '/usr/libexec/cni');
+  const plugin = join(root, 'usr/libexec/cni/flannel');
+  const link = join(root, 'flannel');
+  symlinkSync(plugin, link);
+  for (const path of [plugin, link]) {
+    const { stdout } = spawnSync(path, [], {
+      input: '{"cniVersion":"1.0.0"}',
+      env: { CNI_COMMAND: 'VERSION' },
+      cwd: '/',
+      encoding: 'utf8',
+    });
+    t.match(stdout, /supportedVersions/);
+  }
+  t.equal(spawnSync(join(root, 'usr/bin/flanneld'), ['--help'], { env: {}, cwd: '/' }).status, 0);
+});
+
+t.test('what somebody changed since the installation stays', async (t) => {
+  const root = tree(t, withFlannel);
+  install(root);
+  writeFileSync(join(root, LIST), 'changed');
+  t.match(install(root), /kept:.*10-flannel\.conflist/);
+  t.match(install(root, 'uninstall'), /kept:.*10-flannel\.conflist/);
+  t.equal(readFileSync(join(root, LIST), 'utf8'), 'changed');
+  t.equal(readFileSync(join(root, `${LIST}.before-flannel-ts`), 'utf8'), '{"name":"mine"}');
+});
+
+t.test('an installation and a removal that were killed are taken away too', async (t) => {
+  const next = random('install');
+  for (let round = 0; round < count(60); round++) {
+    const root = tree(t, withFlannel);
+    const before = picture(root);
+    for (const verb of [[], ['uninstall']]) {
+      // timeout(1) kills the whole process group: a child that outlives the script would write on.
+      const seconds = String(0.005 + below(300, next) / 1000);
+      spawnSync('timeout', ['-s', 'KILL', seconds, './install.sh', ...verb, '--root', root]);
+    }
+    if (existsSync(join(root, 'var/lib/flannel-ts'))) install(root, 'uninstall');
+    t.strictSame(picture(root), before, `round ${round}`);
+    rmSync(root, { recursive: true });
+  }
+});
+
+t.test('errors are one clear line and change nothing', async (t) => {
+  const root = tree(t, (root) => put(root, 'usr/lib/flannel-ts/theirs', '', 0o644));
+  const before = picture(root);
+  for (const [args, words] of [
+    [['uninstall', '--root', root], /there is no installation/],
+    [['--root', root], /was not put there by install\.sh/],
+    [['--root', join(root, 'none')], /no such directory/],
+    [['--cni-bin-dir', 'relative', '--root', root], /absolute path/],
+    [['--bogus'], /unknown argument: --bogus/],
+  ] as const) {
+    const { status, stderr } = spawnSync('./install.sh', args, { encoding: 'utf8' });
+    t.equal(status, 1);
+    t.match(stderr, words);
+    t.equal(stderr.trim().split('\n').length, 1);
+  }
+  t.strictSame(picture(root), before);
+});
