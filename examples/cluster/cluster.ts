@@ -1,0 +1,188 @@
+// The practice cluster: an underlay switch, an etcd server, a router to the outside and some nodes, each a machine of its
+// own on this one. Address plan, the same for the demonstration and the tests:
+//
+//   underlay   192.168.50.0/24, fd00:50::/64    node i at .i, etcd at .250, router at .254
+//   outside    203.0.113.10, 2001:db8:ffff::10  on the router; knows no way back to pods
+//   pods       10.244.0.0/16, fd00:244::/48     whatever flanneld leases
+
+import type { ChildProcess } from 'node:child_process';
+import { request } from 'node:http';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import type { AgentStatus } from '../../flanneld/progress.ts';
+import { endChild, type Machine, startMachine } from './machine.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+export const OUTSIDE = { 4: '203.0.113.10', 6: '2001:db8:ffff::10' } as const;
+export const ETCD = 'http://192.168.50.250:2379';
+export const PREFIX = '/coreos.com/network';
+const UNDERLAY_MTU = 1500;
+
+export interface ClusterOptions {
+  readonly nodes: number;
+  /** Outlives this process. */
+  readonly keep?: boolean | undefined;
+  /** Told about each step as it starts. */
+  readonly progress?: ((step: string) => void) | undefined;
+}
+
+export interface Node extends Machine {
+  /** From 1. */
+  readonly number: number;
+  readonly underlay: { readonly 4: string; readonly 6: string };
+}
+
+export interface AgentOptions {
+  /** Of its log, where a node runs several. */
+  readonly name?: string | undefined;
+  /** The executable; build/bin/flanneld of the tree when undefined. */
+  readonly program?: string | undefined;
+}
+
+export interface Cluster {
+  readonly nodes: readonly Node[];
+  readonly etcd: Machine;
+  readonly router: Machine;
+  readonly machines: readonly Machine[];
+  /** Where agents and etcd log. */
+  readonly logs: string;
+  /** The running etcd server, for tests that kill it. */
+  etcdProcess: ChildProcess;
+  startEtcd(): Promise<void>;
+  etcdctl(...args: string[]): Promise<string>;
+  putConfig(config: unknown): Promise<void>;
+  /** Starts flanneld on a node; `flags` come after the usual ones. */
+  startAgent(node: Node, flags?: readonly string[], options?: AgentOptions): ChildProcess;
+  agentLog(node: Node, name?: string): string;
+  down(): Promise<void>;
+}
+
+export const underlayOf = (host: number) => ({ 4: `192.168.50.${host}`, 6: `fd00:50::${host}` }) as const;
+
+/** Builds the machines and starts etcd. Whatever fails, nothing stays. @throws Error */
+export async function startCluster({ nodes: count, keep = false, progress = () => undefined }: ClusterOptions): Promise<Cluster> {
+  const machines: Machine[] = [];
+  const logs = mkdtempSync(`${tmpdir()}/flannel-cluster-`);
+  const make = async (name: string) => {
+    const machine = await startMachine(name, keep);
+    machines.push(machine);
+    return machine;
+  };
+  const down = async () => {
+    await Promise.all(machines.map((machine) => machine.stop()));
+    rmSync(logs, { recursive: true, force: true });
+  };
+  try {
+    progress('underlay switch');
+    const underlay = await make('underlay');
+    await underlay.must('ip', ['link', 'add', 'switch0', 'mtu', String(UNDERLAY_MTU), 'up', 'type', 'bridge']);
+    const plug = async (name: string, host: number) => {
+      const machine = await make(name);
+      await connect(underlay, machine, name, host);
+      return machine;
+    };
+    progress('router');
+    const router = await plug('router', 254);
+    await becomeRouter(router);
+    progress('etcd server');
+    const etcd = await plug('etcd', 250);
+    const nodes: Node[] = [];
+    for (let number = 1; number <= count; number++) {
+      progress(`node n${number}`);
+      nodes.push({ ...(await plug(`n${number}`, number)), number, underlay: underlayOf(number) });
+    }
+    const cluster = clusterOf({ nodes, etcd, router, machines, logs, down });
+    await cluster.startEtcd();
+    return cluster;
+  } catch (error) {
+    await down();
+    throw error;
+  }
+}
+
+async function connect(underlay: Machine, machine: Machine, name: string, host: number): Promise<void> {
+  const address = underlayOf(host);
+  const pair = ['link', 'add', name, 'mtu', String(UNDERLAY_MTU), 'master', 'switch0', 'up', 'type', 'veth', 'peer', 'name', 'eth0'];
+  await underlay.must('ip', [...pair, 'mtu', String(UNDERLAY_MTU), 'netns', String(machine.pid)]);
+  await machine.must('sh', ['-ec', `ip link set eth0 up; ip addr add ${address[4]}/24 dev eth0; ip addr add ${address[6]}/64 dev eth0 nodad`]);
+  if (host === 254) return;
+  await machine.must('sh', ['-ec', 'ip route add default via 192.168.50.254; ip -6 route add default via fd00:50::254']);
+}
+
+async function becomeRouter(router: Machine): Promise<void> {
+  await router.must('sh', ['-ec', `ip addr add ${OUTSIDE[4]}/32 dev lo; ip addr add ${OUTSIDE[6]}/128 dev lo nodad`]);
+}
+
+type Parts = Pick<Cluster, 'nodes' | 'etcd' | 'router' | 'machines' | 'logs' | 'down'>;
+
+function clusterOf(parts: Parts): Cluster {
+  const { etcd, logs } = parts;
+  const logged = (file: string, start: (log: number) => ChildProcess): ChildProcess => {
+    mkdirSync(logs, { recursive: true });
+    const log = openSync(`${logs}/${file}`, 'a');
+    const child = start(log);
+    closeSync(log);
+    return child;
+  };
+  const cluster: Cluster = {
+    ...parts,
+    etcdProcess: undefined as unknown as ChildProcess,
+    async startEtcd() {
+      cluster.etcdProcess = logged('etcd.log', (log) =>
+        etcd.start('etcd', ['--data-dir', '/var/lib/etcd', '--listen-client-urls', 'http://0.0.0.0:2379', '--advertise-client-urls', ETCD, '--listen-peer-urls', 'http://127.0.0.1:2380'], { log }),
+      );
+      await until('etcd answers', async () => (await etcd.run('etcdctl', ['--command-timeout=1s', 'endpoint', 'health'], { env: { ETCDCTL_API: '3' } })).code === 0);
+    },
+    etcdctl: (...args) => etcd.must('etcdctl', ['--command-timeout=5s', ...args], { env: { ETCDCTL_API: '3' } }),
+    async putConfig(config) {
+      await cluster.etcdctl('put', `${PREFIX}/config`, JSON.stringify(config));
+    },
+    startAgent: (node, flags = [], { name = 'flanneld', program = `${ROOT}build/bin/flanneld` } = {}) =>
+      logged(`${node.name}-${name}.log`, (log) => node.start(program, [`--etcd-endpoints=${ETCD}`, '--ip-masq', ...flags], { log })),
+    agentLog: (node, name = 'flanneld') => readFileSync(`${logs}/${node.name}-${name}.log`, 'utf8'),
+  };
+  return cluster;
+}
+
+/** Waits for a condition. @throws Error naming it after `timeoutMs` */
+export async function until(what: string, condition: () => Promise<boolean>, timeoutMs = 30_000): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`${what}: not within ${timeoutMs / 1000} s`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Stops an agent as an init system does. @throws Error when it doesn't exit with 0 */
+export async function stopAgent(agent: ChildProcess): Promise<void> {
+  const code = await endChild(agent);
+  if (code !== 0) throw new Error(`flanneld ended with exit code ${code}`);
+}
+
+/** What the node's agent says of itself, asked over its status socket; undefined while nobody answers. */
+export function agentStatus(node: Node): Promise<AgentStatus | undefined> {
+  const socketPath = `/proc/${node.pid}/root/run/flannel/subnet.sock`;
+  return new Promise((resolve) => {
+    const call = request({ socketPath, path: '/status', timeout: 2000 }, (response) => {
+      let text = '';
+      response.on('data', (chunk) => (text += chunk));
+      response.on('error', () => resolve(undefined));
+      response.on('end', () => resolve(JSON.parse(text) as AgentStatus));
+    });
+    call.on('error', () => resolve(undefined));
+    call.on('timeout', () => call.destroy());
+    call.end();
+  });
+}
+
+/** Whether the node's agent is ready and has programmed so many peers. */
+export async function hasPeers(node: Node, count: number, backend?: string): Promise<boolean> {
+  const status = await agentStatus(node);
+  if (status === undefined || (backend !== undefined && status.backend !== backend)) return false;
+  return status.ready && status.peers.filter(({ state }) => state === 'programmed').length === count && status.peers.length === count;
+}
+
+/** Whether the node's agent has written its subnet file. */
+export const hasSubnet = async (node: Node): Promise<boolean> => (await node.run('test', ['-s', '/run/flannel/subnet.env'])).code === 0;
