@@ -1,0 +1,173 @@
+// The agent's configuration: command line and environment as one checked value. Pure: files that it names are read later.
+
+import packageJson from '../package.json' with { type: 'json' };
+import type { Ip } from '../model/ip.ts';
+import type { PerFamily } from '../model/lease.ts';
+import { type Arguments, type Environment, invalid, readArguments } from './arguments.ts';
+import type { FlagName, FlagValues } from './flags.ts';
+import { usage } from './usage.ts';
+
+export interface EtcdTlsFiles {
+  /** Path of the authority's certificates; the system's when undefined. */
+  readonly authority: string | undefined;
+  /** Paths of our certificate and its key: both or neither. */
+  readonly certificate: string | undefined;
+  readonly key: string | undefined;
+}
+
+export interface EtcdConfig {
+  /** "http://host:port" or "https://host:port", in the order given. */
+  readonly endpoints: readonly string[];
+  /** Key that `/config` and `/subnets/…` are appended to: "/coreos.com/network". */
+  readonly prefix: string;
+  /** For https endpoints; undefined when no file was named. */
+  readonly tls: EtcdTlsFiles | undefined;
+  readonly user: { readonly name: string; readonly password: string } | undefined;
+}
+
+/** How the interface to other nodes is found: names in their order, then expressions, then the route; else the default route. */
+export interface InterfaceChoice {
+  readonly names: readonly string[];
+  readonly expressions: readonly RegExp[];
+  readonly canReach: Ip | undefined;
+}
+
+export interface AgentConfig {
+  readonly etcd: EtcdConfig;
+  readonly interface: InterfaceChoice;
+  /** Addresses to publish instead of the interface's. */
+  readonly publicIp: PerFamily<Ip>;
+  readonly subnetFile: string;
+  readonly nodeIdFile: string;
+  /** Minutes of life below which the lease must not fall. */
+  readonly renewMarginMinutes: number;
+  readonly masquerade: boolean;
+  /** Whether masqueraded ports are chosen at random. */
+  readonly masqueradeFullyRandom: boolean;
+  /** Whether forwarded traffic of the network is accepted by a rule. */
+  readonly forwardRules: boolean;
+  readonly blackholeRoute: boolean;
+  /** Seconds between two periodic comparisons of what is with what should be. */
+  readonly resyncSeconds: number;
+  /** Where /healthz, /readyz and /status are served; undefined when they are not. */
+  readonly health: { readonly address: Ip; readonly port: number } | undefined;
+  readonly dryRun: boolean;
+  /** klog's level: 0, 1-3 or more. */
+  readonly verbosity: number;
+}
+
+export type Invocation =
+  | { readonly command: 'run' | 'cleanup'; readonly config: AgentConfig }
+  | { readonly command: 'status'; readonly config: AgentConfig; readonly json: boolean }
+  | { readonly command: 'help' | 'version'; readonly text: string };
+
+const COMMANDS = ['run', 'status', 'cleanup'] as const;
+
+/**
+ * What the command line asks for. `argv` without node and script.
+ * @throws NetError invalid-flag: one line naming the flag or variable and its value
+ */
+export function parseArguments(argv: readonly string[], env: Environment): Invocation {
+  const parsed = readArguments(argv, env);
+  const command = commandOf(parsed.words);
+  if (parsed.values.help) return { command: 'help', text: usage(command) };
+  if (parsed.values.version) return { command: 'version', text: `flanneld ${packageJson.version}` };
+  if (parsed.values.json && command !== 'status') throw invalid('--json: a flag of flanneld status only', '--json');
+  const config = agentConfig(parsed);
+  return command === 'status' ? { command, config, json: parsed.values.json } : { command, config };
+}
+
+function commandOf(words: readonly string[]): (typeof COMMANDS)[number] {
+  const [word = 'run', extra] = words;
+  const command = COMMANDS.find((name) => name === word);
+  if (command === undefined || extra !== undefined) {
+    throw invalid(
+      `argument ${JSON.stringify(extra ?? word)}: not expected (a switch takes its value as --flag=false)`,
+      extra ?? word,
+    );
+  }
+  return command;
+}
+
+function agentConfig({ values, given }: Arguments): AgentConfig {
+  requireEtcd(values);
+  return {
+    etcd: etcdConfig(values),
+    interface: {
+      names: values.iface,
+      expressions: values['iface-regex'],
+      canReach: values['iface-can-reach'] || undefined,
+    },
+    publicIp: { 4: values['public-ip'] || undefined, 6: values['public-ipv6'] || undefined },
+    subnetFile: path(values, given, 'subnet-file'),
+    nodeIdFile: path(values, given, 'node-id-file'),
+    renewMarginMinutes: values['subnet-lease-renew-margin'],
+    masquerade: values['ip-masq'],
+    masqueradeFullyRandom: !values['ip-masq-fully-random-disable'],
+    forwardRules: values['iptables-forward-rules'],
+    blackholeRoute: values['ip-blackhole-route'],
+    resyncSeconds: values['iptables-resync'],
+    health:
+      values['healthz-port'] === 0 ? undefined : { address: values['healthz-ip'] || ANY, port: values['healthz-port'] },
+    dryRun: values['dry-run'],
+    verbosity: values.v,
+  };
+}
+
+const ANY = '0.0.0.0' as Ip;
+
+function requireEtcd(values: FlagValues): void {
+  if (values['kube-subnet-mgr']) throw unsupported('--kube-subnet-mgr');
+  if (values['subnet-mgr'] !== 'etcd') throw unsupported(`--subnet-mgr=${values['subnet-mgr']}`);
+}
+
+const unsupported = (flag: string) =>
+  invalid(`${flag}: not supported in this version; only --subnet-mgr=etcd is`, flag);
+
+function path(values: FlagValues, given: ReadonlySet<FlagName>, name: 'subnet-file' | 'node-id-file'): string {
+  if (given.has(name) && !values[name].startsWith('/')) {
+    throw invalid(`--${name} ${JSON.stringify(values[name])}: expected an absolute path`, `--${name}`);
+  }
+  return values[name];
+}
+
+function etcdConfig(values: FlagValues): EtcdConfig {
+  const prefix = keyPrefix(values['etcd-prefix']);
+  const tls = tlsFiles(values);
+  const endpoints = values['etcd-endpoints'].map((endpoint) => withScheme(endpoint, tls !== undefined));
+  if (tls !== undefined && !endpoints.some((endpoint) => endpoint.startsWith('https:'))) {
+    const [flag, file] =
+      tls.certificate === undefined ? ['--etcd-cafile', tls.authority] : ['--etcd-certfile', tls.certificate];
+    throw invalid(`${flag} ${file}: expected an https:// endpoint with it, got ${endpoints.join(',')}`, flag);
+  }
+  return { endpoints, prefix, tls, user: etcdUser(values) };
+}
+
+/** As Go's path.Join cleans it, so that `${prefix}/config` is flannel's key: "/" becomes "". */
+function keyPrefix(given: string): string {
+  if (given === '') throw invalid('--etcd-prefix "": expected a key', '--etcd-prefix');
+  const cleaned = given.split('/').filter(Boolean).join('/');
+  return given.startsWith('/') && cleaned !== '' ? `/${cleaned}` : cleaned;
+}
+
+/** flannel speaks plain text, silently, when certificate or key is missing; here that is an error, and a CA alone is enough. */
+function tlsFiles(values: FlagValues): EtcdTlsFiles | undefined {
+  const [authority, certificate, key] = [values['etcd-cafile'], values['etcd-certfile'], values['etcd-keyfile']];
+  if (certificate !== '' && key === '')
+    throw invalid(`--etcd-certfile ${certificate}: expected --etcd-keyfile with it`, '--etcd-certfile');
+  if (key !== '' && certificate === '')
+    throw invalid(`--etcd-keyfile ${key}: expected --etcd-certfile with it`, '--etcd-keyfile');
+  if (authority === '' && certificate === '') return undefined;
+  return { authority: authority || undefined, certificate: certificate || undefined, key: key || undefined };
+}
+
+/** flannel takes endpoints without a scheme too: TLS if certificates are given. */
+const withScheme = (endpoint: string, tls: boolean): string =>
+  endpoint.includes('://') ? endpoint : `${tls ? 'https' : 'http'}://${endpoint}`;
+
+function etcdUser(values: FlagValues): EtcdConfig['user'] {
+  const [name, password] = [values['etcd-username'], values['etcd-password']];
+  if (name === '' && password !== '')
+    throw invalid('--etcd-password: expected --etcd-username with it', '--etcd-password');
+  return name === '' ? undefined : { name, password };
+}

@@ -1,0 +1,212 @@
+// Every flag of the agent, once: parsing, FLANNELD_* variables, --help and docs/flags.md come from this table. Names and
+// defaults are flannel's (main.go), so that its command lines and manifests work unchanged; what is not flannel's says so.
+
+import { type Family, familyOf, type Ip, tryIp } from '../model/ip.ts';
+
+/** How a flag is written: `--name value`, `--name` alone (or --name=false), or a value that may be given several times. */
+export type FlagKind = 'value' | 'switch' | 'list';
+
+export interface Flag<T> {
+  readonly kind: FlagKind;
+  readonly initial: T;
+  /** The value of a text; undefined when the text doesn't fit. A list's texts are read one by one. */
+  readonly read: (text: string) => T | undefined;
+  /** What fits, for the message when it doesn't: "an IPv4 address". */
+  readonly expected: string;
+  /** Word that stands for the value in --help; empty for a switch. */
+  readonly placeholder: string;
+  readonly help: string;
+  /** The one command that takes it; undefined for a flag of the agent, which every command takes. */
+  readonly only?: 'status' | undefined;
+  /** An action rather than a setting: not read from the environment, where FLANNELD_VERSION often is an image's label. */
+  readonly action?: true | undefined;
+  /** Not a flag of flannel. */
+  readonly ours?: true | undefined;
+}
+
+const value = <T>(initial: T, placeholder: string, expected: string, read: Flag<T>['read'], help: string): Flag<T> => ({
+  kind: 'value',
+  initial,
+  read,
+  expected,
+  placeholder,
+  help,
+});
+
+const text = (initial: string, placeholder: string, help: string): Flag<string> =>
+  value(initial, placeholder, 'a text', (given) => given, help);
+
+/** The words of Go's strconv.ParseBool. */
+const TRUE: readonly string[] = ['1', 't', 'T', 'true', 'TRUE', 'True'];
+const FALSE: readonly string[] = ['0', 'f', 'F', 'false', 'FALSE', 'False'];
+
+const toggle = (initial: boolean, help: string): Flag<boolean> => ({
+  kind: 'switch',
+  initial,
+  read: (given) => (TRUE.includes(given) ? true : FALSE.includes(given) ? false : undefined),
+  expected: 'true or false',
+  placeholder: '',
+  help,
+});
+
+const whole = (min: number, max: number, initial: number, placeholder: string, help: string): Flag<number> =>
+  value(initial, placeholder, `a whole number from ${min} to ${max}`, (given) => wholeNumber(given, min, max), help);
+
+function wholeNumber(given: string, min: number, max: number): number | undefined {
+  const number = /^\d{1,9}$/.test(given) ? Number(given) : Number.NaN;
+  return number >= min && number <= max ? number : undefined;
+}
+
+/** An address of the family (any family when undefined); empty means none, as in flannel. */
+const address = (family: Family | undefined, help: string, initial: Ip | '' = ''): Flag<Ip | ''> =>
+  value<Ip | ''>(
+    initial,
+    'IP',
+    `an IP${family === undefined ? '' : `v${family}`} address`,
+    (given) => {
+      const ip = tryIp(given);
+      if (ip === undefined) return given === '' ? '' : undefined;
+      return family === undefined || familyOf(ip) === family ? ip : undefined;
+    },
+    help,
+  );
+
+const list = <T>(
+  placeholder: string,
+  expected: string,
+  read: (text: string) => T | undefined,
+  help: string,
+): Flag<T[]> => ({
+  kind: 'list',
+  initial: [],
+  read: (given) => {
+    const item = read(given);
+    return item === undefined ? undefined : [item];
+  },
+  expected,
+  placeholder,
+  help,
+});
+
+const ENDPOINT = /^(https?:\/\/)?[^\s/,]+:\d{1,5}\/?$/;
+
+function endpoints(given: string): readonly string[] | undefined {
+  const items = given.split(',').map((item) => item.trim().replace(/\/$/, ''));
+  return items.every((item) => ENDPOINT.test(item)) ? items : undefined;
+}
+
+/** A Go expression as JavaScript's: they agree in what names and addresses need, but for Go's leading "(?i)". */
+function expression(given: string): RegExp | undefined {
+  try {
+    return given.startsWith('(?i)') ? new RegExp(given.slice(4), 'i') : new RegExp(given);
+  } catch {
+    return undefined;
+  }
+}
+
+const ours = <T>(flag: Flag<T>): Flag<T> => ({ ...flag, ours: true });
+const choice = <const T extends string>(
+  allowed: readonly T[],
+  initial: T,
+  placeholder: string,
+  help: string,
+): Flag<T> =>
+  value(initial, placeholder, `one of ${allowed.join(', ')}`, (given) => allowed.find((word) => word === given), help);
+
+const KUBE = 'used with the Kubernetes subnet manager only';
+
+export const FLAGS = {
+  'etcd-endpoints': value<readonly string[]>(
+    ['http://127.0.0.1:4001', 'http://127.0.0.1:2379'],
+    'LIST',
+    'addresses host:port or http(s)://host:port separated by commas',
+    endpoints,
+    'etcd servers; tried in turn',
+  ),
+  'etcd-prefix': text('/coreos.com/network', 'KEY', 'etcd key that configuration and leases stand under'),
+  'etcd-keyfile': text('', 'FILE', 'private key of the client certificate'),
+  'etcd-certfile': text('', 'FILE', 'client certificate shown to etcd'),
+  'etcd-cafile': text(
+    '',
+    'FILE',
+    'authority that signed the certificate of etcd; enough by itself for https endpoints',
+  ),
+  'etcd-username': text('', 'NAME', 'user of etcd'),
+  'etcd-password': text('', 'TEXT', 'password of that user'),
+  iface: list(
+    'NAME|IP',
+    'an interface or address',
+    (given) => given || undefined,
+    'interface to other nodes; the first of several that is there',
+  ),
+  'iface-regex': list(
+    'REGEX',
+    'a regular expression',
+    expression,
+    'the same by expression, matched on addresses, then names; tried after --iface',
+  ),
+  'iface-can-reach': address(
+    undefined,
+    'the same by route: the interface that this address is reached through; tried last',
+  ),
+  'subnet-file': text('/run/flannel/subnet.env', 'FILE', 'where the subnet of this node is written for the CNI plugin'),
+  'public-ip': address(4, 'IPv4 address that peers send to; default is the address of the interface'),
+  'public-ipv6': address(6, 'IPv6 address that peers send to; default is the address of the interface'),
+  'subnet-lease-renew-margin': whole(
+    1,
+    1439,
+    60,
+    'MINUTES',
+    'life that the lease has left at the least; here it is renewed every 10 s, so any margin is kept, and falling below it is reported',
+  ),
+  'ip-masq': toggle(false, 'masquerade traffic from pods to addresses outside the network'),
+  'ip-masq-fully-random-disable': toggle(
+    false,
+    'choose masqueraded ports in the order of the kernel instead of at random',
+  ),
+  'kube-subnet-mgr': toggle(false, 'same as --subnet-mgr=kube'),
+  'kube-api-url': text('', 'URL', `API server; ${KUBE}`),
+  'kubeconfig-file': text('', 'FILE', `access to the API server; ${KUBE}`),
+  'kube-annotation-prefix': text('flannel.alpha.coreos.com', 'PREFIX', `prefix of node annotations; ${KUBE}`),
+  'net-config-path': text('/etc/kube-flannel/net-conf.json', 'FILE', `network configuration; ${KUBE}`),
+  'set-node-network-unavailable': toggle(true, `clear the node condition NetworkUnavailable; ${KUBE}`),
+  'iptables-resync': whole(
+    1,
+    86_400,
+    5,
+    'SECONDS',
+    'how often rules, routes and devices are compared with what they should be and put right',
+  ),
+  'iptables-forward-rules': toggle(true, 'accept forwarded traffic from and to the network'),
+  'ip-blackhole-route': toggle(
+    false,
+    'a blackhole route for the subnet of this node, so that addresses of no pod are not sent out',
+  ),
+  'healthz-ip': address(undefined, 'address that /healthz, /readyz and /status are served on', '0.0.0.0' as Ip),
+  'healthz-port': whole(0, 65_535, 0, 'PORT', 'port of the same; 0 turns it off'),
+  v: whole(0, 99, 0, 'LEVEL', 'log verbosity: 0 what an operator needs, 1-3 also details, 4 and up everything'),
+  vmodule: text('', 'PATTERN', 'accepted for compatibility; has no effect'),
+  log_backtrace_at: text('', 'FILE:LINE', 'accepted for compatibility; has no effect'),
+  'subnet-mgr': ours(
+    choice(['etcd', 'kube', 'file'], 'etcd', 'etcd|kube|file', 'who hands out subnets; only etcd in this version'),
+  ),
+  'node-id-file': ours(
+    text(
+      '/var/lib/flannel/node-id',
+      'FILE',
+      'identity of this node, made at the first start; a lease belongs to it whatever address the node has',
+    ),
+  ),
+  'dry-run': ours(toggle(false, 'print what would be changed on this machine, change nothing, take no lease')),
+  json: { ...ours(toggle(false, 'print JSON')), only: 'status', action: true },
+  version: { ...toggle(false, 'print the version'), action: true },
+  help: { ...toggle(false, 'print this help'), action: true },
+} as const satisfies Record<string, Flag<never> | Flag<unknown>>;
+
+export type FlagName = keyof typeof FLAGS;
+/** The value of every flag after parsing. */
+export type FlagValues = { readonly [N in FlagName]: (typeof FLAGS)[N] extends Flag<infer T> ? T : never };
+
+/** The environment variable of a flag, "FLANNELD_ETCD_PREFIX"; undefined for an action. */
+export const variableOf = (name: string, flag: Flag<unknown>): string | undefined =>
+  flag.action ? undefined : `FLANNELD_${name.toUpperCase().replaceAll('-', '_')}`;

@@ -1,0 +1,151 @@
+// Holds the host to the leases: each snapshot says what should be, reconcile.ts makes it so, and the subnet file, which
+// tells the CNI plugin that the node is ready, comes last.
+
+import { describe } from '../model/errors.ts'
+import { familyOf } from '../model/ip.ts'
+import { familiesOf, type Lease, leaseKey } from '../model/lease.ts'
+import type { AgentDeps } from './agent.ts'
+import type { AgentConfig } from './config.ts'
+import { examine, printDifference, type Target } from './difference.ts'
+import { type KnownPeers, learn, mayRemove, settle } from './known-peers.ts'
+import { ownLeaseKeeper } from './own-lease.ts'
+import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts'
+import type { Prepared } from './prepare.ts'
+import { type Progress, unreadiness } from './progress.ts'
+import { type Run, startReconciler } from './reconcile.ts'
+import { ownsChains, type RuleSettings, rulesTable } from './rules/table.ts'
+import { fits } from './subnet/choose.ts'
+import type { Snapshot, SubnetManager } from './subnet/manager.ts'
+import { ensureSubnetFile } from './subnet-file.ts'
+
+type HoldDeps = Pick<AgentDeps, 'kernel' | 'config' | 'log' | 'clock'> & { readonly manager: SubnetManager; readonly graceMs: number }
+
+export interface Held {
+  readonly prepared: Prepared
+  /** Our own lease, as it was acquired. */
+  readonly lease: Lease
+  readonly known: KnownPeers
+  /** The snapshot from before the lease was acquired; the later ones follow in `snapshots`. */
+  readonly first: Snapshot
+  readonly snapshots: AsyncIterator<Snapshot>
+  readonly report: (trouble: unknown) => void
+}
+
+/** Resolves when the signal aborts. */
+export async function hold(deps: HoldDeps, progress: Progress, held: Held, signal: AbortSignal): Promise<void> {
+  const { kernel, manager, clock, log, config, graceMs } = deps
+  const { prepared, lease, first, snapshots, report } = held
+  const checkOwn = ownLeaseKeeper({
+    manager,
+    lease,
+    clock,
+    log,
+    signal,
+    onTrouble: (trouble) => {
+      progress.leaseTrouble = trouble ?? misfit(prepared, lease)
+    },
+  })
+  const reconciler = startReconciler({
+    kernel,
+    clock,
+    log,
+    resyncMs: config.resyncSeconds * 1000,
+    target: () => currentTarget(deps, progress),
+    onRun: (run) => afterRun(deps, progress, run),
+  })
+  let cancelGrace = () => {}
+  const take = (snapshot: Snapshot) => {
+    progress.storeTrouble = undefined
+    progress.known = learn(progress.known ?? held.known, snapshot, clock.now(), graceMs)
+    checkOwn(snapshot.own)
+    reconciler.trigger('leases')
+    cancelGrace()
+    if (mayRemove(progress.known, clock.now())) return
+    cancelGrace = clock.after(progress.known.graceUntil - clock.now(), () => reconciler.trigger('end of the grace period'))
+  }
+  try {
+    take(sinceAcquired(first, lease))
+    await Promise.all([manager.keepAlive(signal, report), follow(snapshots, take)])
+  } finally {
+    cancelGrace()
+    reconciler.stop()
+  }
+}
+
+/** The snapshot from before our lease was acquired, with the lease in it. */
+const sinceAcquired = ({ peers }: Snapshot, lease: Lease): Snapshot => ({
+  own: lease,
+  peers: peers.filter(({ subnet }) => leaseKey(subnet) !== leaseKey(lease.subnet)),
+})
+
+async function follow(snapshots: AsyncIterator<Snapshot>, take: (snapshot: Snapshot) => void): Promise<void> {
+  for (;;) {
+    const { value, done } = await snapshots.next()
+    if (done) return
+    take(value)
+  }
+}
+
+/** A subnet is never changed under running pods; when it doesn't fit the configuration any more, that is said. */
+const misfit = ({ network }: Prepared, { subnet }: Lease): string | undefined =>
+  fits(network, subnet) ? undefined : `pods use ${leaseKey(subnet)}, which doesn't fit the network configuration`
+
+function currentTarget({ config, clock }: Pick<HoldDeps, 'config' | 'clock'>, progress: Progress): Target | undefined {
+  const { prepared, lease } = progress
+  if (prepared === undefined || lease === undefined || progress.known === undefined) return undefined
+  progress.known = settle(progress.known, clock.now())
+  return targetOf(prepared, config, lease, progress.known.peers, mayRemove(progress.known, clock.now()))
+}
+
+type TargetSettings = RuleSettings & Pick<AgentConfig, 'blackholeRoute'>
+
+/** What the host is held to, given the leases. */
+export function targetOf(prepared: Prepared, config: TargetSettings, lease: Lease, peers: readonly Lease[], removals: boolean): Target {
+  const { site, backend, networks, devices, advertised } = prepared
+  const input: PlanInput = { site, backend, self: lease, peers, networks, removals, blackhole: config.blackholeRoute, advertised }
+  return {
+    query: {
+      links: devices,
+      addresses: devices,
+      neighbours: devices,
+      fdb: devices,
+      routes: { families: [...new Set(networks.map(familyOf))] },
+      sysctls: [...PLANNING_SYSCTLS, ...wantedSysctls(input).map(({ key }) => key)],
+    },
+    plan: (have) => planHost(input, have),
+    table: rulesTable(site.networks, lease.subnet, config),
+    ownsChain: ownsChains(networks),
+  }
+}
+
+function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run): void {
+  const { prepared, lease } = progress
+  const before = unreadiness(progress)
+  progress.run = run
+  if (run.problems.length > 0 || prepared === undefined || lease === undefined) return
+  try {
+    ensureSubnetFile(config.subnetFile, {
+      network: prepared.site.networks,
+      subnet: lease.subnet,
+      mtu: prepared.backend.mtu,
+      masquerade: config.masquerade,
+    })
+    progress.fileTrouble = undefined
+  } catch (error) {
+    progress.fileTrouble = describe(error)
+  }
+  if (before === undefined || unreadiness(progress) !== undefined) return
+  const subnets = familiesOf(lease.subnet).map((family) => lease.subnet[family])
+  log.info({ peers: run.peers.length, ms: Math.round(clock.now() - progress.startedAt) }, `ready: ${subnets.join(', ')}`)
+}
+
+/** What would be changed right now, as lines; a comment line when the host can't be read. */
+export function differencesNow(deps: Pick<HoldDeps, 'kernel' | 'config' | 'clock'>, progress: Progress): string[] {
+  const target = currentTarget(deps, progress)
+  if (target === undefined) return []
+  try {
+    return printDifference(examine(deps.kernel, target))
+  } catch (error) {
+    return [`# ${describe(error)}`]
+  }
+}

@@ -1,0 +1,139 @@
+// Snapshots of all leases: everything is read once, then changes are applied as etcd tells them. Whatever goes wrong with
+// that (a connection lost, history compacted, a watch cancelled) has one answer: read everything again.
+
+import { NetError } from '../../model/errors.ts';
+import type { Lease } from '../../model/lease.ts';
+import { sleep, systemClock } from '../clock.ts';
+import { isOurs, sameAddress } from './choose.ts';
+import type { EtcdConnection } from './etcd-connection.ts';
+import { GRPC, hasGrpcCode, RpcError } from './etcd-errors.ts';
+import type { EventStream, WatchEvent } from './etcd-events.ts';
+import type { EtcdSession } from './etcd-session.ts';
+import { list, rangeOf, type Stored, storedOf } from './etcd-store.ts';
+import type { Tenure } from './etcd-acquire.ts';
+import type { Snapshot } from './manager.ts';
+import { pauses, whenNew } from './pauses.ts';
+
+export interface WatchContext {
+  readonly session: EtcdSession;
+  /** Prefix of the keys of leases. */
+  readonly leases: string;
+  readonly nodeId: string;
+  /** Milliseconds between two checks that the server still takes part in the cluster. */
+  readonly livenessMs: number;
+  tenure(): Tenure | undefined;
+  /** Told the etcd lease that our entry lives by, as it is now: a person may have written it again. */
+  renewedBy(grant: string): void;
+}
+
+type Report = (trouble: unknown) => void;
+type Entries = Map<string, Stored | undefined>;
+
+/** Ends with the signal. Troubles are reported when they are new. */
+export async function* watchLeases(
+  context: WatchContext,
+  signal: AbortSignal,
+  report: Report,
+): AsyncGenerator<Snapshot> {
+  const trouble = whenNew(report);
+  const pause = pauses();
+  const pointOut = unreadable(report);
+  while (!signal.aborted) {
+    const began = Date.now();
+    try {
+      for await (const entries of follow(context, signal)) {
+        trouble(undefined);
+        pointOut(entries);
+        yield snapshotOf(context, entries);
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!hasGrpcCode(error, GRPC.OUT_OF_RANGE)) trouble(error);
+      await sleep(systemClock, pause(Date.now() - began), signal);
+    }
+  }
+}
+
+/** All entries, now and after each change, until the watch breaks. @throws NetError; RpcError OUT_OF_RANGE: to be read again */
+async function* follow(context: WatchContext, signal: AbortSignal): AsyncGenerator<Entries> {
+  const { session, leases } = context;
+  const { connection, listing } = await session.use(
+    async (connection) => ({ connection, listing: await list(connection, leases) }),
+    signal,
+  );
+  const entries: Entries = new Map(listing.entries);
+  const events = connection.watch({ ...rangeOf(leases), start_revision: String(BigInt(listing.revision) + 1n) });
+  const ended = new AbortController();
+  const stop = () => events.end(new RpcError(GRPC.CANCELLED, 'stopped'));
+  signal.addEventListener('abort', stop);
+  checkLiveness(context, connection, events, entries, ended.signal);
+  try {
+    for (;;) {
+      yield entries;
+      for (const event of await events.next()) apply(context, entries, event);
+    }
+  } catch (error) {
+    if (!(error instanceof RpcError) || error.code === GRPC.OUT_OF_RANGE || signal.aborted) throw error;
+    throw await session.fail(connection, error);
+  } finally {
+    signal.removeEventListener('abort', stop);
+    ended.abort();
+    stop();
+  }
+}
+
+function apply(context: WatchContext, entries: Entries, { type, kv }: WatchEvent): void {
+  const key = kv.key.toString();
+  if (type === 'delete') entries.delete(key);
+  else entries.set(key, storedOf(context.leases, kv));
+}
+
+/**
+ * A server that was cut off from the others, or a connection that ends nowhere, is silent like one where nothing happens.
+ * So it is asked, from time to time, for what only a member of the majority can answer: how many keys there are.
+ */
+async function checkLiveness(
+  { leases, livenessMs }: WatchContext,
+  connection: EtcdConnection,
+  events: EventStream,
+  entries: Entries,
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    await sleep(systemClock, livenessMs * (0.75 + Math.random() / 2), signal);
+    if (signal.aborted) return;
+    try {
+      const { count } = await connection.range({ ...rangeOf(leases), count_only: true });
+      if (Number(count) !== entries.size) events.end(new RpcError(GRPC.OUT_OF_RANGE, 'the watch missed a change'));
+    } catch (error) {
+      events.end(RpcError.from(error as Error));
+    }
+  }
+}
+
+function snapshotOf(context: WatchContext, entries: Entries): Snapshot {
+  const tenure = context.tenure();
+  const identity = { nodeId: context.nodeId, publicIp: tenure?.lease.publicIp ?? {} };
+  const known = [...entries.values()].filter((entry) => entry?.attributes !== undefined) as Stored[];
+  const ours = known.filter((entry) => isOurs(entry, identity));
+  const own = ours.find((entry) => tenure === undefined || entry.key === tenure.key);
+  // What has our id and another address is, when it isn't our entry, a clone of this node.
+  const here = new Set(ours.filter((entry) => sameAddress(entry.attributes?.publicIp ?? {}, identity.publicIp)));
+  if (own !== undefined && here.has(own)) context.renewedBy(own.grant);
+  const peers = known.filter((entry) => entry !== own && !here.has(entry));
+  return { own: own?.attributes, peers: peers.map((entry) => entry.attributes as Lease) };
+}
+
+/** Reports, once for each key, what can't be understood. */
+function unreadable(report: Report): (entries: Entries) => void {
+  const told = new Set<string>();
+  return (entries) => {
+    for (const [key, entry] of entries) {
+      if (entry?.attributes !== undefined || told.has(key)) continue;
+      told.add(key);
+      const what =
+        entry === undefined ? 'the key names no subnet' : `the value is no lease: ${entry.value.slice(0, 80)}`;
+      report(new NetError('decoding', `etcd key ${key} is passed over: ${what}`, { subject: key }));
+    }
+  };
+}

@@ -1,0 +1,57 @@
+// The contract of a subnet manager: where the network's configuration comes from, who holds which subnet. etcd.ts is the
+// first; test/compliance/subnet-manager.ts holds every one to the same behaviour.
+
+import type { Lease, LeaseAttributes, PerFamily } from '../../model/lease.ts';
+import type { Prefix } from '../../model/ip.ts';
+import type { NetworkConfig } from '../network-config.ts';
+
+export interface AcquireRequest {
+  readonly network: NetworkConfig;
+  readonly attributes: LeaseAttributes;
+  /** Subnet that the node held before (from the subnet file), taken again when it is free and fits. */
+  readonly previous: PerFamily<Prefix>;
+  /** Whether pods of this node use `previous`: then it is kept even where it no longer fits the configuration. */
+  readonly inUse: boolean;
+}
+
+/** Everything the manager knows at one moment. Never a part of it. */
+export interface Snapshot {
+  /** Our own lease as it is stored now; undefined when its key is gone or another node holds it. */
+  readonly own: Lease | undefined;
+  /** Every other node's lease. */
+  readonly peers: readonly Lease[];
+}
+
+export interface SubnetManager {
+  /**
+   * The text of the network configuration.
+   * @throws NetError etcd-unreachable, etcd-refused, no-network-config (all transient: the caller tries again)
+   */
+  networkConfig(signal: AbortSignal): Promise<string>;
+
+  /**
+   * Takes a subnet for this node, by compare-and-swap: our own lease again, else the previous subnet, else a free one.
+   * A lost race is tried again here, until the signal aborts or no subnet is free.
+   * @throws NetError subnets-exhausted, etcd-unreachable, etcd-refused
+   */
+  acquire(request: AcquireRequest, signal: AbortSignal): Promise<Lease>;
+
+  /**
+   * Writes our lease's key again with these attributes, if it is free or ours; its life goes on.
+   * @throws NetError lease-lost when another node holds the subnet
+   */
+  publish(lease: Lease, signal: AbortSignal): Promise<void>;
+
+  /**
+   * Keeps the lease alive until the signal aborts; never revokes it. Troubles are reported and tried again, not thrown.
+   */
+  keepAlive(signal: AbortSignal, report: (trouble: unknown) => void): Promise<void>;
+
+  /**
+   * Full snapshots: the first when it is known, then one after each change (several changes may share one). Survives
+   * disconnects and compaction by reading everything again; troubles are reported, the iteration ends with the signal.
+   */
+  watch(signal: AbortSignal, report: (trouble: unknown) => void): AsyncIterable<Snapshot>;
+
+  close(): Promise<void>;
+}

@@ -1,0 +1,78 @@
+// The table of flags as text: --help and the reference docs/flags.md.
+
+import { FLAGS, type Flag, variableOf } from './flags.ts';
+
+type Command = 'run' | 'status' | 'cleanup';
+
+const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
+  run: [
+    'Usage: flanneld [flag]...             the agent: a subnet for this node, and the way to those of the others',
+    '       flanneld status [--json]       what should be, what is, what differs; exit code 1 when something does',
+    '       flanneld cleanup [--dry-run]   take away everything the agent made on this machine',
+  ],
+  status: [
+    'Usage: flanneld status [--json] [flag]...',
+    'What should be, what is, what differs; exit code 1 when something does.',
+  ],
+  cleanup: ['Usage: flanneld cleanup [--dry-run] [flag]...', 'Take away everything the agent made on this machine.'],
+};
+
+/** The text of --help for a command. */
+export function usage(command: Command): string {
+  const flags = flagRows().filter(({ flag }) => flag.only === undefined || flag.only === command);
+  return [
+    ...SUMMARY[command],
+    '',
+    'Flags take one dash or two; --flag value or --flag=value. Each can be given as FLANNELD_<FLAG> in the environment',
+    '(FLANNELD_ETCD_PREFIX=/net); the command line wins.',
+    '',
+    ...flags.map(({ name, flag }) => `  ${written(name, flag)}\n      ${flag.help}${defaultOf(flag)}`),
+    '',
+  ].join('\n');
+}
+
+/** docs/flags.md: a row for each flag. */
+export function flagReference(): string {
+  const rows = flagRows().map(({ name, flag }) => {
+    const scope = [flag.ours ? 'not in flannel' : '', flag.only ? `only ${flag.only}` : ''].filter(Boolean).join(', ');
+    const cells = [
+      `\`${written(name, flag)}\``,
+      variableOf(name, flag) ?? '',
+      printed(flag),
+      `${flag.help}${scope && ` (${scope})`}`,
+    ];
+    return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  });
+  return [
+    '# Flags of flanneld',
+    '',
+    'Made from `flanneld/flags.ts`; `test/flanneld/flags.test.ts` holds the two together.',
+    '',
+    '| flag | environment | default | meaning |',
+    '|---|---|---|---|',
+    ...rows,
+    '',
+  ].join('\n');
+}
+
+interface Row {
+  readonly name: string;
+  readonly flag: Flag<unknown>;
+}
+
+const flagRows = (): Row[] => Object.entries<Flag<unknown>>(FLAGS).map(([name, flag]) => ({ name, flag }));
+
+function written(name: string, flag: Flag<unknown>): string {
+  const dashed = name.length === 1 ? `-${name}` : `--${name}`;
+  return `${dashed}${flag.placeholder && ` ${flag.placeholder}`}${flag.kind === 'list' ? ' (may be repeated)' : ''}`;
+}
+
+const printed = (flag: Flag<unknown>): string =>
+  Array.isArray(flag.initial) ? flag.initial.join(',') : String(flag.initial);
+
+const defaultOf = (flag: Flag<unknown>): string =>
+  flag.kind === 'value' && printed(flag) !== ''
+    ? ` (default ${printed(flag)})`
+    : flag.initial === true
+      ? ' (default true)'
+      : '';

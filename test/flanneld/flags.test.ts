@@ -1,0 +1,209 @@
+// The command line and the environment: every flag of flannel in each of its forms, and every fault named.
+
+import { readFileSync } from 'node:fs';
+import t from 'tap';
+import { type AgentConfig, parseArguments } from '../../flanneld/config.ts';
+import { flagReference } from '../../flanneld/usage.ts';
+import { NetError } from '../../model/errors.ts';
+
+const configOf = (argv: readonly string[], env: Record<string, string> = {}): AgentConfig => {
+  const parsed = parseArguments(argv, env);
+  if (!('config' in parsed)) throw new Error(parsed.text);
+  return parsed.config;
+};
+
+const DEFAULTS = configOf([]);
+
+/** The configuration with some of its parts changed. */
+const changed = (part: object): AgentConfig => ({ ...DEFAULTS, ...part });
+
+const etcd = (part: object) => changed({ etcd: { ...DEFAULTS.etcd, ...part } });
+const iface = (part: object) => changed({ interface: { ...DEFAULTS.interface, ...part } });
+
+/** A flag of flannel with a value, and what it makes of the configuration. Other flags that it needs come after it. */
+const FLAGS: readonly (readonly [string, string, AgentConfig, (readonly string[])?])[] = [
+  ['etcd-endpoints', 'http://a:1,b:2', etcd({ endpoints: ['http://a:1', 'http://b:2'] })],
+  ['etcd-prefix', '/net/', etcd({ prefix: '/net' })],
+  [
+    'etcd-keyfile',
+    '/k',
+    etcd({ endpoints: ['https://a:1'], tls: { authority: undefined, certificate: '/c', key: '/k' } }),
+    ['--etcd-certfile=/c', '--etcd-endpoints=https://a:1'],
+  ],
+  [
+    'etcd-certfile',
+    '/c',
+    etcd({ endpoints: ['https://a:1'], tls: { authority: undefined, certificate: '/c', key: '/k' } }),
+    ['--etcd-keyfile=/k', '--etcd-endpoints=a:1'],
+  ],
+  [
+    'etcd-cafile',
+    '/ca',
+    etcd({ endpoints: ['https://a:1'], tls: { authority: '/ca', certificate: undefined, key: undefined } }),
+    ['--etcd-endpoints=https://a:1'],
+  ],
+  ['etcd-username', 'u', etcd({ user: { name: 'u', password: '' } })],
+  ['etcd-password', 'p=-1', etcd({ user: { name: 'u', password: 'p=-1' } }), ['--etcd-username=u']],
+  ['iface', 'eth1', iface({ names: ['eth1'] })],
+  ['iface-regex', '^10\\.', iface({ expressions: [/^10\./] })],
+  ['iface-can-reach', 'fd00::1', iface({ canReach: 'fd00::1' })],
+  ['subnet-file', '/x/subnet.env', changed({ subnetFile: '/x/subnet.env' })],
+  ['public-ip', '192.0.2.1', changed({ publicIp: { 4: '192.0.2.1', 6: undefined } })],
+  ['public-ipv6', '2001:DB8::1', changed({ publicIp: { 4: undefined, 6: '2001:db8::1' } })],
+  ['subnet-lease-renew-margin', '1439', changed({ renewMarginMinutes: 1439 })],
+  ['ip-masq', 'true', changed({ masquerade: true })],
+  ['ip-masq-fully-random-disable', 'true', changed({ masqueradeFullyRandom: false })],
+  ['kube-subnet-mgr', 'false', DEFAULTS],
+  ['kube-api-url', 'https://k', DEFAULTS],
+  ['kubeconfig-file', '/k', DEFAULTS],
+  ['kube-annotation-prefix', 'x.y', DEFAULTS],
+  ['net-config-path', '/n', DEFAULTS],
+  ['set-node-network-unavailable', 'false', DEFAULTS],
+  ['iptables-resync', '7', changed({ resyncSeconds: 7 })],
+  ['iptables-forward-rules', 'false', changed({ forwardRules: false })],
+  ['ip-blackhole-route', 'true', changed({ blackholeRoute: true })],
+  ['healthz-ip', '127.0.0.1', changed({ health: { address: '127.0.0.1', port: 1 } }), ['--healthz-port=1']],
+  ['healthz-port', '8080', changed({ health: { address: '0.0.0.0', port: 8080 } })],
+  ['v', '4', changed({ verbosity: 4 })],
+  ['vmodule', 'a=1', DEFAULTS],
+  ['log_backtrace_at', 'a:1', DEFAULTS],
+];
+
+t.test('the defaults are flannel’s', async (t) => {
+  t.strictSame(DEFAULTS, {
+    etcd: {
+      endpoints: ['http://127.0.0.1:4001', 'http://127.0.0.1:2379'],
+      prefix: '/coreos.com/network',
+      tls: undefined,
+      user: undefined,
+    },
+    interface: { names: [], expressions: [], canReach: undefined },
+    publicIp: { 4: undefined, 6: undefined },
+    subnetFile: '/run/flannel/subnet.env',
+    nodeIdFile: '/var/lib/flannel/node-id',
+    renewMarginMinutes: 60,
+    masquerade: false,
+    masqueradeFullyRandom: true,
+    forwardRules: true,
+    blackholeRoute: false,
+    resyncSeconds: 5,
+    health: undefined,
+    dryRun: false,
+    verbosity: 0,
+  });
+});
+
+t.test('every flag of flannel, in every form', async (t) => {
+  const SWITCH = /^(true|false)$/;
+  for (const [name, value, expected, more = []] of FLAGS) {
+    const variable = `FLANNELD_${name.toUpperCase().replaceAll('-', '_')}`;
+    t.strictSame(configOf([`--${name}=${value}`, ...more]), expected, `--${name}=`);
+    t.strictSame(configOf([`-${name}=${value}`, ...more]), expected, `-${name}=`);
+    t.strictSame(configOf(more, { [variable]: value }), expected, variable);
+    t.strictSame(
+      configOf([...more, `--${name}=${value}`], { [variable]: 'wrong' }),
+      expected,
+      `--${name} wins over ${variable}`,
+    );
+    if (SWITCH.test(value)) continue;
+    t.strictSame(configOf([`--${name}`, value, ...more]), expected, `--${name} VALUE`);
+    t.strictSame(configOf([`-${name}`, value, ...more]), expected, `-${name} VALUE`);
+  }
+});
+
+t.test('forms of values', async (t) => {
+  for (const word of ['1', 't', 'T', 'true', 'TRUE', 'True']) t.equal(configOf([`--ip-masq=${word}`]).masquerade, true);
+  for (const word of ['0', 'f', 'F', 'false', 'FALSE', 'False'])
+    t.equal(configOf([`--ip-masq=${word}`]).masquerade, false);
+  t.equal(configOf(['-ip-masq', '--v', '2']).masquerade, true, 'a switch takes no word after it');
+  t.strictSame(configOf(['--iface=a', '-iface', 'b', '--iface=c']).interface.names, ['a', 'b', 'c'], 'repeated');
+  t.equal(configOf(['--v=1', '--v=2']).verbosity, 2, 'the last wins');
+  t.strictSame(configOf(['--iface-regex=(?i)^ETH']).interface.expressions, [/^ETH/i], "Go's flag for letter case");
+  t.strictSame(configOf(['--public-ip=']).publicIp, { 4: undefined, 6: undefined }, 'empty is none');
+  t.strictSame(configOf([], { FLANNELD_PUBLIC_IP: '', FLANNELD_VERSION: 'v0.28', FLANNELD_HELP: 'x' }), DEFAULTS);
+  t.equal(configOf(['--etcd-prefix=/']).etcd.prefix, '', 'keys /config and /subnets');
+  t.equal(configOf(['--etcd-prefix=a//b']).etcd.prefix, 'a/b');
+  t.equal(configOf(['--node-id-file=/x']).nodeIdFile, '/x');
+  t.equal(configOf(['--dry-run']).dryRun, true);
+});
+
+t.test('commands', async (t) => {
+  t.equal(parseArguments([], {}).command, 'run');
+  t.match(parseArguments(['status', '--json', '--subnet-file=/x'], {}), {
+    command: 'status',
+    json: true,
+    config: { subnetFile: '/x' },
+  });
+  t.match(parseArguments(['--dry-run', 'cleanup'], {}), { command: 'cleanup', config: { dryRun: true } });
+  t.match(parseArguments(['--version'], {}), { command: 'version', text: /^flanneld \d+\.\d+\.\d+$/ });
+  for (const argv of [['--help'], ['-h'], ['status', '--help'], ['cleanup', '-help']]) {
+    const text = 'text' in parseArguments(argv, {}) && (parseArguments(argv, {}) as { text: string }).text;
+    t.match(text, /^Usage: flanneld/);
+    for (const [name] of FLAGS) t.match(text, name.length === 1 ? ` -${name} ` : `--${name}`);
+    t.equal(/--json \(|--json\n/.test(String(text)), argv[0] === 'status', '--json in the help of status only');
+  }
+});
+
+t.test('what is wrong is named in one line', async (t) => {
+  const wrong: readonly (readonly [readonly string[], string | RegExp, Record<string, string>?])[] = [
+    [['--frobnicate'], '--frobnicate: unknown flag'],
+    [['--frobnicate=1'], '--frobnicate: unknown flag'],
+    [['-z'], '-z: unknown flag'],
+    [['---v=1'], '---v=1: not a flag'],
+    [['--v'], '-v: expected a whole number from 0 to 99, got nothing'],
+    [['--v=high'], '-v "high": expected a whole number from 0 to 99'],
+    [['--ip-masq=yes'], '--ip-masq "yes": expected true or false'],
+    [['--ip-masq', 'false'], /^argument "false": not expected/],
+    [['start'], /^argument "start": not expected/],
+    [['status', 'now'], /^argument "now": not expected/],
+    [['--json'], /--json: a flag of flanneld status only/],
+    [['--subnet-lease-renew-margin=0'], '--subnet-lease-renew-margin "0": expected a whole number from 1 to 1439'],
+    [['--subnet-lease-renew-margin=1440'], /"1440"/],
+    [
+      [],
+      'FLANNELD_SUBNET_LEASE_RENEW_MARGIN "x": expected a whole number from 1 to 1439',
+      { FLANNELD_SUBNET_LEASE_RENEW_MARGIN: 'x' },
+    ],
+    [['--iptables-resync=0'], /--iptables-resync "0"/],
+    [['--healthz-port=65536'], /--healthz-port "65536"/],
+    [['--healthz-ip=here'], '--healthz-ip "here": expected an IP address'],
+    [['--public-ip=fd00::1'], '--public-ip "fd00::1": expected an IPv4 address'],
+    [['--public-ipv6=192.0.2.1'], '--public-ipv6 "192.0.2.1": expected an IPv6 address'],
+    [['--iface='], '--iface "": expected an interface or address'],
+    [['--iface-regex=('], '--iface-regex "(": expected a regular expression'],
+    [['--iface-can-reach=x'], /--iface-can-reach "x"/],
+    [['--subnet-file=here'], '--subnet-file "here": expected an absolute path'],
+    [['--etcd-endpoints=http://a'], /--etcd-endpoints "http:\/\/a": expected addresses/],
+    [['--etcd-endpoints='], /--etcd-endpoints ""/],
+    [['--etcd-endpoints=ftp://a:1'], /ftp/],
+    [['--etcd-prefix='], /--etcd-prefix ""/],
+    [['--etcd-certfile=/c'], '--etcd-certfile /c: expected --etcd-keyfile with it'],
+    [['--etcd-keyfile=/k'], '--etcd-keyfile /k: expected --etcd-certfile with it'],
+    [
+      ['--etcd-cafile=/ca', '--etcd-endpoints=http://a:1'],
+      '--etcd-cafile /ca: expected an https:// endpoint with it, got http://a:1',
+    ],
+    [['--etcd-password=secret'], '--etcd-password: expected --etcd-username with it'],
+    [['--kube-subnet-mgr'], '--kube-subnet-mgr: not supported in this version; only --subnet-mgr=etcd is'],
+    [['--subnet-mgr=kube'], '--subnet-mgr=kube: not supported in this version; only --subnet-mgr=etcd is'],
+    [['--subnet-mgr=file'], /--subnet-mgr=file: not supported/],
+    [['--subnet-mgr=zk'], '--subnet-mgr "zk": expected one of etcd, kube, file'],
+  ];
+  for (const [argv, message, env = {}] of wrong) {
+    t.throws(() => parseArguments(argv, env), { code: 'invalid-flag', message }, argv.join(' '));
+    try {
+      parseArguments(argv, env);
+    } catch (error) {
+      t.ok(error instanceof NetError && !error.message.includes('\n'), 'one line');
+    }
+  }
+});
+
+t.test('docs/flags.md is what the table says', async (t) => {
+  const again = `node -e "import('./flanneld/usage.ts').then((m) => fs.writeFileSync('docs/flags.md', m.flagReference()))"`;
+  t.equal(
+    readFileSync(new URL('../../docs/flags.md', import.meta.url), 'utf8'),
+    flagReference(),
+    `make it again with: ${again}`,
+  );
+});
