@@ -2,34 +2,34 @@
 // etcd does or doesn't do; it ends with an error only for a configuration that it can't work with, before it has changed
 // anything. A stop leaves data path and lease as they are.
 
-import type { Kernel } from '../kernel/kernel.ts'
-import { asNetError, describe } from '../model/errors.ts'
-import { type Lease, leaseKey } from '../model/lease.ts'
-import type { Clock } from './clock.ts'
-import type { AgentConfig } from './config.ts'
-import { differencesNow, hold } from './hold.ts'
-import { GRACE_MS, noPeers } from './known-peers.ts'
-import type { Log } from './log.ts'
-import { type NetworkConfig, parseNetworkConfig } from './network-config.ts'
-import { type Prepared, prepare } from './prepare.ts'
-import { type AgentStatus, newProgress, type Progress, statusOf, unreadiness } from './progress.ts'
-import { retry } from './retry.ts'
-import { type PreviousSubnet, readPrevious } from './subnet-file.ts'
-import type { Snapshot, SubnetManager } from './subnet/manager.ts'
+import type { Kernel } from '../kernel/kernel.ts';
+import { asNetError, describe } from '../model/errors.ts';
+import { type Lease, leaseKey } from '../model/lease.ts';
+import type { Clock } from './clock.ts';
+import type { AgentConfig } from './config.ts';
+import { differencesNow, hold } from './hold.ts';
+import { GRACE_MS, noPeers } from './known-peers.ts';
+import type { Log } from './log.ts';
+import { type NetworkConfig, parseNetworkConfig } from './network-config.ts';
+import { type Prepared, prepare } from './prepare.ts';
+import { type AgentStatus, newProgress, type Progress, statusOf, unreadiness } from './progress.ts';
+import { retry } from './retry.ts';
+import { type PreviousSubnet, readPrevious } from './subnet-file.ts';
+import type { Snapshot, SubnetManager } from './subnet/manager.ts';
 
 export interface AgentDeps {
-  readonly kernel: Kernel
-  readonly config: AgentConfig
-  readonly log: Log
-  readonly clock: Clock
+  readonly kernel: Kernel;
+  readonly config: AgentConfig;
+  readonly log: Log;
+  readonly clock: Clock;
   /** Connects when first used. */
-  openManager(nodeId: string): SubnetManager
+  openManager(nodeId: string): SubnetManager;
   /** The node's identity: whether there is one, and making it where there is none. */
-  readonly identity: { isKept(): boolean; keep(): string }
+  readonly identity: { isKept(): boolean; keep(): string };
   /** Called once, when the configuration has proved usable and before anything else is changed. */
-  readonly onAccepted?: (() => void) | undefined
+  readonly onAccepted?: (() => void) | undefined;
   /** Milliseconds that removals wait after a snapshot without our own lease; by default {@link GRACE_MS}. */
-  readonly graceMs?: number | undefined
+  readonly graceMs?: number | undefined;
 }
 
 export interface Agent {
@@ -38,86 +38,119 @@ export interface Agent {
    * @throws NetError no-interface, invalid-network-config, invalid-flag, foreign-object, file-unreadable: nothing has been
    * changed then
    */
-  run(signal: AbortSignal): Promise<void>
+  run(signal: AbortSignal): Promise<void>;
   /** Why pods can't be served; undefined when they can. */
-  unreadiness(): string | undefined
+  unreadiness(): string | undefined;
   /** Reads the host to see what differs at this moment. */
-  status(): AgentStatus
+  status(): AgentStatus;
 }
 
 export function createAgent(deps: AgentDeps): Agent {
-  const progress = newProgress(deps.clock.now())
+  const { clock, config } = deps;
+  const progress = newProgress(clock.now());
+  const differences = seldom(clock, () => differencesNow(deps, progress));
   return {
     async run(signal) {
       try {
-        await start(deps, progress, signal)
+        await start(deps, progress, signal);
       } catch (error) {
-        if (!signal.aborted) throw error
+        if (!signal.aborted) throw error;
       }
     },
     unreadiness: () => unreadiness(progress),
-    status: () => statusOf(progress, deps.config, deps.clock.now(), differencesNow(deps, progress)),
-  }
+    status: () => statusOf(progress, config, clock.now(), differences()),
+  };
+}
+
+/** With thousands of peers reading the host takes long, and anyone may ask: so it takes a tenth of the time at most. */
+function seldom<T>(clock: Clock, read: () => T): () => T {
+  let last: { readonly value: T; readonly until: number } | undefined;
+  return () => {
+    const began = clock.now();
+    if (last !== undefined && began < last.until) return last.value;
+    const value = read();
+    last = { value, until: clock.now() + 10 * (clock.now() - began) };
+    return value;
+  };
 }
 
 async function start(deps: AgentDeps, progress: Progress, signal: AbortSignal): Promise<void> {
   // A start that is refused leaves nothing behind, not even an identity: the first one is tried out with a throw-away one.
   if (!deps.identity.isKept()) {
     await withManager(deps, crypto.randomUUID(), async (manager) => {
-      prepareFor(deps, 'trial', await networkConfig(deps, manager, progress, signal), undefined)
-    })
+      prepareFor(deps, 'trial', await networkConfig(deps, manager, progress, signal), undefined);
+    });
   }
-  const nodeId = deps.identity.keep()
-  await withManager(deps, nodeId, (manager) => serve(deps, manager, nodeId, progress, signal))
+  const nodeId = deps.identity.keep();
+  await withManager(deps, nodeId, (manager) => serve(deps, manager, nodeId, progress, signal));
 }
 
-async function withManager<T>(deps: AgentDeps, nodeId: string, use: (manager: SubnetManager) => Promise<T>): Promise<T> {
-  const manager = deps.openManager(nodeId)
+async function withManager<T>(
+  deps: AgentDeps,
+  nodeId: string,
+  use: (manager: SubnetManager) => Promise<T>,
+): Promise<T> {
+  const manager = deps.openManager(nodeId);
   try {
-    return await use(manager)
+    return await use(manager);
   } finally {
-    await manager.close()
+    await manager.close();
   }
 }
 
-async function serve(deps: AgentDeps, manager: SubnetManager, nodeId: string, progress: Progress, signal: AbortSignal): Promise<void> {
-  const { log, clock, config, graceMs = GRACE_MS } = deps
-  const network = await networkConfig(deps, manager, progress, signal)
-  progress.waitingFor = 'the leases of the other nodes'
-  const report = troubleReporter(log, progress)
-  const snapshots = manager.watch(signal, report)[Symbol.asyncIterator]()
-  const first = await next(snapshots, signal)
-  const previous = readPrevious(config.subnetFile)
-  const prepared = prepareFor(deps, nodeId, network, first)
-  deps.onAccepted?.()
-  progress.prepared = prepared
-  progress.waitingFor = 'a subnet'
-  const lease = await acquire(deps, manager, prepared, previous, progress, signal)
-  log.info({}, `lease ${leaseKey(lease.subnet)} of node ${nodeId}`)
-  progress.lease = lease
-  progress.waitingFor = undefined
+async function serve(
+  deps: AgentDeps,
+  manager: SubnetManager,
+  nodeId: string,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
+  const { log, clock, config, graceMs = GRACE_MS } = deps;
+  const network = await networkConfig(deps, manager, progress, signal);
+  progress.waitingFor = 'the leases of the other nodes';
+  const report = troubleReporter(log, progress);
+  const snapshots = manager.watch(signal, report)[Symbol.asyncIterator]();
+  const first = await next(snapshots, signal);
+  const previous = readPrevious(config.subnetFile);
+  const prepared = prepareFor(deps, nodeId, network, first);
+  deps.onAccepted?.();
+  progress.prepared = prepared;
+  progress.waitingFor = 'a subnet';
+  const lease = await acquire(deps, manager, prepared, previous, progress, signal);
+  log.info({}, `lease ${leaseKey(lease.subnet)} of node ${nodeId}`);
+  progress.lease = lease;
+  progress.waitingFor = undefined;
   // The pods' subnet is known here, but not to the store: then it may have lost the other nodes' leases too.
-  const forgotten = Object.keys(previous.subnet).length > 0 && prepared.stored === undefined
-  const known = noPeers(forgotten ? clock.now() + graceMs : 0)
-  await hold({ ...deps, manager, graceMs }, progress, { prepared, lease, known, first, snapshots, report }, signal)
+  const forgotten = Object.keys(previous.subnet).length > 0 && prepared.stored === undefined;
+  const known = noPeers(forgotten ? clock.now() + graceMs : 0);
+  await hold({ ...deps, manager, graceMs }, progress, { prepared, lease, known, first, snapshots, report }, signal);
 }
 
 async function next(snapshots: AsyncIterator<Snapshot>, signal: AbortSignal): Promise<Snapshot> {
-  const { value, done } = await snapshots.next()
-  if (done) throw signal.reason
-  return value
+  const { value, done } = await snapshots.next();
+  if (done) throw signal.reason;
+  return value;
 }
 
 /** Reads the network's configuration, for as long as it takes. @throws NetError invalid-network-config */
-export async function networkConfig(deps: AgentDeps, manager: SubnetManager, progress: Progress, signal: AbortSignal): Promise<NetworkConfig> {
+export async function networkConfig(
+  deps: AgentDeps,
+  manager: SubnetManager,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<NetworkConfig> {
   return parseNetworkConfig(
     await patiently(deps, progress, signal, 'read the network configuration', () => manager.networkConfig(signal)),
-  )
+  );
 }
 
 /** Everything that is decided before anything is changed. */
-export const prepareFor = ({ kernel, config }: AgentDeps, nodeId: string, network: NetworkConfig, store: Snapshot | undefined): Prepared =>
-  prepare({ kernel, config, network, nodeId, previous: readPrevious(config.subnetFile), store })
+export const prepareFor = (
+  { kernel, config }: AgentDeps,
+  nodeId: string,
+  network: NetworkConfig,
+  store: Snapshot | undefined,
+): Prepared => prepare({ kernel, config, network, nodeId, previous: readPrevious(config.subnetFile), store });
 
 const acquire = (
   deps: AgentDeps,
@@ -129,25 +162,31 @@ const acquire = (
 ): Promise<Lease> =>
   patiently(deps, progress, signal, 'take a subnet', () =>
     manager.acquire({ network, attributes, previous: previous.subnet, inUse: podsInPrevious }, signal),
-  )
+  );
 
 /** For as long as it takes, with the trouble in the status meanwhile. */
-const patiently = <T>({ clock, log }: AgentDeps, progress: Progress, signal: AbortSignal, what: string, attempt: () => Promise<T>): Promise<T> =>
+const patiently = <T>(
+  { clock, log }: AgentDeps,
+  progress: Progress,
+  signal: AbortSignal,
+  what: string,
+  attempt: () => Promise<T>,
+): Promise<T> =>
   retry(attempt, {
     clock,
     log,
     signal,
     what,
     onTrouble: (error) => {
-      progress.storeTrouble = error && describe(error)
+      progress.storeTrouble = error && describe(error);
     },
-  })
+  });
 
 /** A trouble of the lease store is logged when it is new. */
 function troubleReporter(log: Log, progress: Progress): (trouble: unknown) => void {
   return (trouble) => {
-    const text = describe(asNetError(trouble))
-    if (text !== progress.storeTrouble) log.warn({}, text)
-    progress.storeTrouble = text
-  }
+    const text = describe(asNetError(trouble));
+    if (text !== progress.storeTrouble) log.warn({}, text);
+    progress.storeTrouble = text;
+  };
 }

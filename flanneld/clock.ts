@@ -2,30 +2,30 @@
 
 export interface Clock {
   /** Milliseconds since the epoch; never goes back. */
-  now(): number
+  now(): number;
   /** Runs a function after `ms` milliseconds, unless the returned function is called before. */
-  after(ms: number, run: () => void): () => void
+  after(ms: number, run: () => void): () => void;
 }
 
 /** Steady: when somebody sets the machine's clock, no grace period ends early. */
 export const systemClock: Clock = {
   now: () => performance.timeOrigin + performance.now(),
   after(ms, run) {
-    const timer = setTimeout(run, ms)
-    return () => clearTimeout(timer)
+    const timer = setTimeout(run, ms);
+    return () => clearTimeout(timer);
   },
-}
+};
 
 /** Resolves after `ms` milliseconds, or at once when the signal aborts. */
 export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    if (signal.aborted) return resolve()
+    if (signal.aborted) return resolve();
     const finish = () => {
-      cancel()
-      signal.removeEventListener('abort', finish)
-      resolve()
-    }
-    const cancel = clock.after(ms, finish)
-    signal.addEventListener('abort', finish)
-  })
+      cancel();
+      signal.removeEventListener('abort', finish);
+      resolve();
+    };
+    const cancel = clock.after(ms, finish);
+    signal.addEventListener('abort', finish);
+  });
 }

@@ -1,4 +1,5 @@
-// The agent's configuration: command line and environment as one checked value. Pure: files that it names are read later.
+// The agent's configuration: command line and environment as one checked value. Pure: files that it names are read
+// later.
 
 import packageJson from '../package.json' with { type: 'json' };
 import type { Ip } from '../model/ip.ts';
@@ -25,7 +26,10 @@ export interface EtcdConfig {
   readonly user: { readonly name: string; readonly password: string } | undefined;
 }
 
-/** How the interface to other nodes is found: names in their order, then expressions, then the route; else the default route. */
+/**
+ * How the interface to other nodes is found: names in their order, then expressions, then the route; else the default
+ * route.
+ */
 export interface InterfaceChoice {
   readonly names: readonly string[];
   readonly expressions: readonly RegExp[];
@@ -150,7 +154,10 @@ function keyPrefix(given: string): string {
   return given.startsWith('/') && cleaned !== '' ? `/${cleaned}` : cleaned;
 }
 
-/** flannel speaks plain text, silently, when certificate or key is missing; here that is an error, and a CA alone is enough. */
+/**
+ * flannel speaks plain text, silently, when certificate or key is missing; here that is an error, and a CA alone is
+ * enough.
+ */
 function tlsFiles(values: FlagValues): EtcdTlsFiles | undefined {
   const [authority, certificate, key] = [values['etcd-cafile'], values['etcd-certfile'], values['etcd-keyfile']];
   if (certificate !== '' && key === '')

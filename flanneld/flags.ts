@@ -1,9 +1,12 @@
-// Every flag of the agent, once: parsing, FLANNELD_* variables, --help and docs/flags.md come from this table. Names and
-// defaults are flannel's (main.go), so that its command lines and manifests work unchanged; what is not flannel's says so.
+// Every flag of the agent, once: parsing, FLANNELD_* variables, --help and docs/flags.md come from this table. Names
+// and defaults are flannel's (main.go), so that its command lines and manifests work unchanged; what is not flannel's
+// says so.
 
 import { type Family, familyOf, type Ip, tryIp } from '../model/ip.ts';
 
-/** How a flag is written: `--name value`, `--name` alone (or --name=false), or a value that may be given several times. */
+/**
+ * How a flag is written: `--name value`, `--name` alone (or --name=false), or a value that may be given several times.
+ */
 export type FlagKind = 'value' | 'switch' | 'list';
 
 export interface Flag<T> {
@@ -18,7 +21,9 @@ export interface Flag<T> {
   readonly help: string;
   /** The one command that takes it; undefined for a flag of the agent, which every command takes. */
   readonly only?: 'status' | undefined;
-  /** An action rather than a setting: not read from the environment, where FLANNELD_VERSION often is an image's label. */
+  /**
+   * An action rather than a setting: not read from the environment, where FLANNELD_VERSION often is an image's label.
+   */
   readonly action?: true | undefined;
   /** Not a flag of flannel. */
   readonly ours?: true | undefined;
@@ -157,7 +162,7 @@ export const FLAGS = {
     1439,
     60,
     'MINUTES',
-    'life that the lease has left at the least; here it is renewed every 10 s, so any margin is kept, and falling below it is reported',
+    'life that the lease should have left; it is renewed every 10 s, and reported when it has less',
   ),
   'ip-masq': toggle(false, 'masquerade traffic from pods to addresses outside the network'),
   'ip-masq-fully-random-disable': toggle(

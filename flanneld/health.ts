@@ -1,61 +1,72 @@
 // The agent's HTTP: /healthz (the process lives), /readyz (pods can be served), /status (everything, as JSON). On a TCP port
 // where --healthz-port asks for it, and always on a unix socket beside the subnet file, for `flanneld status`.
 
-import { createServer, type RequestListener, type Server } from 'node:http'
-import { NetError } from '../model/errors.ts'
-import type { AgentConfig } from './config.ts'
-import type { AgentStatus } from './progress.ts'
+import { createServer, type RequestListener, type Server } from 'node:http';
+import { NetError } from '../model/errors.ts';
+import type { AgentConfig } from './config.ts';
+import type { AgentStatus } from './progress.ts';
 
 /** What the answers are made of. */
 export interface HealthView {
-  unreadiness(): string | undefined
-  status(): AgentStatus
+  unreadiness(): string | undefined;
+  status(): AgentStatus;
 }
 
 interface Answer {
-  readonly code: number
-  readonly type: 'text/plain' | 'application/json'
-  readonly body: string
+  readonly code: number;
+  readonly type: 'text/plain' | 'application/json';
+  readonly body: string;
 }
 
-const text = (code: number, body: string): Answer => ({ code, type: 'text/plain', body: `${body}\n` })
+const text = (code: number, body: string): Answer => ({ code, type: 'text/plain', body: `${body}\n` });
 
 function answer(path: string, view: HealthView): Answer {
   switch (path) {
     case '/healthz':
-      return text(200, 'flanneld is running')
+      return text(200, 'flanneld is running');
     case '/readyz': {
-      const reason = view.unreadiness()
-      return reason === undefined ? text(200, 'ready') : text(503, reason)
+      const reason = view.unreadiness();
+      return reason === undefined ? text(200, 'ready') : text(503, reason);
     }
     case '/status':
-      return { code: 200, type: 'application/json', body: `${JSON.stringify(view.status())}\n` }
+      return { code: 200, type: 'application/json', body: `${JSON.stringify(view.status())}\n` };
     default:
-      return text(404, 'paths: /healthz /readyz /status')
+      return text(404, 'paths: /healthz /readyz /status');
   }
 }
 
 const listener =
   (view: HealthView): RequestListener =>
   (request, response) => {
-    const known = request.method === 'GET' || request.method === 'HEAD'
-    const { code, type, body } = known ? answer(request.url?.split('?')[0] ?? '/', view) : text(405, 'GET and HEAD only')
-    response.writeHead(code, { 'content-type': type, 'content-length': Buffer.byteLength(body), connection: 'close' })
-    response.end(request.method === 'HEAD' ? undefined : body)
-  }
+    const known = request.method === 'GET' || request.method === 'HEAD';
+    const { code, type, body } = known
+      ? answer(request.url?.split('?')[0] ?? '/', view)
+      : text(405, 'GET and HEAD only');
+    response.writeHead(code, { 'content-type': type, 'content-length': Buffer.byteLength(body), connection: 'close' });
+    response.end(request.method === 'HEAD' ? undefined : body);
+  };
 
 /** A server of these answers that isn't listening yet. Its timeouts keep a silent client from holding a connection. */
 export const healthServer = (view: HealthView): Server =>
-  createServer({ requestTimeout: 5000, headersTimeout: 5000, keepAliveTimeout: 1000 }, listener(view))
+  createServer({ requestTimeout: 5000, headersTimeout: 5000, keepAliveTimeout: 1000 }, listener(view));
 
 /** Serves on a TCP port. @throws NetError invalid-flag naming --healthz-ip and --healthz-port when it can't */
-export async function serveHealth(view: HealthView, { address, port }: NonNullable<AgentConfig['health']>): Promise<Server> {
-  const server = healthServer(view)
+export async function serveHealth(
+  view: HealthView,
+  { address, port }: NonNullable<AgentConfig['health']>,
+): Promise<Server> {
+  const server = healthServer(view);
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) =>
-      reject(new NetError('invalid-flag', `--healthz-ip=${address} --healthz-port=${port}: ${cause.code}`, { cause, errno: cause.code, subject: '--healthz-port' })),
-    )
-    server.listen(port, address, resolve)
-  })
-  return server
+      reject(
+        new NetError('invalid-flag', `--healthz-ip=${address} --healthz-port=${port}: ${cause.code}`, {
+          cause,
+          errno: cause.code,
+          subject: '--healthz-port',
+        }),
+      ),
+    );
+    server.listen(port, address, resolve);
+  });
+  return server;
 }

@@ -1,40 +1,46 @@
 // Holds the host to the leases: each snapshot says what should be, reconcile.ts makes it so, and the subnet file, which
 // tells the CNI plugin that the node is ready, comes last.
 
-import { describe } from '../model/errors.ts'
-import { familyOf } from '../model/ip.ts'
-import { familiesOf, type Lease, leaseKey } from '../model/lease.ts'
-import type { AgentDeps } from './agent.ts'
-import type { AgentConfig } from './config.ts'
-import { examine, printDifference, type Target } from './difference.ts'
-import { type KnownPeers, learn, mayRemove, settle } from './known-peers.ts'
-import { ownLeaseKeeper } from './own-lease.ts'
-import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts'
-import type { Prepared } from './prepare.ts'
-import { type Progress, unreadiness } from './progress.ts'
-import { type Run, startReconciler } from './reconcile.ts'
-import { ownsChains, type RuleSettings, rulesTable } from './rules/table.ts'
-import { fits } from './subnet/choose.ts'
-import type { Snapshot, SubnetManager } from './subnet/manager.ts'
-import { ensureSubnetFile } from './subnet-file.ts'
+import { describe } from '../model/errors.ts';
+import { familyOf } from '../model/ip.ts';
+import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
+import type { AgentDeps } from './agent.ts';
+import type { AgentConfig } from './config.ts';
+import { examine, printDifference, type Target } from './difference.ts';
+import { type KnownPeers, learn, mayRemove, settle } from './known-peers.ts';
+import { ownLeaseKeeper } from './own-lease.ts';
+import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts';
+import type { Prepared } from './prepare.ts';
+import { type Progress, unreadiness } from './progress.ts';
+import { type Run, startReconciler } from './reconcile.ts';
+import { ownsChains, type RuleSettings, rulesTable } from './rules/table.ts';
+import { fits } from './subnet/choose.ts';
+import type { Snapshot, SubnetManager } from './subnet/manager.ts';
+import { ensureSubnetFile } from './subnet-file.ts';
 
-type HoldDeps = Pick<AgentDeps, 'kernel' | 'config' | 'log' | 'clock'> & { readonly manager: SubnetManager; readonly graceMs: number }
+type HoldDeps = Pick<AgentDeps, 'kernel' | 'config' | 'log' | 'clock'> & {
+  readonly manager: SubnetManager;
+  readonly graceMs: number;
+};
+
+/** More new leases than this at once are left to the run that follows. */
+const MOST_HURRIED = 100;
 
 export interface Held {
-  readonly prepared: Prepared
+  readonly prepared: Prepared;
   /** Our own lease, as it was acquired. */
-  readonly lease: Lease
-  readonly known: KnownPeers
+  readonly lease: Lease;
+  readonly known: KnownPeers;
   /** The snapshot from before the lease was acquired; the later ones follow in `snapshots`. */
-  readonly first: Snapshot
-  readonly snapshots: AsyncIterator<Snapshot>
-  readonly report: (trouble: unknown) => void
+  readonly first: Snapshot;
+  readonly snapshots: AsyncIterator<Snapshot>;
+  readonly report: (trouble: unknown) => void;
 }
 
 /** Resolves when the signal aborts. */
 export async function hold(deps: HoldDeps, progress: Progress, held: Held, signal: AbortSignal): Promise<void> {
-  const { kernel, manager, clock, log, config, graceMs } = deps
-  const { prepared, lease, first, snapshots, report } = held
+  const { kernel, manager, clock, log, config, graceMs } = deps;
+  const { prepared, lease, first, snapshots, report } = held;
   const checkOwn = ownLeaseKeeper({
     manager,
     lease,
@@ -42,9 +48,9 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     log,
     signal,
     onTrouble: (trouble) => {
-      progress.leaseTrouble = trouble ?? misfit(prepared, lease)
+      progress.leaseTrouble = trouble ?? misfit(prepared, lease);
     },
-  })
+  });
   const reconciler = startReconciler({
     kernel,
     clock,
@@ -52,23 +58,28 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     resyncMs: config.resyncSeconds * 1000,
     target: () => currentTarget(deps, progress),
     onRun: (run) => afterRun(deps, progress, run),
-  })
-  let cancelGrace = () => {}
+  });
+  let cancelGrace = () => {};
   const take = (snapshot: Snapshot) => {
-    progress.storeTrouble = undefined
-    progress.known = learn(progress.known ?? held.known, snapshot, clock.now(), graceMs)
-    checkOwn(snapshot.own)
-    reconciler.trigger('leases')
-    cancelGrace()
-    if (mayRemove(progress.known, clock.now())) return
-    cancelGrace = clock.after(progress.known.graceUntil - clock.now(), () => reconciler.trigger('end of the grace period'))
-  }
+    progress.storeTrouble = undefined;
+    const before = progress.known ?? held.known;
+    progress.known = learn(before, snapshot, clock.now(), graceMs);
+    const fresh = newcomers(before.peers, progress.known.peers);
+    if (fresh.length <= MOST_HURRIED) reconciler.hurry(fresh);
+    checkOwn(snapshot.own);
+    reconciler.trigger('leases');
+    cancelGrace();
+    if (mayRemove(progress.known, clock.now())) return;
+    cancelGrace = clock.after(progress.known.graceUntil - clock.now(), () =>
+      reconciler.trigger('end of the grace period'),
+    );
+  };
   try {
-    take(sinceAcquired(first, lease))
-    await Promise.all([manager.keepAlive(signal, report), follow(snapshots, take)])
+    take(sinceAcquired(first, lease));
+    await Promise.all([manager.keepAlive(signal, report), follow(snapshots, take)]);
   } finally {
-    cancelGrace()
-    reconciler.stop()
+    cancelGrace();
+    reconciler.stop();
   }
 }
 
@@ -76,33 +87,54 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
 const sinceAcquired = ({ peers }: Snapshot, lease: Lease): Snapshot => ({
   own: lease,
   peers: peers.filter(({ subnet }) => leaseKey(subnet) !== leaseKey(lease.subnet)),
-})
+});
 
 async function follow(snapshots: AsyncIterator<Snapshot>, take: (snapshot: Snapshot) => void): Promise<void> {
   for (;;) {
-    const { value, done } = await snapshots.next()
-    if (done) return
-    take(value)
+    const { value, done } = await snapshots.next();
+    if (done) return;
+    take(value);
   }
+}
+
+/** Leases that came or changed: a subnet manager gives the others as the same objects again. */
+function newcomers(before: readonly Lease[], now: readonly Lease[]): Lease[] {
+  const old = new Set(before);
+  return now.filter((lease) => !old.has(lease));
 }
 
 /** A subnet is never changed under running pods; when it doesn't fit the configuration any more, that is said. */
 const misfit = ({ network }: Prepared, { subnet }: Lease): string | undefined =>
-  fits(network, subnet) ? undefined : `pods use ${leaseKey(subnet)}, which doesn't fit the network configuration`
+  fits(network, subnet) ? undefined : `pods use ${leaseKey(subnet)}, which doesn't fit the network configuration`;
 
 function currentTarget({ config, clock }: Pick<HoldDeps, 'config' | 'clock'>, progress: Progress): Target | undefined {
-  const { prepared, lease } = progress
-  if (prepared === undefined || lease === undefined || progress.known === undefined) return undefined
-  progress.known = settle(progress.known, clock.now())
-  return targetOf(prepared, config, lease, progress.known.peers, mayRemove(progress.known, clock.now()))
+  const { prepared, lease } = progress;
+  if (prepared === undefined || lease === undefined || progress.known === undefined) return undefined;
+  progress.known = settle(progress.known, clock.now());
+  return targetOf(prepared, config, lease, progress.known.peers, mayRemove(progress.known, clock.now()));
 }
 
-type TargetSettings = RuleSettings & Pick<AgentConfig, 'blackholeRoute'>
+type TargetSettings = RuleSettings & Pick<AgentConfig, 'blackholeRoute'>;
 
 /** What the host is held to, given the leases. */
-export function targetOf(prepared: Prepared, config: TargetSettings, lease: Lease, peers: readonly Lease[], removals: boolean): Target {
-  const { site, backend, networks, devices, advertised } = prepared
-  const input: PlanInput = { site, backend, self: lease, peers, networks, removals, blackhole: config.blackholeRoute, advertised }
+export function targetOf(
+  prepared: Prepared,
+  config: TargetSettings,
+  lease: Lease,
+  peers: readonly Lease[],
+  removals: boolean,
+): Target {
+  const { site, backend, networks, devices, advertised } = prepared;
+  const input: PlanInput = {
+    site,
+    backend,
+    self: lease,
+    peers,
+    networks,
+    removals,
+    blackhole: config.blackholeRoute,
+    advertised,
+  };
   return {
     query: {
       links: devices,
@@ -115,37 +147,40 @@ export function targetOf(prepared: Prepared, config: TargetSettings, lease: Leas
     plan: (have) => planHost(input, have),
     table: rulesTable(site.networks, lease.subnet, config),
     ownsChain: ownsChains(networks),
-  }
+  };
 }
 
 function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run): void {
-  const { prepared, lease } = progress
-  const before = unreadiness(progress)
-  progress.run = run
-  if (run.problems.length > 0 || prepared === undefined || lease === undefined) return
+  const { prepared, lease } = progress;
+  const before = unreadiness(progress);
+  progress.run = run;
+  if (run.problems.length > 0 || prepared === undefined || lease === undefined) return;
   try {
     ensureSubnetFile(config.subnetFile, {
       network: prepared.site.networks,
       subnet: lease.subnet,
       mtu: prepared.backend.mtu,
       masquerade: config.masquerade,
-    })
-    progress.fileTrouble = undefined
+    });
+    progress.fileTrouble = undefined;
   } catch (error) {
-    progress.fileTrouble = describe(error)
+    progress.fileTrouble = describe(error);
   }
-  if (before === undefined || unreadiness(progress) !== undefined) return
-  const subnets = familiesOf(lease.subnet).map((family) => lease.subnet[family])
-  log.info({ peers: run.peers.length, ms: Math.round(clock.now() - progress.startedAt) }, `ready: ${subnets.join(', ')}`)
+  if (before === undefined || unreadiness(progress) !== undefined) return;
+  const subnets = familiesOf(lease.subnet).map((family) => lease.subnet[family]);
+  log.info(
+    { peers: run.peers.length, ms: Math.round(clock.now() - progress.startedAt) },
+    `ready: ${subnets.join(', ')}`,
+  );
 }
 
 /** What would be changed right now, as lines; a comment line when the host can't be read. */
 export function differencesNow(deps: Pick<HoldDeps, 'kernel' | 'config' | 'clock'>, progress: Progress): string[] {
-  const target = currentTarget(deps, progress)
-  if (target === undefined) return []
+  const target = currentTarget(deps, progress);
+  if (target === undefined) return [];
   try {
-    return printDifference(examine(deps.kernel, target))
+    return printDifference(examine(deps.kernel, target));
   } catch (error) {
-    return [`# ${describe(error)}`]
+    return [`# ${describe(error)}`];
   }
 }

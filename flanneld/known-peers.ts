@@ -2,38 +2,38 @@
 // to be complete: etcd was restored empty, or the prefix is wrong. Then, and for a grace period in which every node writes
 // its lease again, peers are added and changed but none is forgotten and nothing on the host is removed.
 
-import { type Lease, leaseKey } from '../model/lease.ts'
-import type { Snapshot } from './subnet/manager.ts'
+import { type Lease, leaseKey } from '../model/lease.ts';
+import type { Snapshot } from './subnet/manager.ts';
 
 /** How long removals wait after a snapshot without our own lease, in milliseconds. */
-export const GRACE_MS = 60_000
+export const GRACE_MS = 60_000;
 
 export interface KnownPeers {
   /** Peers of the last snapshot, then those that only an earlier one had. */
-  readonly peers: readonly Lease[]
+  readonly peers: readonly Lease[];
   /** Number of peers at the end of the list that the last snapshot doesn't have. */
-  readonly missing: number
+  readonly missing: number;
   /** Until then (milliseconds since the epoch) nothing is removed. */
-  readonly graceUntil: number
+  readonly graceUntil: number;
 }
 
 /** Before the first snapshot. `graceUntil`: 0, or a time when what is stored is not to be believed from the start. */
-export const noPeers = (graceUntil = 0): KnownPeers => ({ peers: [], missing: 0, graceUntil })
+export const noPeers = (graceUntil = 0): KnownPeers => ({ peers: [], missing: 0, graceUntil });
 
 /** What is known after a snapshot. */
 export function learn(known: KnownPeers, { own, peers }: Snapshot, now: number, graceMs: number): KnownPeers {
-  const graceUntil = own === undefined ? now + graceMs : known.graceUntil
-  if (now >= graceUntil) return { peers, missing: 0, graceUntil }
-  const present = new Set(peers.map(({ subnet }) => leaseKey(subnet)))
-  const missing = known.peers.filter(({ subnet }) => !present.has(leaseKey(subnet)))
-  return { peers: [...peers, ...missing], missing: missing.length, graceUntil }
+  const graceUntil = own === undefined ? now + graceMs : known.graceUntil;
+  if (now >= graceUntil) return { peers, missing: 0, graceUntil };
+  const present = new Set(peers.map(({ subnet }) => leaseKey(subnet)));
+  const missing = known.peers.filter(({ subnet }) => !present.has(leaseKey(subnet)));
+  return { peers: [...peers, ...missing], missing: missing.length, graceUntil };
 }
 
 /** What is known when only time has passed: after the grace period, missing peers are gone. */
 export function settle(known: KnownPeers, now: number): KnownPeers {
-  if (now < known.graceUntil || known.missing === 0) return known
-  return { ...known, peers: known.peers.slice(0, known.peers.length - known.missing), missing: 0 }
+  if (now < known.graceUntil || known.missing === 0) return known;
+  return { ...known, peers: known.peers.slice(0, known.peers.length - known.missing), missing: 0 };
 }
 
 /** Whether what isn't wanted may be removed. */
-export const mayRemove = ({ graceUntil }: KnownPeers, now: number): boolean => now >= graceUntil
+export const mayRemove = ({ graceUntil }: KnownPeers, now: number): boolean => now >= graceUntil;

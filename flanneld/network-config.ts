@@ -127,7 +127,9 @@ function familyNetwork(family: Family, fields: Fields, fail: Fail): FamilyNetwor
   return { network, subnetLength, subnetMin, subnetMax };
 }
 
-/** A subnet holds at least four addresses (gateway and one pod), a network at least four subnets: the first isn't used. */
+/**
+ * A subnet holds at least four addresses (gateway and one pod), a network at least four subnets: the first isn't used.
+ */
 function lengthFor(family: Family, network: Prefix, fields: Fields, fail: Fail): number {
   const rules = RULES[family];
   const [shortest, longest] = [lengthOf(network) + 2, bitsOf(family) - 2];
@@ -140,7 +142,9 @@ function lengthFor(family: Family, network: Prefix, fields: Fields, fail: Fail):
   return length;
 }
 
-/** SubnetMin or SubnetMax as a subnet; the one given by default when the key is absent, empty or zero, as flannel's is. */
+/**
+ * SubnetMin or SubnetMax as a subnet; the one given by default when the key is absent, empty or zero, as flannel's is.
+ */
 function limit(
   key: Rules['min' | 'max'],
   fields: Fields,

@@ -1,132 +1,177 @@
 // The loop that holds the host to what is wanted. Level-triggered: whatever happened (a lease, a restart, a person's
 // `ip route del`), the answer is to read everything again and apply the difference, so a lost event costs nothing.
 
-import type { Kernel } from '../kernel/kernel.ts'
-import { describe } from '../model/errors.ts'
-import type { Clock } from './clock.ts'
-import { applyDifference, type Difference, examine, type Outcome, printDifference, type Target } from './difference.ts'
-import type { Log } from './log.ts'
-import { failureTexts, nodeFailures, type PeerStatus, peerStatuses } from './peer-status.ts'
+import type { Kernel } from '../kernel/kernel.ts';
+import { diff } from '../model/diff.ts';
+import { describe } from '../model/errors.ts';
+import type { Lease } from '../model/lease.ts';
+import { EMPTY_STATE, type State } from '../model/state.ts';
+import { printStep } from '../model/steps.ts';
+import type { Clock } from './clock.ts';
+import { applyDifference, type Difference, examine, type Outcome, printDifference, type Target } from './difference.ts';
+import type { Log } from './log.ts';
+import { failureTexts, nodeFailures, type PeerStatus, peerStatuses } from './peer-status.ts';
+import type { Plan } from './plan.ts';
 
 /** Triggers closer together than this (ms) share a run; the first of them doesn't wait. */
-const QUIET_MS = 20
-const FIRST_RETRY_MS = 100
-const LONGEST_RETRY_MS = 30_000
+const QUIET_MS = 20;
+/** With thousands of peers a run takes long: then they share a run for this many times as long. */
+const QUIET_FACTOR = 5;
+const FIRST_RETRY_MS = 100;
+const LONGEST_RETRY_MS = 30_000;
 /** Changes that are written out in the log; the rest is counted. */
-const LOGGED_CHANGES = 10
+const LOGGED_CHANGES = 10;
 
 /** What one run found and did. */
 export interface Run {
   /** Milliseconds since the epoch. */
-  readonly at: number
-  readonly reasons: readonly string[]
-  readonly durationMs: number
+  readonly at: number;
+  readonly reasons: readonly string[];
+  readonly durationMs: number;
   /** Number of changes that were needed. */
-  readonly changes: number
+  readonly changes: number;
   /** What failed, apart from peers: the node's own part. Empty: the data path of this node is in place. */
-  readonly problems: readonly string[]
-  readonly peers: readonly PeerStatus[]
+  readonly problems: readonly string[];
+  readonly peers: readonly PeerStatus[];
 }
 
 export interface ReconcileOptions {
-  readonly kernel: Kernel
-  readonly clock: Clock
-  readonly log: Log
+  readonly kernel: Kernel;
+  readonly clock: Clock;
+  readonly log: Log;
   /** What the host is held to at this moment; undefined: nothing yet, and nothing is touched. */
-  readonly target: () => Target | undefined
+  readonly target: () => Target | undefined;
   /** Time between two runs when nothing happens, in milliseconds. */
-  readonly resyncMs: number
+  readonly resyncMs: number;
   /** Told of every run. */
-  readonly onRun: (run: Run) => void
+  readonly onRun: (run: Run) => void;
 }
 
 export interface Reconciler {
   /** Look again, soon. */
-  trigger(reason: string): void
-  stop(): void
+  trigger(reason: string): void;
+  /**
+   * Adds at once what new or changed leases need, without reading the host: with thousands of peers that takes long. What
+   * fails, and what has to go, is left to the run that must follow.
+   */
+  hurry(leases: readonly Lease[]): void;
+  stop(): void;
 }
 
 export function startReconciler(options: ReconcileOptions): Reconciler {
-  const { clock, log, resyncMs } = options
-  const report = reporter(log)
-  let reasons = new Set<string>()
-  let scheduled: { readonly at: number; readonly cancel: () => void } | undefined
-  let lastEnd = 0
-  let failedRuns = 0
-  let last: Run | undefined
+  const { clock, log, resyncMs } = options;
+  const report = reporter(log);
+  let reasons = new Set<string>();
+  let scheduled: { readonly at: number; readonly cancel: () => void } | undefined;
+  let lastEnd = 0;
+  let failedRuns = 0;
+  let last: Attempt | undefined;
 
   const schedule = (at: number, reason?: string) => {
-    if (reason !== undefined) reasons.add(reason)
-    if (scheduled !== undefined && scheduled.at <= at) return
-    scheduled?.cancel()
-    scheduled = { at, cancel: clock.after(Math.max(0, at - clock.now()), run) }
-  }
+    if (reason !== undefined) reasons.add(reason);
+    if (scheduled !== undefined && scheduled.at <= at) return;
+    scheduled?.cancel();
+    scheduled = { at, cancel: clock.after(Math.max(0, at - clock.now()), run) };
+  };
   const run = () => {
-    scheduled = undefined
-    const why = reasons.size > 0 ? [...reasons] : [failedRuns > 0 ? 'retry' : 'resync']
-    reasons = new Set()
-    const current = runOnce(options, why, last)
-    if (current === undefined) return schedule(clock.now() + resyncMs)
-    last = current
-    lastEnd = clock.now()
-    failedRuns = isFailed(current) ? failedRuns + 1 : 0
-    schedule(lastEnd + (failedRuns > 0 ? Math.min(retryAfter(failedRuns), resyncMs) : resyncMs))
-    report(current)
-    options.onRun(current)
-  }
+    scheduled = undefined;
+    const why = reasons.size > 0 ? [...reasons] : [failedRuns > 0 ? 'retry' : 'resync'];
+    reasons = new Set();
+    const current = runOnce(options, why, last?.run.peers ?? []);
+    if (current === undefined) return schedule(clock.now() + resyncMs);
+    last = current;
+    lastEnd = clock.now();
+    failedRuns = isFailed(current.run) ? failedRuns + 1 : 0;
+    schedule(lastEnd + (failedRuns > 0 ? Math.min(retryAfter(failedRuns), resyncMs) : resyncMs));
+    report(current.run);
+    options.onRun(current.run);
+  };
+  const quietUntil = () => lastEnd + Math.max(QUIET_MS, QUIET_FACTOR * (last?.run.durationMs ?? 0));
 
   return {
-    trigger: (reason) => schedule(Math.max(clock.now(), lastEnd + QUIET_MS), reason),
+    trigger: (reason) => schedule(Math.max(clock.now(), quietUntil()), reason),
+    hurry: (leases) => last?.more && addAtOnce(options, last.more(leases)),
     stop: () => scheduled?.cancel(),
-  }
+  };
 }
 
-const isFailed = ({ problems, peers }: Run): boolean => problems.length > 0 || peers.some(({ state }) => state === 'failed')
+const isFailed = ({ problems, peers }: Run): boolean =>
+  problems.length > 0 || peers.some(({ state }) => state === 'failed');
 
-const retryAfter = (failedRuns: number): number => Math.min(FIRST_RETRY_MS * 2 ** Math.min(failedRuns - 1, 10), LONGEST_RETRY_MS)
+const retryAfter = (failedRuns: number): number =>
+  Math.min(FIRST_RETRY_MS * 2 ** Math.min(failedRuns - 1, 10), LONGEST_RETRY_MS);
+
+/** A run, and what of its plan serves until the next; nothing when the host could not be read. */
+interface Attempt {
+  readonly run: Run;
+  readonly more?: Plan['more'] | undefined;
+}
 
 /** One run; undefined when there is nothing to hold the host to. What a failing read leaves unknown is as it was. */
-function runOnce({ kernel, clock, log, target }: ReconcileOptions, reasons: readonly string[], last: Run | undefined): Run | undefined {
-  const wanted = target()
-  if (wanted === undefined) return undefined
-  const at = clock.now()
+function runOnce(
+  { kernel, clock, log, target }: ReconcileOptions,
+  reasons: readonly string[],
+  peers: readonly PeerStatus[],
+): Attempt | undefined {
+  const at = clock.now();
   try {
-    const difference = examine(kernel, wanted)
-    const outcome = applyDifference(kernel, difference)
-    const run = runOf(difference, outcome, { at, reasons, durationMs: clock.now() - at })
-    logChanges(log, difference, run)
-    return run
+    const wanted = target();
+    if (wanted === undefined) return undefined;
+    const difference = examine(kernel, wanted);
+    const outcome = applyDifference(kernel, difference);
+    const run = runOf(difference, outcome, { at, reasons, durationMs: clock.now() - at });
+    logChanges(log, difference, run);
+    return { run, more: difference.plan.more };
   } catch (error) {
-    return { at, reasons, durationMs: clock.now() - at, changes: 0, problems: [describe(error)], peers: last?.peers ?? [] }
+    return { run: { at, reasons, durationMs: clock.now() - at, changes: 0, problems: [describe(error)], peers } };
   }
 }
 
-function runOf({ plan, steps, transaction }: Difference, outcome: Outcome, facts: Pick<Run, 'at' | 'reasons' | 'durationMs'>): Run {
-  const failures = failureTexts(outcome.failures)
-  const problems = nodeFailures(plan.peers, failures)
+function addAtOnce({ kernel, log }: ReconcileOptions, state: State): void {
+  const steps = diff(EMPTY_STATE, state);
+  if (steps.length === 0) return;
+  const changes = steps.slice(0, LOGGED_CHANGES).map(printStep);
+  try {
+    kernel.apply(kernel.host, steps);
+    log.info({ changes }, `${steps.length} changes at once`);
+  } catch (error) {
+    log.warn({ changes }, `${steps.length} changes at once: ${describe(error)}`);
+  }
+}
+
+function runOf(
+  { plan, steps, transaction }: Difference,
+  outcome: Outcome,
+  facts: Pick<Run, 'at' | 'reasons' | 'durationMs'>,
+): Run {
+  const failures = failureTexts(outcome.failures);
+  const problems = nodeFailures(plan.peers, failures);
   return {
     ...facts,
     changes: steps.length + (transaction?.commands.length ?? 0),
     problems: outcome.rulesError === undefined ? problems : [describe(outcome.rulesError), ...problems],
     peers: peerStatuses(plan.peers, failures),
-  }
+  };
 }
 
 function logChanges(log: Log, difference: Difference, { changes, durationMs, reasons }: Run): void {
-  if (changes === 0) return
-  const few = { steps: difference.steps.slice(0, LOGGED_CHANGES), transaction: difference.transaction }
-  log.info({ changes: printDifference(few).slice(0, LOGGED_CHANGES), ms: durationMs }, `${changes} changes: ${reasons.join(', ')}`)
+  if (changes === 0) return;
+  const few = { steps: difference.steps.slice(0, LOGGED_CHANGES), transaction: difference.transaction };
+  log.info(
+    { changes: printDifference(few).slice(0, LOGGED_CHANGES), ms: durationMs },
+    `${changes} changes: ${reasons.join(', ')}`,
+  );
 }
 
 /** Logs each trouble when it appears and when it has gone, not at every run. */
 function reporter(log: Log): (run: Run) => void {
-  let known = new Set<string>()
+  let known = new Set<string>();
   return ({ problems, peers }) => {
     // With the node's own part amiss every peer fails, for that reason.
-    const telling = peers.filter(({ state }) => state === 'refused' || (state === 'failed' && problems.length === 0))
-    const now = new Set([...problems, ...telling.map(({ key, state, reason }) => `peer ${key} ${state}: ${reason}`)])
-    for (const text of now) if (!known.has(text)) log.warn({}, text)
-    for (const text of known) if (!now.has(text)) log.info({}, `no longer: ${text}`)
-    known = now
-  }
+    const telling = peers.filter(({ state }) => state === 'refused' || (state === 'failed' && problems.length === 0));
+    const now = new Set([...problems, ...telling.map(({ key, state, reason }) => `peer ${key} ${state}: ${reason}`)]);
+    for (const text of now) if (!known.has(text)) log.warn({}, text);
+    for (const text of known) if (!now.has(text)) log.info({}, `no longer: ${text}`);
+    known = now;
+  };
 }

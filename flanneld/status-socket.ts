@@ -1,94 +1,102 @@
 // The unix socket that `flanneld status` asks: /run/flannel/subnet.env has /run/flannel/subnet.sock beside it. It needs no
 // flag, works with the health port off, and two agents on a host, who have two subnet files, have two of them.
 
-import { connect, type Server } from 'node:net'
-import { dirname } from 'node:path'
-import { removeIfThere, statIfThere } from '../kernel/files.ts'
-import { describe, NetError } from '../model/errors.ts'
-import { type Clock, sleep } from './clock.ts'
-import type { Log } from './log.ts'
+import { connect, type Server } from 'node:net';
+import { dirname } from 'node:path';
+import { removeIfThere, statIfThere } from '../kernel/files.ts';
+import { describe, NetError } from '../model/errors.ts';
+import { type Clock, sleep } from './clock.ts';
+import type { Log } from './log.ts';
 
 /** The socket's path. */
-export const statusSocketPath = (subnetFile: string): string => `${subnetFile.replace(/\.env$/, '')}.sock`
+export const statusSocketPath = (subnetFile: string): string => `${subnetFile.replace(/\.env$/, '')}.sock`;
 
 /** Between two attempts to listen. */
-const RETRY_MS = 1000
+const RETRY_MS = 1000;
 /** Only the owner may connect: the mode is in force from the moment the socket is there. */
-const UMASK = 0o177
+const UMASK = 0o177;
 
 /**
  * Binds the server to the path; a socket that nobody answers on is replaced. Closing the server removes it.
  * @throws NetError busy when another agent answers there; io when the directory is no place for it
  */
 export async function listenOnSocket(server: Server, path: string): Promise<void> {
-  requireSafeDirectory(dirname(path))
-  if (await answers(path)) throw new NetError('busy', `another flanneld answers on ${path}: its subnet file is the same`, { subject: path })
-  removeSocket(path)
-  await bind(server, path)
+  requireSafeDirectory(dirname(path));
+  if (await answers(path))
+    throw new NetError('busy', `another flanneld answers on ${path}: its subnet file is the same`, { subject: path });
+  removeSocket(path);
+  await bind(server, path);
 }
 
 /** Anyone who can write to the directory could put a socket of his own in its place. */
 function requireSafeDirectory(path: string): void {
-  const found = statIfThere(path)
-  if (found === undefined) throw new NetError('io', `${path}: no such directory`, { errno: 'ENOENT', subject: path })
-  const owner = found.uid === process.getuid?.() || found.uid === 0
+  const found = statIfThere(path);
+  if (found === undefined) throw new NetError('io', `${path}: no such directory`, { errno: 'ENOENT', subject: path });
+  const owner = found.uid === process.getuid?.() || found.uid === 0;
   if (!found.isDirectory() || !owner || (found.mode & 0o022) !== 0) {
-    throw new NetError('io', `${path} is no directory that only its owner can write to`, { subject: path })
+    throw new NetError('io', `${path} is no directory that only its owner can write to`, { subject: path });
   }
 }
 
 /** Whether a process accepts connections there. */
 export function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect(path)
+    const socket = connect(path);
     const finish = (answered: boolean) => {
-      socket.destroy()
-      resolve(answered)
-    }
-    socket.once('connect', () => finish(true))
-    socket.once('error', () => finish(false))
-  })
+      socket.destroy();
+      resolve(answered);
+    };
+    socket.once('connect', () => finish(true));
+    socket.once('error', () => finish(false));
+  });
 }
 
 /** @throws NetError foreign-object when something else is at the path */
 export function removeSocket(path: string): boolean {
-  const found = statIfThere(path)
-  if (found === undefined) return false
-  if (!found.isSocket()) throw new NetError('foreign-object', `${path} is in the way of the status socket`, { subject: path })
-  return removeIfThere(path)
+  const found = statIfThere(path);
+  if (found === undefined) return false;
+  if (!found.isSocket())
+    throw new NetError('foreign-object', `${path} is in the way of the status socket`, { subject: path });
+  return removeIfThere(path);
 }
 
 function bind(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (cause: NodeJS.ErrnoException) =>
-      reject(new NetError('io', `listen on ${path}: ${cause.code}`, { cause, errno: cause.code, subject: path }))
-    server.once('error', fail)
+      reject(new NetError('io', `listen on ${path}: ${cause.code}`, { cause, errno: cause.code, subject: path }));
+    server.once('error', fail);
     // The socket is bound inside the call, so that the umask holds for it and for nothing else.
-    const before = process.umask(UMASK)
+    const before = process.umask(UMASK);
     try {
       server.listen(path, () => {
-        server.off('error', fail)
-        resolve()
-      })
+        server.off('error', fail);
+        resolve();
+      });
     } finally {
-      process.umask(before)
+      process.umask(before);
     }
-  })
+  });
 }
 
 /**
  * Listens as soon as it can, and goes on trying: an agent that is being replaced may still answer. Troubles are logged when they are new. Ends when the signal aborts; the server is the caller's to close.
  */
-export async function keepSocket(server: Server, path: string, clock: Clock, log: Log, signal: AbortSignal): Promise<void> {
-  let told: string | undefined
+export async function keepSocket(
+  server: Server,
+  path: string,
+  clock: Clock,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  let told: string | undefined;
   while (!signal.aborted) {
     try {
-      return await listenOnSocket(server, path)
+      return await listenOnSocket(server, path);
     } catch (error) {
-      const text = describe(error)
-      if (text !== told) log.warn({}, `flanneld status won't work: ${text}; trying again`)
-      told = text
-      await sleep(clock, RETRY_MS, signal)
+      const text = describe(error);
+      if (text !== told) log.warn({}, `flanneld status won't work: ${text}; trying again`);
+      told = text;
+      await sleep(clock, RETRY_MS, signal);
     }
   }
 }

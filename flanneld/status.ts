@@ -1,46 +1,54 @@
 // `flanneld status`: asks the agent's socket and says it in words. Exit codes: 0 ready and nothing differs, 1 otherwise,
 // 2 no agent answers.
 
-import { request } from 'node:http'
-import { asNetError, NetError } from '../model/errors.ts'
-import type { AgentStatus } from './progress.ts'
-import { statusSocketPath } from './status-socket.ts'
+import { request } from 'node:http';
+import { asNetError, NetError } from '../model/errors.ts';
+import type { AgentStatus } from './progress.ts';
+import { statusSocketPath } from './status-socket.ts';
 
-const TIMEOUT_MS = 5000
+const TIMEOUT_MS = 5000;
 /** Differences that are written out for people. */
-const SHOWN_DIFFERENCES = 20
+const SHOWN_DIFFERENCES = 20;
 
 export interface Report {
-  readonly text: string
-  readonly exitCode: 0 | 1 | 2
+  readonly text: string;
+  readonly exitCode: 0 | 1 | 2;
 }
 
 /** What `flanneld status` prints. */
 export async function statusReport(subnetFile: string, json: boolean, now: number): Promise<Report> {
   try {
-    const body = await ask(statusSocketPath(subnetFile))
-    const status = JSON.parse(body) as AgentStatus
-    return { text: json ? body : printStatus(status, now), exitCode: status.ready && status.differences.length === 0 ? 0 : 1 }
+    const body = await ask(statusSocketPath(subnetFile));
+    const status = JSON.parse(body) as AgentStatus;
+    return {
+      text: json ? body : printStatus(status, now),
+      exitCode: status.ready && status.differences.length === 0 ? 0 : 1,
+    };
   } catch (error) {
-    const { message } = asNetError(error)
-    return { text: json ? `${JSON.stringify({ ready: false, reason: message })}\n` : `${message}\n`, exitCode: 2 }
+    const { message } = asNetError(error);
+    return { text: json ? `${JSON.stringify({ ready: false, reason: message })}\n` : `${message}\n`, exitCode: 2 };
   }
 }
 
 function ask(socketPath: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const fail = (cause: Error & { code?: string }) =>
-      reject(new NetError('not-ready', `no agent answers on ${socketPath}: ${cause.code ?? cause.message}`, { cause, subject: socketPath }))
+      reject(
+        new NetError('not-ready', `no agent answers on ${socketPath}: ${cause.code ?? cause.message}`, {
+          cause,
+          subject: socketPath,
+        }),
+      );
     const call = request({ socketPath, path: '/status', timeout: TIMEOUT_MS }, (response) => {
-      const chunks: Buffer[] = []
-      response.on('data', (chunk: Buffer) => chunks.push(chunk))
-      response.on('error', fail)
-      response.on('end', () => resolve(Buffer.concat(chunks).toString()))
-    })
-    call.on('error', fail)
-    call.on('timeout', () => call.destroy(new Error('no answer in time')))
-    call.end()
-  })
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.on('error', fail);
+      response.on('end', () => resolve(Buffer.concat(chunks).toString()));
+    });
+    call.on('error', fail);
+    call.on('timeout', () => call.destroy(new Error('no answer in time')));
+    call.end();
+  });
 }
 
 /** The status in words. `now`: milliseconds since the epoch. */
@@ -53,47 +61,54 @@ export function printStatus(status: AgentStatus, now: number): string {
       ({ family, subnet, network, publicIp, device, deviceMtu }) =>
         `IPv${family}: subnet ${subnet ?? '(none yet)'} of ${network}, by ${publicIp} on ${device} (MTU ${deviceMtu})`,
     ),
-    ...(status.backend === undefined ? [] : [`backend ${status.backend}, MTU of pods ${status.mtu}, node ${status.nodeId}`]),
+    ...(status.backend === undefined
+      ? []
+      : [`backend ${status.backend}, MTU of pods ${status.mtu}, node ${status.nodeId}`]),
     ...peerLines(status),
-    ...(status.graceUntil === undefined ? [] : [`nothing is removed until ${status.graceUntil}: our own lease was missing from the store`]),
+    ...(status.graceUntil === undefined
+      ? []
+      : [`nothing is removed until ${status.graceUntil}: our own lease was missing from the store`]),
     ...runLines(status, now),
     ...differenceLines(status.differences),
-  ]
-  return `${lines.join('\n')}\n`
+  ];
+  return `${lines.join('\n')}\n`;
 }
 
 function peerLines({ peers }: AgentStatus): string[] {
-  const counts = Map.groupBy(peers, ({ state }) => state)
-  const summary = [...counts].map(([state, group]) => `${group.length} ${state}`).join(', ')
-  const keys = Math.max(0, ...peers.map(({ key }) => key.length))
-  const lines = peers.map(({ key, publicIp, state, reason }) => `  ${key.padEnd(keys)}  ${publicIp.join(' ')}  ${state}${reason ? `: ${reason}` : ''}`)
-  return [`peers: ${peers.length}${peers.length > 0 ? ` (${summary})` : ''}`, ...lines]
+  const counts = Map.groupBy(peers, ({ state }) => state);
+  const summary = [...counts].map(([state, group]) => `${group.length} ${state}`).join(', ');
+  const keys = Math.max(0, ...peers.map(({ key }) => key.length));
+  const lines = peers.map(
+    ({ key, publicIp, state, reason }) =>
+      `  ${key.padEnd(keys)}  ${publicIp.join(' ')}  ${state}${reason ? `: ${reason}` : ''}`,
+  );
+  return [`peers: ${peers.length}${peers.length > 0 ? ` (${summary})` : ''}`, ...lines];
 }
 
 function runLines({ lastRun }: AgentStatus, now: number): string[] {
-  if (lastRun === undefined) return []
-  const { at, reasons, changes, durationMs, problems } = lastRun
-  const ago = duration(now - Date.parse(at))
+  if (lastRun === undefined) return [];
+  const { at, reasons, changes, durationMs, problems } = lastRun;
+  const ago = duration(now - Date.parse(at));
   return [
     `last compared ${ago} ago (${reasons.join(', ')}): ${changes} changes, ${durationMs.toFixed(1)} ms`,
     ...problems.map((problem) => `  failed: ${problem}`),
-  ]
+  ];
 }
 
 function differenceLines(differences: readonly string[]): string[] {
-  if (differences.length === 0) return ['differences: none']
-  const rest = differences.length - SHOWN_DIFFERENCES
+  if (differences.length === 0) return ['differences: none'];
+  const rest = differences.length - SHOWN_DIFFERENCES;
   return [
     `differences: ${differences.length}`,
     ...differences.slice(0, SHOWN_DIFFERENCES).map((line) => `  ${line}`),
     ...(rest > 0 ? [`  ... and ${rest} more`] : []),
-  ]
+  ];
 }
 
 /** "3 s", "12 min", "5 h", "8 d" */
 function duration(ms: number): string {
-  const seconds = Math.max(0, Math.round(ms / 1000))
-  if (seconds < 120) return `${seconds} s`
-  if (seconds < 7200) return `${Math.round(seconds / 60)} min`
-  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`;
 }

@@ -1,5 +1,5 @@
-// The text of /run/flannel/subnet.env, byte for byte flannel's (pkg/subnet/subnet.go, WriteSubnetFile): what the CNI plugin
-// and Docker read, and what tells a restarted agent which subnet the pods of this node use.
+// The text of /run/flannel/subnet.env, byte for byte flannel's (pkg/subnet/subnet.go, WriteSubnetFile): what the CNI
+// plugin and Docker read, and what tells a restarted agent which subnet the pods of this node use.
 
 import {
   FAMILIES,

@@ -1,7 +1,7 @@
 // A subnet for the node and nothing else: forwarding is somebody else's work (a router, a cloud's route table).
 
-import { familiesOf } from '../../model/lease.ts'
-import type { OpenBackend, Underlay } from './backend.ts'
+import { familiesOf } from '../../model/lease.ts';
+import type { OpenBackend, Underlay } from './backend.ts';
 
 /** No devices, no routes; pods get the underlay's MTU. */
 export const openAlloc: OpenBackend = ({ site }) => ({
@@ -12,4 +12,4 @@ export const openAlloc: OpenBackend = ({ site }) => ({
   devices: [],
   base: () => ({}),
   reach: () => ({ state: {} }),
-})
+});

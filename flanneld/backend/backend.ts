@@ -2,71 +2,71 @@
 // values; reading, comparing and applying is reconcile.ts' work, and what is stale is ownership.ts' question, the same for
 // every backend, so that changing from one to another needs no code of its own.
 
-import type { Family, Ip, Prefix } from '../../model/ip.ts'
-import type { Lease, PerFamily } from '../../model/lease.ts'
-import type { State } from '../../model/state.ts'
+import type { Family, Ip, Prefix } from '../../model/ip.ts';
+import type { Lease, PerFamily } from '../../model/lease.ts';
+import type { State } from '../../model/state.ts';
 
 /** The interface to other nodes, for one family. */
 export interface Underlay {
-  readonly device: string
+  readonly device: string;
   /** Largest packet on it, in bytes. */
-  readonly mtu: number
+  readonly mtu: number;
   /** The interface's own address. */
-  readonly address: Ip
+  readonly address: Ip;
   /** Where peers send: `address`, unless the operator said otherwise. */
-  readonly publicIp: Ip
+  readonly publicIp: Ip;
 }
 
 /** What a backend may know of the node it runs on. */
 export interface Site {
   /** Stable identity of the node. */
-  readonly nodeId: string
+  readonly nodeId: string;
   /** The whole pod network. */
-  readonly networks: PerFamily<Prefix>
-  readonly underlay: PerFamily<Underlay>
+  readonly networks: PerFamily<Prefix>;
+  readonly underlay: PerFamily<Underlay>;
 }
 
 /** One family of a peer's lease. */
 export interface Peer {
-  readonly family: Family
-  readonly subnet: Prefix
-  readonly publicIp: Ip
+  readonly family: Family;
+  readonly subnet: Prefix;
+  readonly publicIp: Ip;
   /** What its backend published for the family, as decoded JSON: not checked yet. */
-  readonly data: unknown
+  readonly data: unknown;
   /** Whether packets to `publicIp` leave by the underlay device without a gateway. */
-  onLink(): boolean
+  onLink(): boolean;
 }
 
 /** What reaches a peer, or why nothing can. */
-export type Reach = { readonly state: Partial<State> } | { readonly refused: string }
+export type Reach = { readonly state: Partial<State> } | { readonly refused: string };
 
 export interface Backend {
   /** As configured: "vxlan". */
-  readonly type: string
+  readonly type: string;
   /** BackendType in leases; empty for the backends that publish none. */
-  readonly publishedType: string
+  readonly publishedType: string;
   /** What peers have to know, for each family; undefined when nothing. */
-  readonly backendData: PerFamily<unknown>
+  readonly backendData: PerFamily<unknown>;
   /** Largest packet of a pod, in bytes. */
-  readonly mtu: number
+  readonly mtu: number;
   /** The devices it makes. */
-  readonly devices: readonly string[]
+  readonly devices: readonly string[];
   /** The node's own part, whatever peers there are. */
-  base(self: Lease): Partial<State>
+  base(self: Lease): Partial<State>;
   /** The part for one family of one peer. */
-  reach(peer: Peer): Reach
+  reach(peer: Peer): Reach;
 }
 
 /** What a backend is made from. */
 export interface BackendInput {
   /** The Backend object of the network configuration. */
-  readonly options: Readonly<Record<string, unknown>>
-  readonly site: Site
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly site: Site;
   /** Links as they are now: a device that is there keeps its MAC, which peers know. */
-  readonly have: State
+  readonly have: State;
   /** Our lease as it was stored before this start, if there was one. */
-  readonly stored: Lease | undefined
+  readonly stored: Lease | undefined;
 }
 
 /** @throws NetError invalid-network-config naming key and value */
-export type OpenBackend = (input: BackendInput) => Backend
+export type OpenBackend = (input: BackendInput) => Backend;

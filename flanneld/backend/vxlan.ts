@@ -4,22 +4,22 @@
 // entry that gives that address the peer's VTEP MAC, and a forwarding entry that gives the MAC the peer's public address.
 // The history of flannel's other two designs (L3 misses, one big segment) is told at the top of its vxlan.go.
 
-import { createHash } from 'node:crypto'
-import { boolean, ethernet, integer, isObject, object, optional, parse, withDefault } from '../../model/check.ts'
-import { NetError } from '../../model/errors.ts'
-import { type Family, firstOf, hostPrefix, type Mac, macOf, type Prefix } from '../../model/ip.ts'
-import { familiesOf, type Lease, type PerFamily } from '../../model/lease.ts'
-import { type Link, OUR_PROTOCOL, type State } from '../../model/state.ts'
-import type { Backend, BackendInput, OpenBackend, Peer, Reach, Underlay } from './backend.ts'
-import { directRoute } from './host-gw.ts'
+import { createHash } from 'node:crypto';
+import { boolean, ethernet, integer, isObject, object, optional, parse, withDefault } from '../../model/check.ts';
+import { NetError } from '../../model/errors.ts';
+import { type Family, firstOf, hostPrefix, type Mac, macBytes, macOf, type Prefix } from '../../model/ip.ts';
+import { familiesOf, type Lease, type PerFamily } from '../../model/lease.ts';
+import { type Link, OUR_PROTOCOL, type State } from '../../model/state.ts';
+import type { Backend, BackendInput, OpenBackend, Peer, Reach, Underlay } from './backend.ts';
+import { directRoute } from './host-gw.ts';
 
 /** Bytes that VXLAN adds: outer IP header, UDP 8, VXLAN 8, inner Ethernet 14. */
-const OVERHEAD: Readonly<Record<Family, number>> = { 4: 20 + 30, 6: 40 + 30 }
+const OVERHEAD: Readonly<Record<Family, number>> = { 4: 20 + 30, 6: 40 + 30 };
 /** Smallest MTU of a link: RFC 791 and RFC 8200. */
-const LEAST_MTU: Readonly<Record<Family, number>> = { 4: 576, 6: 1280 }
+const LEAST_MTU: Readonly<Record<Family, number>> = { 4: 576, 6: 1280 };
 /** The kernel's default port, not IANA's 4789. */
-const DEFAULT_PORT = 8472
-const LONGEST_DEVICE_NAME = 15
+const DEFAULT_PORT = 8472;
+const LONGEST_DEVICE_NAME = 15;
 
 const SHAPE = object({
   Backend: object(
@@ -33,73 +33,89 @@ const SHAPE = object({
     },
     { anyCase: true },
   ),
-})
+});
 
-type Options = NonNullable<NonNullable<ReturnType<typeof SHAPE>>['Backend']>
+type Options = NonNullable<NonNullable<ReturnType<typeof SHAPE>>['Backend']>;
 
 /** What a peer publishes. flannel's JSON: {"VNI":1,"VtepMAC":"e2:5a:84:0d:d0:bb"}; old versions leave VNI out. */
-const PEER_DATA = object({ VNI: optional(integer(0, 0xffffff)), VtepMAC: ethernet }, { anyCase: true })
+const PEER_DATA = object({ VNI: optional(integer(0, 0xffffff)), VtepMAC: ethernet }, { anyCase: true });
 
 /** One family's device. */
 interface Vtep {
-  readonly device: string
-  readonly mac: Mac
-  readonly mtu: number
-  readonly underlay: Underlay
+  readonly device: string;
+  readonly mac: Mac;
+  readonly mtu: number;
+  readonly underlay: Underlay;
 }
 
 export const openVxlan: OpenBackend = (input) => {
-  const options = parse({ Backend: input.options }, SHAPE, 'network configuration', 'invalid-network-config').Backend as Options
-  const families = familiesOf(input.site.underlay)
-  const vteps: PerFamily<Vtep> = Object.fromEntries(families.map((family) => [family, vtepOf(family, options, input)]))
-  const each = families.map((family) => vteps[family] as Vtep)
+  const options = parse({ Backend: input.options }, SHAPE, 'network configuration', 'invalid-network-config')
+    .Backend as Options;
+  const families = familiesOf(input.site.underlay);
+  const vteps: PerFamily<Vtep> = Object.fromEntries(families.map((family) => [family, vtepOf(family, options, input)]));
+  const each = families.map((family) => vteps[family] as Vtep);
   return {
     type: 'vxlan',
     publishedType: 'vxlan',
-    backendData: Object.fromEntries(families.map((family) => [family, { VNI: options.VNI, VtepMAC: (vteps[family] as Vtep).mac }])),
+    backendData: Object.fromEntries(
+      families.map((family) => [family, { VNI: options.VNI, VtepMAC: (vteps[family] as Vtep).mac }]),
+    ),
     mtu: Math.min(...each.map(({ mtu }) => mtu)),
     devices: each.map(({ device }) => device),
     base: (self) => baseState(self, vteps, options),
     reach: (peer) => reachByVtep(peer, vteps[peer.family] as Vtep, options),
-  } satisfies Backend
-}
+  } satisfies Backend;
+};
 
 function vtepOf(family: Family, options: Options, input: BackendInput): Vtep {
-  const device = `${family === 4 ? 'flannel' : 'flannel-v6'}.${options.VNI}`
-  if (device.length > LONGEST_DEVICE_NAME) throw invalid(`VNI: ${options.VNI} makes the device name ${device} too long`)
-  const underlay = input.site.underlay[family] as Underlay
-  const mtu = (options.MTU || underlay.mtu) - OVERHEAD[family]
+  const device = `${family === 4 ? 'flannel' : 'flannel-v6'}.${options.VNI}`;
+  if (device.length > LONGEST_DEVICE_NAME)
+    throw invalid(`VNI: ${options.VNI} makes the device name ${device} too long`);
+  const underlay = input.site.underlay[family] as Underlay;
+  const mtu = (options.MTU || underlay.mtu) - OVERHEAD[family];
   if (mtu < LEAST_MTU[family]) {
-    throw invalid(`MTU: ${options.MTU || `${underlay.mtu} of ${underlay.device}`} leaves ${mtu} bytes for IPv${family} packets of pods`)
+    throw invalid(
+      `MTU: ${options.MTU || `${underlay.mtu} of ${underlay.device}`} leaves ${mtu} bytes for IPv${family} packets of pods`,
+    );
   }
-  return { device, mtu, underlay, mac: macFor(family, device, options.VNI, input) }
+  return { device, mtu, underlay, mac: macFor(family, device, options.VNI, input) };
 }
 
 const invalid = (problem: string): NetError =>
-  new NetError('invalid-network-config', `network configuration: Backend.${problem}`, { subject: 'Backend' })
+  new NetError('invalid-network-config', `network configuration: Backend.${problem}`, { subject: 'Backend' });
 
 /** The MAC that peers know already, if any; else one that this node always comes to. */
 function macFor(family: Family, device: string, vni: number, { have, stored, site }: BackendInput): Mac {
-  const existing = have.links.find(({ name, kind }) => name === device && kind === 'vxlan')?.mac
-  return existing ?? peerData(stored?.backendData[family])?.VtepMAC ?? derivedMac(`${site.nodeId} vxlan ${vni} IPv${family}`)
+  const existing = have.links.find(({ name, kind }) => name === device && kind === 'vxlan')?.mac;
+  return (
+    existing ?? peerData(stored?.backendData[family])?.VtepMAC ?? derivedMac(`${site.nodeId} vxlan ${vni} IPv${family}`)
+  );
 }
 
 /** A locally administered unicast address (IEEE 802, bits 1 and 0 of the first byte). */
 function derivedMac(seed: string): Mac {
-  const bytes = createHash('sha256').update(seed).digest().subarray(0, 6)
-  bytes[0] = ((bytes[0] as number) & 0xfc) | 0x02
-  return macOf(bytes)
+  const bytes = createHash('sha256').update(seed).digest().subarray(0, 6);
+  bytes[0] = ((bytes[0] as number) & 0xfc) | 0x02;
+  return macOf(bytes);
 }
 
 function baseState(self: Lease, vteps: PerFamily<Vtep>, options: Options): Partial<State> {
-  const families = familiesOf(vteps).filter((family) => self.subnet[family] !== undefined)
-  const each = families.map((family) => ({ family, ...(vteps[family] as Vtep), subnet: self.subnet[family] as Prefix }))
+  const families = familiesOf(vteps).filter((family) => self.subnet[family] !== undefined);
+  const each = families.map((family) => ({
+    family,
+    ...(vteps[family] as Vtep),
+    subnet: self.subnet[family] as Prefix,
+  }));
   return {
     links: each.map((vtep) => deviceOf(vtep, options)),
     // Peers' advertisements would give the device addresses and default routes of its own.
     sysctls: each.map(({ device }) => ({ key: `net/ipv6/conf/${device}/accept_ra`, value: '0' })),
-    addresses: each.map(({ family, device, subnet }) => ({ device, address: hostPrefix(firstOf(subnet)), ...(family === 6 && { noDad: true }) })),
-  }
+    addresses: each.map(({ family, device, subnet }) => ({
+      device,
+      address: hostPrefix(firstOf(subnet)),
+      ...(family === 6 && { noDad: true }),
+    })),
+  };
 }
 
 const deviceOf = ({ device, mac, mtu, underlay }: Vtep, { VNI, Port, Learning, GBP }: Options): Link => ({
@@ -108,30 +124,43 @@ const deviceOf = ({ device, mac, mtu, underlay }: Vtep, { VNI, Port, Learning, G
   up: true,
   mac,
   mtu,
-  vxlan: { vni: VNI, port: Port || DEFAULT_PORT, local: underlay.address, device: underlay.device, learning: Learning, gbp: GBP },
-})
+  vxlan: {
+    vni: VNI,
+    port: Port || DEFAULT_PORT,
+    local: underlay.address,
+    device: underlay.device,
+    learning: Learning,
+    gbp: GBP,
+  },
+});
 
 function reachByVtep(peer: Peer, vtep: Vtep, options: Options): Reach {
-  if (options.DirectRouting && peer.onLink()) return { state: { routes: [directRoute(peer, vtep.underlay)] } }
-  const data = peerData(peer.data)
-  if (data === undefined) return { refused: `publishes no VtepMAC for IPv${peer.family}: ${JSON.stringify(peer.data ?? null)}` }
-  if (data.VNI !== undefined && data.VNI !== options.VNI) return { refused: `has VNI ${data.VNI}, we have ${options.VNI}` }
-  if (data.VtepMAC === vtep.mac) return { refused: `publishes our own VtepMAC ${vtep.mac}` }
-  return { state: tunnelState(peer, vtep.device, data.VtepMAC) }
+  if (options.DirectRouting && peer.onLink()) return { state: { routes: [directRoute(peer, vtep.underlay)] } };
+  const data = peerData(peer.data);
+  if (data === undefined)
+    return { refused: `publishes no usable VtepMAC for IPv${peer.family}: ${JSON.stringify(peer.data ?? null)}` };
+  if (data.VNI !== undefined && data.VNI !== options.VNI)
+    return { refused: `has VNI ${data.VNI}, we have ${options.VNI}` };
+  if (data.VtepMAC === vtep.mac) return { refused: `publishes our own VtepMAC ${vtep.mac}` };
+  return { state: tunnelState(peer, vtep.device, data.VtepMAC) };
 }
 
 function tunnelState({ subnet, publicIp }: Peer, device: string, mac: Mac): Partial<State> {
-  const gateway = firstOf(subnet)
+  const gateway = firstOf(subnet);
   return {
     fdb: [{ device, mac, destination: publicIp }],
     neighbours: [{ device, ip: gateway, mac }],
     routes: [{ destination: subnet, via: gateway, device, onlink: true, protocol: OUR_PROTOCOL }],
-  }
+  };
 }
 
 function peerData(data: unknown): { readonly VNI: number | undefined; readonly VtepMAC: Mac } | undefined {
-  if (!isObject(data)) return undefined
-  const problems: string[] = []
-  const parsed = PEER_DATA(data, '', problems)
-  return problems.length === 0 && parsed?.VtepMAC !== undefined ? { VNI: parsed.VNI, VtepMAC: parsed.VtepMAC } : undefined
+  if (!isObject(data)) return undefined;
+  const problems: string[] = [];
+  const parsed = PEER_DATA(data, '', problems);
+  if (problems.length > 0 || parsed?.VtepMAC === undefined || !isUnicast(parsed.VtepMAC)) return undefined;
+  return { VNI: parsed.VNI, VtepMAC: parsed.VtepMAC };
 }
+
+/** The zero address is the entry for whatever has none of its own: it would draw every peer's packets. */
+const isUnicast = (mac: Mac): boolean => mac !== '00:00:00:00:00:00' && ((macBytes(mac)[0] as number) & 1) === 0;

@@ -6,11 +6,11 @@
 // last case with a rule before it, and compares the mark without a mask.
 // Different: pod traffic that merely passes between two other nodes keeps its source too.
 
-import { familyOf, multicast, type Prefix } from '../../model/ip.ts'
-import { type Chain, identifier, ownerKey, type Rule, rule } from '../../model/ruleset.ts'
+import { familyOf, multicast, type Prefix } from '../../model/ip.ts';
+import { type Chain, identifier, ownerKey, type Rule, rule } from '../../model/ruleset.ts';
 
 /** The chain's name for a Network: "masquerade-10.5.0.0-16". */
-export const masqueradeChainName = (network: Prefix): string => `masquerade-${ownerKey(network)}`
+export const masqueradeChainName = (network: Prefix): string => `masquerade-${ownerKey(network)}`;
 
 /**
  * The chain that masquerades a Network's traffic on the node that holds `subnet`. With `fullyRandom` the kernel chooses
@@ -21,20 +21,20 @@ export function masqueradeChain(network: Prefix, subnet: Prefix, fullyRandom: bo
     name: masqueradeChainName(network),
     base: { type: 'nat', hook: 'postrouting', priority: 'srcnat', policy: 'accept' },
     rules: masqueradeRules(network, subnet, fullyRandom),
-  }
+  };
 }
 
 /** In nft's own words, since rules are compared as text: test/root/rules.test.ts lists each as nft prints it. */
 function masqueradeRules(network: Prefix, subnet: Prefix, fullyRandom: boolean): Rule[] {
-  const family = familyOf(network)
-  const ip = identifier(family === 4 ? 'ip' : 'ip6')
-  const toWorld = rule`${ip} saddr ${network} ${ip} daddr != ${multicast(family)} masquerade`
-  const toRemotePods = rule`${ip} saddr != ${network} ${ip} daddr ${network} masquerade`
+  const family = familyOf(network);
+  const ip = identifier(family === 4 ? 'ip' : 'ip6');
+  const toWorld = rule`${ip} saddr ${network} ${ip} daddr != ${multicast(family)} masquerade`;
+  const toRemotePods = rule`${ip} saddr != ${network} ${ip} daddr ${network} masquerade`;
   return [
     // KUBE-MARK-MASQ: one bit, beside which others may be set.
     rule`meta mark & 0x00004000 == 0x00004000 return`,
     rule`${ip} saddr ${network} ${ip} daddr ${network} return`,
     rule`${ip} daddr ${subnet} return`,
     ...[toWorld, toRemotePods].map((line) => (fullyRandom ? (`${line} fully-random` as Rule) : line)),
-  ]
+  ];
 }

@@ -22,7 +22,9 @@ export interface Held {
   readonly subnet: PerFamily<Prefix>;
   /** Undefined when the entry can't be understood: the subnet is taken all the same. */
   readonly attributes: LeaseAttributes | undefined;
-  /** Without time to live: put there by a person for the node with that address; never removed, nor given to another. */
+  /**
+   * Without time to live: put there by a person for the node with that address; never removed, nor given to another.
+   */
   readonly reservation: boolean;
 }
 
@@ -140,7 +142,10 @@ function freeSubnet(
 /** As many as flannel looks at: enough that nodes starting together seldom choose the same. */
 const CANDIDATES = 100;
 
-/** The first free subnets from SubnetMin on, at most `limit`. Steps over what is taken, whatever its length, in one pass. */
+/**
+ * The first free subnets from SubnetMin on, at most `limit`. Steps over what is taken, whatever its length, in one
+ * pass.
+ */
 export function freePrefixes(rules: FamilyNetwork, taken: readonly Prefix[], limit: number): Prefix[] {
   const family = familyOfRules(rules);
   const size = sizeOf(rules.subnetMin);

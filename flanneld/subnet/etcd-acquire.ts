@@ -1,5 +1,5 @@
-// Taking a subnet in etcd, and writing our lease again. Each function is one try on what etcd holds at that moment; when
-// another node writes in between it gives undefined, and the caller tries again on what is there then.
+// Taking a subnet in etcd, and writing our lease again. Each function is one try on what etcd holds at that moment;
+// when another node writes in between it gives undefined, and the caller tries again on what is there then.
 
 import { NetError } from '../../model/errors.ts';
 import { familiesOf, type Lease, leaseKey, type PerFamily } from '../../model/lease.ts';
@@ -104,8 +104,8 @@ async function write(
 }
 
 /**
- * A reservation stays without. A lease goes on living by the one it has, so that a restart writes nothing, unless that is
- * gone, has another time to live, or may be renewed by an agent at another address that has our node id.
+ * A reservation stays without. A lease goes on living by the one it has, so that a restart writes nothing, unless that
+ * is gone, has another time to live, or may be renewed by an agent at another address that has our node id.
  */
 async function grantFor(
   connection: EtcdConnection,
@@ -125,8 +125,9 @@ async function grantFor(
 }
 
 /**
- * Entries with our node id, at an address that was never ours, which another agent keeps alive: a machine cloned with its
- * /var/lib runs under our id. Told from our own entry of before a change of address by waiting for a renewal that isn't ours.
+ * Entries with our node id, at an address that was never ours, which another agent keeps alive: a machine cloned with
+ * its /var/lib runs under our id. Told from our own entry of before a change of address by waiting for a renewal that
+ * isn't ours.
  */
 async function entriesOfClones(
   connection: EtcdConnection,
@@ -145,7 +146,7 @@ async function entriesOfClones(
     context.report(
       new NetError(
         'lease-lost',
-        `${entry.key}: another agent with the id of this node keeps it alive (a cloned machine?); remove the node id file of one`,
+        `${entry.key}: another agent with our node id keeps it alive (cloned machine?); remove one node id file`,
         {
           subject: entry.key,
         },

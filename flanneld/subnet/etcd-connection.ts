@@ -1,6 +1,6 @@
-// One connection to one etcd server. Of etcd3 it uses what is hard to have otherwise: the protocol's definitions, channels
-// and TLS. The library's own retries, watches and leases are passed over: they retry a refused token without end, hide the
-// gRPC code, can't take up an existing lease, and don't ask that the server has a leader.
+// One connection to one etcd server. Of etcd3 it uses what is hard to have otherwise: the protocol's definitions,
+// channels and TLS. The library's own retries, watches and leases are passed over: they retry a refused token without
+// end, hide the gRPC code, can't take up an existing lease, and don't ask that the server has a leader.
 
 import { isIP } from 'node:net';
 import { Etcd3, type Services } from 'etcd3';
@@ -137,9 +137,9 @@ class Channels extends Etcd3 {
   }
 
   /**
-   * grpc-js 1.14 sends the host as TLS server name even when it is an address. RFC 6066 forbids that and Node 26 throws,
-   * so that no https endpoint with an address could be reached. Without a server name Node still compares the certificate
-   * with the host. Neither library has an option for it.
+   * grpc-js 1.14 sends the host as TLS server name even when it is an address. RFC 6066 forbids that and Node 26
+   * throws, so that no https endpoint with an address could be reached. Without a server name Node still compares the
+   * certificate with the host. Neither library has an option for it.
    */
   dropAddressesAsServerName(): void {
     for (const { channelCredentials } of (this.pool as unknown as { hosts: Host[] }).hosts) {

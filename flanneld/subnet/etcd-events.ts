@@ -89,7 +89,9 @@ export function openEventStream(
   };
 }
 
-/** Why a response ends the watch: etcd cancelled it, compacted what was asked for, or tells another history than before. */
+/**
+ * Why a response ends the watch: etcd cancelled it, compacted what was asked for, or tells another history than before.
+ */
 function problemOf(response: WatchResponse, request: WatchRequest): RpcError | undefined {
   if (Number(response.compact_revision) > 0) return new RpcError(GRPC.OUT_OF_RANGE, 'the revision was compacted');
   if (response.canceled) return new RpcError(GRPC.ABORTED, `the watch was cancelled: ${response.cancel_reason}`);

@@ -1,5 +1,5 @@
-// Why an endpoint doesn't answer. gRPC has one code, UNAVAILABLE, for a refused connection, a name that doesn't resolve and
-// a certificate that one side rejects; TCP and TLS have a code for each.
+// Why an endpoint doesn't answer. gRPC has one code, UNAVAILABLE, for a refused connection, a name that doesn't resolve
+// and a certificate that one side rejects; TCP and TLS have a code for each.
 
 import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';

@@ -1,6 +1,6 @@
-// The connection that is in use, whichever of the endpoints it goes to. A connection that failed is given up for good and a
-// new one is made to the next endpoint, with certificates read and the user logged in again: so a server that went away, a
-// lost leader, an expired token and a replaced certificate are the same case.
+// The connection that is in use, whichever of the endpoints it goes to. A connection that failed is given up for good
+// and a new one is made to the next endpoint, with certificates read and the user logged in again: so a server that
+// went away, a lost leader, an expired token and a replaced certificate are the same case.
 
 import { type ErrorCode, NetError } from '../../model/errors.ts';
 import type { EtcdConfig } from '../config.ts';
@@ -13,7 +13,7 @@ export interface EtcdSession {
   /**
    * Runs the function on the connection, and once more on a new one when the first turned out to be broken: so the
    * function must bear to run twice.
-   * @throws NetError etcd-unreachable, etcd-refused naming the endpoints; RpcError for what is neither; the signal's reason
+   * @throws NetError etcd-unreachable, etcd-refused naming the endpoints; the signal's reason
    */
   use<T>(run: (connection: EtcdConnection) => Promise<T>, signal: AbortSignal): Promise<T>;
   /** Gives up a connection that failed in other hands, and says why as `use` would. */

@@ -70,7 +70,10 @@ export interface Write {
   readonly remove: readonly Stored[];
 }
 
-/** Changes an entry, if it is still as it was read. @returns whether it was. @throws RpcError NOT_FOUND: the grant is gone */
+/**
+ * Changes an entry, if it is still as it was read. @returns whether it was. @throws RpcError NOT_FOUND: the grant is
+ * gone
+ */
 export async function replace(connection: EtcdConnection, entry: Stored, write: Write): Promise<boolean> {
   const kept = write.remove.filter(({ key }) => key !== entry.key);
   const { succeeded } = await connection.txn([entry, ...kept].map(unchanged), [
@@ -81,9 +84,9 @@ export async function replace(connection: EtcdConnection, entry: Stored, write: 
 }
 
 /**
- * Makes an entry, if its key is free and its subnet too. Equal keys collide in etcd itself. Keys that differ may overlap
- * all the same (dual stack: same IPv4, other IPv6; another SubnetLen): whoever makes one looks at all keys in the same
- * step, and gives way when an older one overlaps, so that of two made at the same time exactly one stays.
+ * Makes an entry, if its key is free and its subnet too. Equal keys collide in etcd itself. Keys that differ may
+ * overlap all the same (dual stack: same IPv4, other IPv6; another SubnetLen): whoever makes one looks at all keys in
+ * the same step, and gives way when an older one overlaps, so that of two made at the same time exactly one stays.
  * @returns whether the entry is there. @throws RpcError NOT_FOUND: the grant is gone
  */
 export async function create(

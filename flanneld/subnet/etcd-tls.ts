@@ -27,7 +27,7 @@ export function readTls(files: EtcdTlsFiles = NO_FILES): TlsMaterial {
     key !== undefined &&
     !new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key))
   ) {
-    throw unreadable('--etcd-keyfile', files.key as string, `not the key of ${files.certificate}`);
+    throw unfit('--etcd-keyfile', files.key as string, `not the key of ${files.certificate}`);
   }
   const authority = pem('--etcd-cafile', files.authority, 'a certificate', (text) => new X509Certificate(text));
   return { authority: authority ?? Buffer.from(getCACertificates('system').join('\n')), certificate, key };
@@ -45,21 +45,18 @@ function pem(
     parse(text);
     return text;
   } catch (cause) {
-    throw unreadable(flag, path, `not ${what} in PEM form`, cause);
+    throw unfit(flag, path, `not ${what} in PEM form`, cause);
   }
 }
 
 function readPem(flag: string, path: string): Buffer {
   try {
     return readFileSync(path);
-  } catch (cause) {
-    throw unreadable(flag, path, (cause as NodeJS.ErrnoException).code ?? 'unreadable', cause);
+  } catch (error) {
+    const { code: errno = 'unreadable' } = error as NodeJS.ErrnoException;
+    throw new NetError('file-unreadable', `${flag} ${path}: ${errno}`, { errno, subject: path });
   }
 }
 
-const unreadable = (flag: string, path: string, why: string, cause?: unknown) =>
-  new NetError('file-unreadable', `${flag} ${path}: ${why}`, {
-    errno: (cause as NodeJS.ErrnoException | undefined)?.syscall === undefined ? undefined : why,
-    subject: path,
-    cause,
-  });
+const unfit = (flag: string, path: string, why: string, cause?: unknown) =>
+  new NetError('file-unreadable', `${flag} ${path}: ${why}`, { subject: path, cause });

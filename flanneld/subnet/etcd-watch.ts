@@ -1,5 +1,5 @@
-// Snapshots of all leases: everything is read once, then changes are applied as etcd tells them. Whatever goes wrong with
-// that (a connection lost, history compacted, a watch cancelled) has one answer: read everything again.
+// Snapshots of all leases: everything is read once, then changes are applied as etcd tells them. Whatever goes wrong
+// with that (a connection lost, history compacted, a watch cancelled) has one answer: read everything again.
 
 import { NetError } from '../../model/errors.ts';
 import type { Lease } from '../../model/lease.ts';
@@ -54,7 +54,10 @@ export async function* watchLeases(
   }
 }
 
-/** All entries, now and after each change, until the watch breaks. @throws NetError; RpcError OUT_OF_RANGE: to be read again */
+/**
+ * All entries, now and after each change, until the watch breaks. @throws NetError; RpcError OUT_OF_RANGE: to be read
+ * again
+ */
 async function* follow(context: WatchContext, signal: AbortSignal): AsyncGenerator<Entries> {
   const { session, leases } = context;
   const { connection, listing } = await session.use(
@@ -89,8 +92,9 @@ function apply(context: WatchContext, entries: Entries, { type, kv }: WatchEvent
 }
 
 /**
- * A server that was cut off from the others, or a connection that ends nowhere, is silent like one where nothing happens.
- * So it is asked, from time to time, for what only a member of the majority can answer: how many keys there are.
+ * A server that was cut off from the others, or a connection that ends nowhere, is silent like one where nothing
+ * happens. So it is asked, from time to time, for what only a member of the majority can answer: how many keys there
+ * are.
  */
 async function checkLiveness(
   { leases, livenessMs }: WatchContext,

@@ -1,7 +1,8 @@
 // The subnet manager over etcd v3, with flannel's keys: <prefix>/config, and <prefix>/subnets/<subnet> for each lease.
 //
-// A key lives by an etcd lease of 24 h, as flannel's do, which is renewed every 10 s and never revoked: a stopped agent, an
-// upgrade and an hour without etcd lose nothing. Whoever holds a key without etcd lease (a reservation) keeps it so.
+// A key lives by an etcd lease of 24 h, as flannel's do, which is renewed every 10 s and never revoked: a stopped
+// agent, an upgrade and an hour without etcd lose nothing. Whoever holds a key without etcd lease (a reservation) keeps
+// it so.
 
 import { NetError } from '../../model/errors.ts';
 import type { EtcdConfig } from '../config.ts';

@@ -1,5 +1,5 @@
-// A lease as flannel stores it in etcd: the text of its key and of its value, byte for byte, plus one field of ours that
-// flannel ignores. Neither throws on what others wrote: what can't be understood is undefined.
+// A lease as flannel stores it in etcd: the text of its key and of its value, byte for byte, plus one field of ours
+// that flannel ignores. Neither throws on what others wrote: what can't be understood is undefined.
 
 import { isObject } from '../../model/check.ts';
 import { FAMILIES, type Family, familyOf, type Ip, networkOf, type Prefix, tryIp, tryPrefix } from '../../model/ip.ts';
@@ -7,8 +7,8 @@ import type { LeaseAttributes, PerFamily } from '../../model/lease.ts';
 
 /**
  * The subnets of a key's last part (`leaseKey` of model/lease.ts is the way back): "10.5.34.0-24", or dual stack
- * "10.5.34.0-24&fc00:0:0:1::-64". IPv6 alone is "fc00:0:0:1::-64": flannel, which knows no such network, takes it for no
- * subnet and passes over it.
+ * "10.5.34.0-24&fc00:0:0:1::-64". IPv6 alone is "fc00:0:0:1::-64": flannel, which knows no such network, takes it for
+ * no subnet and passes over it.
  */
 export function parseLeaseKey(text: string): PerFamily<Prefix> | undefined {
   const parts = text.split('&').map(subnetOf);

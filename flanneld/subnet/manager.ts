@@ -1,5 +1,5 @@
-// The contract of a subnet manager: where the network's configuration comes from, who holds which subnet. etcd.ts is the
-// first; test/compliance/subnet-manager.ts holds every one to the same behaviour.
+// The contract of a subnet manager: where the network's configuration comes from, who holds which subnet. etcd.ts is
+// the first; test/compliance/subnet-manager.ts holds every one to the same behaviour.
 
 import type { Lease, LeaseAttributes, PerFamily } from '../../model/lease.ts';
 import type { Prefix } from '../../model/ip.ts';

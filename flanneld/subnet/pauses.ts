@@ -8,8 +8,8 @@ const LONGEST_MS = 2000;
 const SETTLED_MS = 10_000;
 
 /**
- * Pauses of 0.1 s, 0.2 s, 0.4 s … at most 2 s, each somewhat random so that the nodes of a cluster don't come back all at
- * once. Told how many milliseconds the last try lasted.
+ * Pauses of 0.1 s, 0.2 s, 0.4 s … at most 2 s, each somewhat random so that the nodes of a cluster don't come back all
+ * at once. Told how many milliseconds the last try lasted.
  */
 export function pauses(random: () => number = Math.random): (lastedMs: number) => number {
   let next = FIRST_MS;

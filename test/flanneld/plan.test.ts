@@ -238,11 +238,17 @@ t.test('a lease that makes no sense is refused and delays nobody', async (t) => 
     [
       'no VtepMAC',
       { ...peerLease([4], 2), backendData: { 4: { VNI: 1 } } },
-      /publishes no VtepMAC for IPv4: {"VNI":1}/,
+      /publishes no usable VtepMAC for IPv4: {"VNI":1}/,
     ],
-    ['no data', { ...peerLease([4], 2), backendData: {} }, /publishes no VtepMAC for IPv4: null/],
-    ['data of another kind', { ...peerLease([4], 2), backendData: { 4: 'extension output' } }, /publishes no VtepMAC/],
-    ['a MAC that is none', peerLease([4], 2, { mac: '02:00:00' }), /publishes no VtepMAC/],
+    ['no data', { ...peerLease([4], 2), backendData: {} }, /publishes no usable VtepMAC for IPv4: null/],
+    [
+      'data of another kind',
+      { ...peerLease([4], 2), backendData: { 4: 'extension output' } },
+      /publishes no usable VtepMAC/,
+    ],
+    ['a MAC that is none', peerLease([4], 2, { mac: '02:00:00' }), /publishes no usable VtepMAC/],
+    ['the zero MAC', peerLease([4], 2, { mac: '00:00:00:00:00:00' }), /publishes no usable VtepMAC/],
+    ['a multicast MAC', peerLease([4], 2, { mac: '01:00:5e:00:00:01' }), /publishes no usable VtepMAC/],
     [
       'another VNI',
       { ...peerLease([4], 2), backendData: { 4: { VNI: 2, VtepMAC: '02:00:00:00:00:02' } } },

@@ -1,0 +1,133 @@
+// The way to each peer, planned for each by itself: a lease that makes no sense is refused with its reason and changes
+// nothing for the others. Pure.
+
+import { contains, type Family, overlaps, type Prefix } from '../model/ip.ts';
+import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
+import { identity, type Item, itemsOf, merge, OUR_PROTOCOL, type Route, type State } from '../model/state.ts';
+import type { Backend, Site, Underlay } from './backend/backend.ts';
+import { isOnLink } from './on-link.ts';
+import { mayReplace } from './ownership.ts';
+
+/** How one family of one peer's lease is treated. */
+export interface PeerPlan {
+  readonly key: string;
+  readonly lease: Lease;
+  readonly family: Family;
+  /** What is wanted for it, as {@link identity} names it. */
+  readonly items: readonly string[];
+  /** Why nothing is. */
+  readonly refused?: string | undefined;
+}
+
+/** Who wants what, by {@link identity}: the first that does. */
+export type Claims = Map<string, { readonly item: Item; readonly key: string }>;
+
+/** What others have put on the host, taken together once: with thousands of peers most routes are ours. */
+export interface Surroundings {
+  /** Every route but ours. */
+  readonly roads: readonly Route[];
+  /** Those that are not to be overwritten, by {@link identity}. */
+  readonly foreign: ReadonlyMap<string, Route>;
+}
+
+export function surroundingsOf({ routes }: State): Surroundings {
+  const roads = routes.filter(({ protocol }) => protocol !== OUR_PROTOCOL);
+  const foreign = roads.filter((route) => !mayReplace(route));
+  return { roads, foreign: new Map(foreign.map((value) => [identity({ type: 'route', value }), value])) };
+}
+
+export interface PeerPlanInput {
+  readonly site: Site;
+  readonly backend: Backend;
+  /** Our own lease. */
+  readonly self: Lease;
+}
+
+export interface Reached {
+  readonly plan: PeerPlan;
+  readonly state: Partial<State>;
+}
+
+/** Plans each family of each lease that the network has, and notes in `claims` what is wanted. */
+export function planPeers(
+  input: PeerPlanInput,
+  surroundings: Surroundings,
+  claims: Claims,
+  leases: readonly Lease[],
+): Reached[] {
+  return leases.flatMap((lease) =>
+    familiesOf(lease.subnet)
+      .filter((family) => input.site.networks[family] !== undefined)
+      .map((family) => planPeer(input, surroundings, claims, lease, family)),
+  );
+}
+
+function planPeer(
+  input: PeerPlanInput,
+  { roads, foreign }: Surroundings,
+  claims: Claims,
+  lease: Lease,
+  family: Family,
+): Reached {
+  const key = leaseKey(lease.subnet);
+  const refuse = (refused: string): Reached => ({ plan: { key, lease, family, items: [], refused }, state: {} });
+  const publicIp = lease.publicIp[family];
+  if (publicIp === undefined) return refuse(`publishes no IPv${family} address`);
+  const problem = leaseProblem(input, lease, family);
+  if (problem !== undefined) return refuse(problem);
+  const { device } = input.site.underlay[family] as Underlay;
+  const reach = input.backend.reach({
+    family,
+    subnet: lease.subnet[family] as Prefix,
+    publicIp,
+    data: lease.backendData[family],
+    onLink: () => isOnLink(roads, publicIp, device),
+  });
+  if ('refused' in reach) return refuse(reach.refused);
+  const items = itemsOf(merge(reach.state)).map((item) => ({ id: identity(item), item }));
+  for (const { id, item } of items) {
+    const conflict = conflictOf(id, item, key, claims, foreign);
+    if (conflict !== undefined) return refuse(conflict);
+  }
+  const fresh = items.filter(({ id }) => (claims.get(id)?.key ?? key) === key);
+  for (const { id, item } of fresh) claims.set(id, { item, key });
+  return {
+    plan: { key, lease, family, items: items.map(({ id }) => id) },
+    state: stateOf(fresh.map(({ item }) => item)),
+  };
+}
+
+const stateOf = (items: readonly Item[]): Partial<State> => ({
+  fdb: items.flatMap((item) => (item.type === 'fdb' ? [item.value] : [])),
+  neighbours: items.flatMap((item) => (item.type === 'neighbour' ? [item.value] : [])),
+  routes: items.flatMap((item) => (item.type === 'route' ? [item.value] : [])),
+});
+
+/** Why a lease can't be meant for us, whatever the backend. Anyone who can write to the store could publish it. */
+function leaseProblem({ site, self, backend }: PeerPlanInput, lease: Lease, family: Family): string | undefined {
+  const [subnet, network, own] = [lease.subnet[family] as Prefix, site.networks[family] as Prefix, self.subnet[family]];
+  if (lease.backendType !== backend.publishedType) {
+    return `has backend ${lease.backendType || '(none)'}, we have ${backend.type}`;
+  }
+  if (!contains(network, subnet)) return `${subnet} is not inside ${network}`;
+  if (own !== undefined && overlaps(own, subnet)) return `${subnet} overlaps our own ${own}`;
+  const publicIp = lease.publicIp[family];
+  return publicIp === site.underlay[family]?.publicIp ? `publishes our own address ${publicIp}` : undefined;
+}
+
+/** Two peers may share a VTEP; they may not say different things about one. And a route of another's making stays. */
+function conflictOf(
+  id: string,
+  item: Item,
+  key: string,
+  claims: Claims,
+  foreign: ReadonlyMap<string, Route>,
+): string | undefined {
+  const claimed = claims.get(id);
+  if (claimed !== undefined && claimed.key !== key && JSON.stringify(claimed.item) !== JSON.stringify(item)) {
+    return `${id} is also claimed by ${claimed.key}`;
+  }
+  const route = foreign.get(id);
+  if (route === undefined) return undefined;
+  return `this host has ${route.destination} on ${route.device ?? 'no device'} itself (route protocol ${route.protocol})`;
+}

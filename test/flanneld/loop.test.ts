@@ -1,0 +1,166 @@
+// The loop that reconciles: when it runs, what it makes of failures.
+
+import t from 'tap';
+import { type Run, startReconciler } from '../../flanneld/reconcile.ts';
+import type { FakeKernel } from '../../kernel/fake.ts';
+import { prefix } from '../../model/ip.ts';
+import { dumpSorted, fakeHost, testClock, testLog } from './fixtures/host.ts';
+import { apply, STATES, step, target, type Wanted } from './fixtures/target.ts';
+import { peerLease } from './fixtures/world.ts';
+
+/** A loop over the fake, with its runs. */
+function loop(kernel: FakeKernel, current: () => Wanted | undefined) {
+  const clock = testClock();
+  const log = testLog();
+  const runs: Run[] = [];
+  const reconciler = startReconciler({
+    kernel,
+    clock,
+    log,
+    resyncMs: 5000,
+    target: () => {
+      const wanted = current();
+      return wanted && target(kernel, wanted);
+    },
+    onRun: (run) => void runs.push(run),
+  });
+  return { clock, log, runs, reconciler };
+}
+
+t.test('the loop', async (t) => {
+  const kernel = fakeHost();
+  let wanted: Wanted | undefined;
+  const { clock, runs, reconciler } = loop(kernel, () => wanted);
+  const before = dumpSorted(kernel);
+  reconciler.trigger('start');
+  clock.advance(20_000);
+  t.equal(runs.length, 0, 'nothing is known: nothing is touched');
+  t.equal(dumpSorted(kernel), before);
+  wanted = STATES[1] as Wanted;
+  reconciler.trigger('leases');
+  reconciler.trigger('leases');
+  reconciler.trigger('link');
+  clock.advance(0);
+  t.match(
+    runs,
+    [{ reasons: ['leases', 'link'], problems: [], peers: [{ state: 'programmed' }, { state: 'programmed' }] }],
+    'at once, and once',
+  );
+  reconciler.trigger('leases');
+  clock.advance(10);
+  t.equal(runs.length, 1, 'close to the last: a little later');
+  clock.advance(10);
+  t.match(runs[1], { changes: 0 });
+  apply(
+    kernel,
+    step('delete', { type: 'route', value: { destination: prefix('10.244.2.0/24'), device: 'flannel.1' } }),
+  );
+  clock.advance(5000);
+  t.match(runs[2], { reasons: ['resync'], changes: 1 });
+  reconciler.stop();
+  clock.advance(60_000);
+  t.equal(runs.length, 3);
+});
+
+t.test('one peer that cannot be programmed delays nobody, and is tried again', async (t) => {
+  const kernel = fakeHost();
+  const { clock, runs, log, reconciler } = loop(kernel, () => STATES[1]);
+  for (let count = 0; count < 2; count++) kernel.failNext(/route replace 10\.244\.2\.0/, 'ENOMEM');
+  reconciler.trigger('leases');
+  clock.advance(0);
+  t.match(runs[0], {
+    problems: [],
+    peers: [
+      { key: '10.244.2.0-24', state: 'failed', reason: /ENOMEM/ },
+      { key: '10.244.3.0-24', state: 'programmed' },
+    ],
+  });
+  clock.advance(99);
+  t.equal(runs.length, 1);
+  clock.advance(1);
+  t.match(runs[1], { reasons: ['retry'], peers: [{ state: 'failed' }, {}] });
+  clock.advance(200);
+  t.match(runs[2], { peers: [{ state: 'programmed' }, { state: 'programmed' }] });
+  t.equal(
+    log.lines.filter((line) => line.includes('10.244.2.0-24 failed')).length,
+    2,
+    'said once, and once that it is over',
+  );
+});
+
+t.test("trouble with the node's own part", async (t) => {
+  const kernel = fakeHost();
+  const { clock, runs, reconciler } = loop(kernel, () => STATES[1]);
+  kernel.failNext(/ip link add flannel\.1/, 'EPERM');
+  kernel.failNext(/add chain inet flannel/, 'EBUSY');
+  reconciler.trigger('leases');
+  clock.advance(0);
+  t.match(runs[0]?.problems[0], /change table inet flannel: EBUSY/);
+  t.match(runs[0]?.problems[1], /ip link add flannel\.1.*EPERM/);
+  clock.advance(1000);
+  t.match(runs.at(-1), { problems: [], peers: [{ state: 'programmed' }, { state: 'programmed' }] });
+});
+
+t.test('a host that cannot be read', async (t) => {
+  const kernel = fakeHost();
+  const held = target(kernel, STATES[1] as Wanted);
+  let broken = true;
+  const read: FakeKernel['read'] = (...args) => {
+    if (broken) throw new Error('netlink is gone');
+    return kernel.read(...args);
+  };
+  const clock = testClock();
+  const runs: Run[] = [];
+  startReconciler({
+    kernel: { ...kernel, read },
+    clock,
+    log: testLog(),
+    resyncMs: 5000,
+    target: () => held,
+    onRun: (run) => void runs.push(run),
+  }).trigger('leases');
+  clock.advance(0);
+  t.match(runs, [{ problems: ['netlink is gone'], peers: [] }]);
+  broken = false;
+  clock.advance(100);
+  t.match(runs[1], { problems: [], peers: [{ state: 'programmed' }, { state: 'programmed' }] });
+});
+
+t.test('what new leases need is added at once, the rest by the run that follows', async (t) => {
+  const kernel = fakeHost();
+  const [b, c] = [peerLease([4], 2), peerLease([4], 3)];
+  let peers = [b];
+  const { clock, runs, reconciler } = loop(kernel, () => ({
+    what: 'vxlan',
+    options: { Type: 'vxlan' },
+    families: [4],
+    peers,
+  }));
+  reconciler.hurry([b]);
+  t.notMatch(dumpSorted(kernel), /flannel\.1/, 'not before the first run');
+  reconciler.trigger('leases');
+  clock.advance(0);
+  const moved = peerLease([4], 2, { mac: '02:00:00:00:00:22' });
+  const thief = { ...peerLease([4], 4, { mac: '02:00:00:00:00:22' }) };
+  const nonsense = { ...peerLease([4], 5), backendData: {} };
+  kernel.failNext(/neighbour replace 10\.244\.3\.0/, 'ENOMEM');
+  reconciler.hurry([moved, c, thief, nonsense]);
+  const hurried = dumpSorted(kernel);
+  for (const line of [
+    /neighbour add 10\.244\.2\.0 lladdr 02:00:00:00:00:22/,
+    /fdb add 02:00:00:00:00:22 .*192\.168\.50\.2 /,
+    /10\.244\.3\.0\/24 via/,
+  ])
+    t.match(hurried, line);
+  t.notMatch(hurried, /10\.244\.[45]\.0/, 'who claims what another has, or makes no sense, gets nothing');
+  t.match(hurried, /fdb add 02:00:00:00:00:02 /, 'what has to go is still there');
+  peers = [moved, c];
+  reconciler.trigger('leases');
+  clock.advance(20);
+  t.match(
+    runs[1],
+    { changes: 2, peers: [{ state: 'programmed' }, { state: 'programmed' }] },
+    'the failed one, and the stale one',
+  );
+  t.notMatch(dumpSorted(kernel), /02:00:00:00:00:02 /);
+});

@@ -1,0 +1,76 @@
+// The agent's chains, and whose they are. That nft prints them in these very words: test/root/rules.test.ts.
+
+import t from 'tap';
+import { ownsChains, removeRules, rulesTable } from '../../flanneld/rules/table.ts';
+import { prefix } from '../../model/ip.ts';
+import { diffTable, printTable, type Rule, type Table } from '../../model/ruleset.ts';
+import { NETWORKS, OTHER_NETWORK, ourLease } from './fixtures/world.ts';
+
+const ALL = { masquerade: true, masqueradeFullyRandom: true, forwardRules: true };
+const ours = (settings = ALL): Table => rulesTable(NETWORKS, ourLease([4, 6]).subnet, settings);
+const others = (): Table => rulesTable({ 4: OTHER_NETWORK }, { 4: prefix('10.99.1.0/24') }, ALL);
+
+const chain = (table: Table, name: string): readonly Rule[] | undefined =>
+  table.chains.find((each) => each.name === name)?.rules;
+
+t.test('masquerade', async (t) => {
+  t.same(chain(ours(), 'masquerade-10.244.0.0-16'), [
+    'meta mark & 0x00004000 == 0x00004000 return',
+    'ip saddr 10.244.0.0/16 ip daddr 10.244.0.0/16 return',
+    'ip daddr 10.244.1.0/24 return',
+    'ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random',
+    'ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16 masquerade fully-random',
+  ]);
+  t.same(chain(ours({ ...ALL, masqueradeFullyRandom: false }), 'masquerade-fd00_244__-48'), [
+    'meta mark & 0x00004000 == 0x00004000 return',
+    'ip6 saddr fd00:244::/48 ip6 daddr fd00:244::/48 return',
+    'ip6 daddr fd00:244:0:1::/64 return',
+    'ip6 saddr fd00:244::/48 ip6 daddr != ff00::/8 masquerade',
+    'ip6 saddr != fd00:244::/48 ip6 daddr fd00:244::/48 masquerade',
+  ]);
+  t.equal(chain(ours({ ...ALL, masquerade: false }), 'masquerade-10.244.0.0-16'), undefined);
+});
+
+t.test('forward', async (t) => {
+  t.same(chain(ours(), 'forward-10.244.0.0-16'), ['ip saddr 10.244.0.0/16 accept', 'ip daddr 10.244.0.0/16 accept']);
+  t.equal(chain(ours({ ...ALL, forwardRules: false }), 'forward-10.244.0.0-16'), undefined);
+});
+
+/** What two agents and the CNI plugin have put into the table. */
+const SHARED: Table = {
+  ...ours(),
+  chains: [...ours().chains, ...others().chains, { name: 'cni-hostports', rules: [] }],
+  sets: [{ name: 'cni-masqueraded', type: 'ipv4_addr', elements: [] }],
+};
+
+t.test('a shared table', async (t) => {
+  const owns = ownsChains([NETWORKS[4], NETWORKS[6]]);
+  t.equal(diffTable(SHARED, ours(), owns), undefined, 'what others have there is no difference');
+  const off = diffTable(SHARED, ours({ ...ALL, masquerade: false, forwardRules: false }), owns);
+  t.same(
+    new Set(off?.commands.map((command) => (command.type === 'chain' ? command.chain.name : command.type))),
+    new Set(ours().chains.map(({ name }) => name)),
+    'switched off: only ours go',
+  );
+});
+
+t.test('removal', async (t) => {
+  t.equal(removeRules(undefined, [NETWORKS[4]]), undefined);
+  t.same(
+    removeRules(ours(), [NETWORKS[4], NETWORKS[6]])?.commands,
+    [{ verb: 'delete', type: 'table' }],
+    'the table goes when nothing is left',
+  );
+  const one = removeRules(SHARED, [NETWORKS[4]]);
+  t.same(
+    one?.commands.map((command) => (command.type === 'chain' ? `${command.verb} ${command.chain.name}` : command.type)),
+    [
+      'flush masquerade-10.244.0.0-16',
+      'flush forward-10.244.0.0-16',
+      'delete masquerade-10.244.0.0-16',
+      'delete forward-10.244.0.0-16',
+    ],
+  );
+  t.equal(removeRules(others(), [NETWORKS[4]]), undefined);
+  t.match(printTable(others()), /10\.99\.0\.0/);
+});
