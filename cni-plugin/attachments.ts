@@ -1,0 +1,183 @@
+// The record of an attachment: what was intended, written whole before anything is done, and removed after everything is
+// undone. Whoever finds one knows what there may be to undo, whenever the process that wrote it was killed.
+
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import {
+  ensureDirectory,
+  isDirectory,
+  listDirectory,
+  readRegular,
+  removeIfThere,
+  writeWhole,
+} from '../kernel/files.ts';
+import { lockBriefly } from '../kernel/lock.ts';
+import {
+  anything,
+  boolean,
+  ethernet,
+  integer,
+  ipAddress,
+  list,
+  object,
+  oneOf,
+  optional,
+  parse,
+  string,
+} from '../model/check.ts';
+import type { CniRoute } from '../model/cni.ts';
+import { NetError } from '../model/errors.ts';
+import type { Ip, Mac } from '../model/ip.ts';
+import { parseResult } from './result.ts';
+import type { AttachmentKey } from './names.ts';
+
+/** The names under which the executable is called. */
+export type PluginName = 'flannel' | 'flannel-ipam';
+
+export interface Attachment extends AttachmentKey {
+  readonly plugin: PluginName;
+  /** /proc/sys/kernel/random/boot_id when it was made: with another, nothing of it is left but files. */
+  readonly bootId: string;
+  /** The network namespace of the host it hangs on, as device:inode: in another one its device can't be seen. */
+  readonly host?: string | undefined;
+  /** Milliseconds since 1970. */
+  readonly created: number;
+  /** Until ADD has succeeded. With nobody holding the lock, ADD died. */
+  readonly unfinished?: boolean | undefined;
+  /** Path of the pod's network namespace, and its device and inode where it was opened. */
+  readonly netns: { readonly path: string; readonly id?: string | undefined };
+  readonly bridge?: string | undefined;
+  /** The host's end of the veth pair. */
+  readonly link?: { readonly name: string; readonly mac: Mac } | undefined;
+  /** Directory of the address store; absent: the attachment has no address. */
+  readonly addressDir?: string | undefined;
+  /** Reserved addresses: known, and written, after the intent. */
+  readonly addresses: readonly Ip[];
+  /** The pod's routes with what older versions' results leave out; known and written with the addresses. */
+  readonly routes: readonly CniRoute[];
+}
+
+const RECORD = object({
+  plugin: oneOf('flannel', 'flannel-ipam'),
+  bootId: string,
+  host: optional(string),
+  created: integer(0, Number.MAX_SAFE_INTEGER),
+  unfinished: optional(boolean),
+  network: string,
+  containerId: string,
+  ifname: string,
+  netns: object({ path: string, id: optional(string) }),
+  bridge: optional(string),
+  link: optional(object({ name: string, mac: ethernet })),
+  addressDir: optional(string),
+  addresses: list(ipAddress),
+  routes: list(anything),
+});
+
+/** A file name's limit in bytes (NAME_MAX). */
+const NAME_MAX = 255;
+/** A record with a result of many routes is far smaller. */
+const MAX_BYTES = 1 << 20;
+
+const LOCK_SUFFIX = '.lock';
+const RECORD_SUFFIX = '.json';
+/** Neither container ids nor interface names have it. */
+const SEPARATOR = ':';
+
+function pathOf(records: string, { network, containerId, ifname }: AttachmentKey, suffix: string): string {
+  const name = `${containerId}${SEPARATOR}${ifname}${suffix}`;
+  const long = [network, name].find((part) => Buffer.byteLength(part) > NAME_MAX);
+  if (long === undefined) return join(records, network, name);
+  const what = long === network ? 'network name' : 'container id and interface name';
+  throw new NetError(
+    'invalid-environment',
+    `${what} too long: "${long.slice(0, 32)}…" makes a file name of more than ${NAME_MAX} bytes`,
+  );
+}
+
+/**
+ * Files and directories of attachment records. One attachment's functions are called with its lock held, all but
+ * `lock`, `tryLock`, `list` and a `read` that is repeated under the lock.
+ */
+export interface Attachments {
+  /** @throws NetError busy when another process or verb holds the lock for longer; invalid-environment for long names */
+  lock(key: AttachmentKey): Promise<() => void>;
+  /** Undefined while another holds it. @throws NetError io */
+  tryLock(key: AttachmentKey): Promise<(() => void) | undefined>;
+  /** Undefined also for a damaged record: whoever needs what it said looks elsewhere. @throws NetError io */
+  read(key: AttachmentKey): Attachment | undefined;
+  /** @throws NetError io */
+  write(record: Attachment): void;
+  /** @throws NetError io */
+  remove(key: AttachmentKey): void;
+  /** Records of a network. @throws NetError io */
+  list(network: string): AttachmentKey[];
+}
+
+/** The records under a directory. Symbolic links in place of its directories and files are refused or not followed. */
+export function attachmentsIn(records: string, lockTimeoutMs: number): Attachments {
+  const prepare = (network: string) => {
+    ensureDirectory(records, 0o700);
+    ensureDirectory(join(records, network), 0o700);
+  };
+  const take = (key: AttachmentKey, timeoutMs: number) => {
+    const path = pathOf(records, key, LOCK_SUFFIX);
+    prepare(key.network);
+    return lockBriefly(path, timeoutMs);
+  };
+  // Of the attachment, since its lock is held, and outside the network's directory, which others list.
+  const temporaryOf = ({ network, containerId, ifname }: AttachmentKey) =>
+    join(
+      records,
+      '.tmp',
+      createHash('sha256').update(`${network}/${containerId}/${ifname}`).digest('hex').slice(0, 32),
+    );
+  return {
+    tryLock: (key) => take(key, 0),
+    async lock(key) {
+      const unlock = await take(key, lockTimeoutMs);
+      if (unlock !== undefined) return unlock;
+      const { containerId, ifname } = key;
+      const message = `another operation on ${ifname} of ${containerId} takes longer than ${lockTimeoutMs} ms`;
+      throw new NetError('busy', message, { subject: containerId });
+    },
+    read(key) {
+      const text = readRegular(pathOf(records, key, RECORD_SUFFIX), { maxBytes: MAX_BYTES });
+      return text === undefined ? undefined : decode(text, key);
+    },
+    write(record) {
+      prepare(record.network);
+      ensureDirectory(join(records, '.tmp'), 0o700);
+      removeIfThere(temporaryOf(record));
+      writeWhole(pathOf(records, record, RECORD_SUFFIX), JSON.stringify(record), {
+        mode: 0o600,
+        temporary: temporaryOf(record),
+      });
+    },
+    remove(key) {
+      removeIfThere(temporaryOf(key));
+      removeIfThere(pathOf(records, key, RECORD_SUFFIX));
+    },
+    list: (network) =>
+      isDirectory(join(records, network))
+        ? listDirectory(join(records, network)).flatMap((name) => keyOf(network, name))
+        : [],
+  };
+}
+
+function keyOf(network: string, name: string): AttachmentKey[] {
+  const [containerId, ifname, ...more] = name.slice(0, -RECORD_SUFFIX.length).split(SEPARATOR);
+  const whole = name.endsWith(RECORD_SUFFIX) && containerId && ifname && more.length === 0;
+  return whole ? [{ network, containerId, ifname }] : [];
+}
+
+/** A record that speaks of another attachment is damaged too. */
+function decode(text: string, { network, containerId, ifname }: AttachmentKey): Attachment | undefined {
+  try {
+    const record = parse(JSON.parse(text), RECORD, 'record', 'decoding');
+    const own = record.network === network && record.containerId === containerId && record.ifname === ifname;
+    return own ? { ...record, routes: parseResult({ routes: record.routes }).routes } : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,231 @@
+// The network configuration as one checked value, in the keys of the reference bridge plugin. Keys match in any case, as
+// Go's decoder has it.
+
+import { DEFAULT_DATA_DIR as DEFAULT_STORE, type IpamConfig, parseIpam } from '../ipam/config.ts';
+import {
+  anything,
+  boolean,
+  type Check,
+  ethernet,
+  integer,
+  isObject,
+  list,
+  object,
+  optional,
+  parse,
+  string,
+} from '../model/check.ts';
+import type { Dns } from '../model/cni.ts';
+import { NetError } from '../model/errors.ts';
+import { type Mac, macBytes, type Prefix, tryMac } from '../model/ip.ts';
+import { plainForm, unsupported } from './form.ts';
+import { ifnameProblem, parseArgs, type Request } from './protocol.ts';
+import type { SubnetFile } from './subnet-file.ts';
+
+/** Directory of the attachment records, as flannel's `dataDir`. */
+const DEFAULT_DATA_DIR = '/var/lib/cni/flannel';
+const DEFAULT_BRIDGE = 'cni0';
+
+/** How a pod is attached to a bridge. */
+export interface BridgeConfig {
+  readonly network: string;
+  readonly bridge: string;
+  /** The bridge has the gateway's address, and the host forwards. */
+  readonly isGateway: boolean;
+  readonly isDefaultGateway: boolean;
+  /** Replace another address on the bridge instead of refusing. */
+  readonly forceAddress: boolean;
+  readonly ipMasq: boolean;
+  /** Bytes; undefined: the kernel's default. */
+  readonly mtu: number | undefined;
+  readonly hairpin: boolean;
+  readonly promiscuous: boolean;
+  readonly isolated: boolean;
+  /** Duplicate address detection in the pod. */
+  readonly dad: boolean;
+  /** Whether the pod's interface is brought up. */
+  readonly up: boolean;
+  /** Overrides the address management's when it says anything. */
+  readonly dns: Dns;
+  /** The pod's MAC, when the runtime or the configuration wants a certain one. */
+  readonly mac: Mac | undefined;
+  /** Undefined: the pod gets no address. */
+  readonly ipam: IpamConfig | undefined;
+  /** Networks that are reached without masquerading. */
+  readonly clusterNetworks: readonly Prefix[];
+}
+
+/** Go's "" is no value. */
+const unlessEmpty =
+  <T>(inner: Check<T>): Check<T | undefined> =>
+  (value, path, problems) =>
+    value === '' ? undefined : optional(inner)(value, path, problems);
+
+/** A name the kernel takes, and whose directory under net/ipv6/conf is the device's own. */
+const bridgeName: Check<string> = (value, path, problems) => {
+  const name = string(value, path, problems);
+  if (name === undefined) return undefined;
+  const reserved = name === 'all' || name === 'default' ? ['is reserved by the kernel'] : undefined;
+  const problem = reserved ?? ifnameProblem(name);
+  if (problem !== undefined) problems.push(`${path}: ${JSON.stringify(name.slice(0, 64))}: ${problem[0]}`);
+  return name;
+};
+
+/** An address a device can have. */
+const unicastMac: Check<Mac> = (value, path, problems) => {
+  const mac = ethernet(value, path, problems);
+  if (mac !== undefined && !isUnicast(mac)) problems.push(`${path}: ${mac} is not a unicast address`);
+  return mac;
+};
+
+const isUnicast = (mac: Mac): boolean => mac !== '00:00:00:00:00:00' && ((macBytes(mac)[0] as number) & 1) === 0;
+
+const anyCase = { anyCase: true };
+const flag = optional(boolean);
+const DNS = object(
+  { nameservers: list(string), domain: optional(string), search: list(string), options: list(string) },
+  anyCase,
+);
+const MAC = object({ mac: unlessEmpty(unicastMac) }, anyCase);
+
+const BRIDGE = object(
+  {
+    bridge: unlessEmpty(bridgeName),
+    isGateway: flag,
+    isDefaultGateway: flag,
+    forceAddress: flag,
+    ipMasq: flag,
+    mtu: optional(integer(0, 65535)),
+    hairpinMode: flag,
+    promiscMode: flag,
+    portIsolation: flag,
+    enabledad: flag,
+    disableContainerInterface: flag,
+    macspoofchk: flag,
+    vlan: optional(integer(0, 4094)),
+    vlanTrunk: list(anything),
+    mode: unlessEmpty(string),
+    dns: optional(DNS),
+    ipam: anything,
+    runtimeConfig: optional(MAC),
+    args: optional(object({ cni: optional(MAC) }, anyCase)),
+  },
+  anyCase,
+);
+type Keys = ReturnType<typeof keysOf>;
+
+const subjectOf = ({ network }: Request): string => `network ${network}`;
+
+const keysOf = (source: unknown, request: Request) => parse(source, BRIDGE, subjectOf(request), 'invalid-config');
+
+/**
+ * The configuration, with what the subnet file says where its form asks for it.
+ * @throws NetError invalid-config, unsupported-field, naming the keys; invalid-environment for CNI_ARGS
+ */
+export function parseConfig(request: Request, subnet: SubnetFile | undefined): BridgeConfig {
+  const keys = keysOf(subnet === undefined ? request.config : plainForm(request, subnet), request);
+  refuseUnsupported(keys);
+  const isDefaultGateway = keys.isDefaultGateway ?? false;
+  const config: BridgeConfig = {
+    network: request.network,
+    bridge: keys.bridge ?? DEFAULT_BRIDGE,
+    isGateway: isDefaultGateway || (keys.isGateway ?? false),
+    isDefaultGateway,
+    forceAddress: keys.forceAddress ?? false,
+    ipMasq: keys.ipMasq ?? false,
+    mtu: keys.mtu || undefined,
+    hairpin: keys.hairpinMode ?? false,
+    promiscuous: keys.promiscMode ?? false,
+    isolated: keys.portIsolation ?? false,
+    dad: keys.enabledad ?? false,
+    up: !(keys.disableContainerInterface ?? false),
+    dns: dnsOf(keys.dns),
+    mac: keys.runtimeConfig?.mac ?? keys.args?.cni?.mac ?? macOfArgs(request.args),
+    ipam: isNothing(keys.ipam) ? undefined : parseOwnIpam(request, keys.ipam),
+    clusterNetworks: subnet?.networks ?? [],
+  };
+  refuseContradictions(config);
+  return config;
+}
+
+/** An absent or empty section means that the pod gets no address. */
+const isNothing = (ipam: unknown): boolean =>
+  ipam === undefined || ipam === null || (isObject(ipam) && Object.keys(ipam).length === 0);
+
+function dnsOf(dns: Keys['dns']): Dns {
+  const said = Object.entries(dns ?? {}).filter(([, value]) => value !== undefined && value.length > 0);
+  return Object.fromEntries(said);
+}
+
+function macOfArgs(args: string): Mac | undefined {
+  const text = parseArgs(args).get('MAC') ?? '';
+  const mac = tryMac(text);
+  if (text === '' || (mac !== undefined && isUnicast(mac))) return mac;
+  throw new NetError('invalid-environment', `CNI_ARGS: MAC=${text.slice(0, 64)} is not a unicast Ethernet address`);
+}
+
+function refuseUnsupported({ vlan, vlanTrunk, macspoofchk, mode }: Keys): void {
+  const trunk = vlanTrunk.length > 0 ? vlanTrunk : undefined;
+  const asked = Object.entries({ vlan, vlanTrunk: trunk, macspoofchk, mode }).find(([, value]) => value);
+  if (asked !== undefined) throw unsupported(...asked);
+}
+
+function refuseContradictions({ hairpin, promiscuous, up, ipam }: BridgeConfig): void {
+  const refuse = (message: string) => new NetError('invalid-config', message);
+  if (hairpin && promiscuous) throw refuse('cannot set hairpin mode and promiscuous mode at the same time');
+  if (!up && ipam !== undefined) throw refuse('cannot use IPAM when DisableContainerInterface flag is set');
+}
+
+const SECTIONS = object({ ipam: anything, runtimeConfig: anything, args: anything }, anyCase);
+const IPAM_TYPE = object({ type: unlessEmpty(string) }, anyCase);
+
+/**
+ * The `ipam` section as ours; by default the configuration's own.
+ * @throws NetError unsupported-field for another plugin's; invalid-config, invalid-environment
+ */
+export function parseOwnIpam(request: Request, section?: unknown): IpamConfig {
+  const { ipam, runtimeConfig, args } = parse(request.config, SECTIONS, subjectOf(request), 'invalid-config');
+  const own = section ?? ipam ?? {};
+  const { type } = parse(own, IPAM_TYPE, `${subjectOf(request)}: ipam`, 'invalid-config');
+  if (type !== undefined && type !== 'host-local' && type !== 'flannel-ipam') throw unsupported('ipam.type', type);
+  const { network, cniVersion } = request;
+  return parseIpam({ network, cniVersion, ipam: own, runtimeConfig, args, cniArgs: parseArgs(request.args) });
+}
+
+const directory: Check<string> = (value, path, problems) => {
+  const text = string(value, path, problems);
+  const absolute = text === undefined || (text.startsWith('/') && !text.includes('\0'));
+  if (!absolute) problems.push(`${path}: expected an absolute path, got ${JSON.stringify(text.slice(0, 200))}`);
+  return text;
+};
+const TRACES = object(
+  {
+    dataDir: unlessEmpty(directory),
+    ipam: optional(object({ dataDir: unlessEmpty(directory) }, anyCase)),
+    bridge: anything,
+    delegate: anything,
+  },
+  anyCase,
+);
+const BRIDGE_NAME = object({ bridge: unlessEmpty(bridgeName) }, anyCase);
+
+/** Where an attachment leaves traces. Both directories hold a directory for each network. */
+export interface Places {
+  /** Attachment records. */
+  readonly records: string;
+  /** Reservations of addresses. */
+  readonly addresses: string;
+  readonly bridge: string;
+}
+
+/** All that DEL needs of a configuration that may no longer be valid otherwise. @throws NetError invalid-config */
+export function placesOf(request: Request): Places {
+  const subject = subjectOf(request);
+  const { dataDir, ipam, bridge, delegate } = parse(request.config, TRACES, subject, 'invalid-config');
+  const keys = isObject(delegate) ? delegate : { bridge };
+  return {
+    records: dataDir ?? DEFAULT_DATA_DIR,
+    addresses: ipam?.dataDir ?? DEFAULT_STORE,
+    bridge: parse(keys, BRIDGE_NAME, subject, 'invalid-config').bridge ?? DEFAULT_BRIDGE,
+  };
+}

@@ -1,0 +1,99 @@
+// DEL of the plugin "flannel": what ADD did, backwards. It succeeds whatever is missing (namespace, interface, record,
+// reservation), and an address is freed only after the interface that has it is gone.
+
+import { verify } from '../ipam/verbs.ts';
+import { hasCode, NetError } from '../model/errors.ts';
+import type { Ip } from '../model/ip.ts';
+import type { Namespace } from '../model/state.ts';
+import { isOurs, removePodEnd } from './attach.ts';
+import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
+import { type Places, placesOf } from './config.ts';
+import { detach, freeUnrecorded, isYounger } from './detach.ts';
+import { type AttachmentKey, hostVethMac, hostVethName } from './names.ts';
+import { openPodIfThere } from './pod.ts';
+import type { Request } from './protocol.ts';
+import type { Dependencies } from './verbs.ts';
+
+/** Detaches the pod. @throws NetError kernel, io, busy; invalid-netns for the host's own namespace */
+export async function del(request: Request, dependencies: Dependencies): Promise<void> {
+  const places = placesOf(request);
+  const pod = openPodIfThere(dependencies.kernel, request.netns);
+  try {
+    const files = attachmentsIn(places.records, dependencies.lockTimeoutMs);
+    const unlock = await files.lock(request);
+    try {
+      const record = files.read(request);
+      if (record === undefined) {
+        await removeUnrecorded(request, pod, places, dependencies);
+        freeUnrecorded(request, files, places);
+      } else if (!isYounger(record, dependencies)) {
+        await detach(record, files, dependencies);
+      }
+    } finally {
+      unlock();
+    }
+  } finally {
+    pod?.close();
+  }
+}
+
+/**
+ * Without a record, the pair is known by the names ADD gives. One that another program attached is found by the pod's
+ * end, and is this attachment's only if the store says that it has an address: else an ADD that failed because the pod
+ * had such an interface would be followed by a DEL that removes it.
+ */
+async function removeUnrecorded(
+  request: Request,
+  pod: Namespace | undefined,
+  places: Places,
+  { kernel, removeLink }: Dependencies,
+): Promise<void> {
+  if (await removeLink({ name: hostVethName(request, 0), mac: hostVethMac(request) })) return;
+  const { network, ifname } = request;
+  if (pod === undefined || !holds({ dataDir: places.addresses, network }, request, [])) return;
+  removePodEnd(kernel, pod, ifname, places.bridge);
+}
+
+/**
+ * Before ADD: clears away what is left of an attachment that died, by a reboot or in the middle of an ADD.
+ * @throws NetError duplicate-attachment when it is alive; kernel, io
+ */
+export async function clearPrevious(
+  request: Request,
+  files: Attachments,
+  dependencies: Dependencies,
+): Promise<void> {
+  const record = files.read(request);
+  if (record === undefined) return;
+  const { network, containerId, ifname } = record;
+  if (isAlive(record, dependencies)) {
+    const message = `container ${containerId} already has interface ${ifname} in network ${network}`;
+    throw new NetError('duplicate-attachment', message, { subject: containerId });
+  }
+  await detach(record, files, dependencies);
+}
+
+/**
+ * An attachment dies with the boot it was made in, with its ADD (whoever asks holds the lock, so it isn't at work), or
+ * with its device; one without a device, with its reservations.
+ */
+function isAlive(record: Attachment, { kernel, bootId }: Dependencies): boolean {
+  if (record.bootId !== bootId || record.unfinished) return false;
+  return record.link === undefined ? holdsAddresses(record) : isOurs(kernel, record.link);
+}
+
+function holdsAddresses({ addressDir, addresses, ...key }: Attachment): boolean {
+  if (addressDir === undefined || addresses.length === 0) return false;
+  return holds({ dataDir: addressDir, network: key.network }, key, addresses);
+}
+
+/** Whether the addresses are reserved for the attachment; with none given, whether any is. */
+function holds(store: Parameters<typeof verify>[0], key: AttachmentKey, addresses: readonly Ip[]): boolean {
+  try {
+    verify(store, key, addresses);
+    return true;
+  } catch (error) {
+    if (hasCode(error, 'check-failed')) return false;
+    throw error;
+  }
+}

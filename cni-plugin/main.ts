@@ -1,0 +1,75 @@
+// The executable: takes its name from FLANNEL_ARGV0, reads environment and standard input, prints one answer. What it
+// loads before it knows the verb is small; VERSION needs nothing else.
+
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { NetError } from '../model/errors.ts';
+import { type Answer, failure, versions } from './answer.ts';
+import type { PluginName } from './attachments.ts';
+import type { Request } from './protocol.ts';
+import { VERSIONS } from './versions.ts';
+
+const ABOUT: Readonly<Record<PluginName, string>> = {
+  flannel: 'CNI plugin flannel (flannel-ts): attaches pods to a bridge',
+  'flannel-ipam': 'CNI plugin flannel-ipam (flannel-ts): reserves addresses for other plugins',
+};
+
+const USAGE = `
+Executed by a container runtime, not by hand: the verb and the pod are in the environment
+(CNI_COMMAND=ADD|DEL|CHECK|VERSION, CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH, CNI_ARGS),
+the network configuration is JSON on standard input. Prints a result or an error object.
+To try it: echo '{"name":"n","cniVersion":"1.0.0"}' | CNI_COMMAND=VERSION flannel
+`;
+
+/** A verb on one attachment takes milliseconds; behind another one on the same attachment it waits this long. */
+const LOCK_TIMEOUT_MS = 10_000;
+
+const isPlugin = (name: string): name is PluginName => Object.hasOwn(ABOUT, name);
+
+async function main(): Promise<Answer> {
+  const { env } = process;
+  const plugin = basename(env.FLANNEL_ARGV0 || 'flannel');
+  if (!isPlugin(plugin)) throw new NetError('invalid-environment', `no plugin is called ${JSON.stringify(plugin)}`);
+  if (process.argv.some((word) => word === '--help' || word === '-h')) return help(plugin);
+  if (!env.CNI_COMMAND) return about(plugin);
+  if (env.CNI_COMMAND === 'VERSION') return versions();
+  const { MAX_INPUT_BYTES, parseEnvironment, parseRequest } = await import('./protocol.ts');
+  const invocation = parseEnvironment(env);
+  return standAlone(plugin, parseRequest(invocation, await readInput(MAX_INPUT_BYTES)));
+}
+
+const help = (plugin: PluginName): Answer => ({ output: `${ABOUT[plugin]}\n${USAGE}`, status: 0 });
+
+/** Called by a person without anything: says what it is, as the reference plugins do. */
+function about(plugin: PluginName): Answer {
+  process.stderr.write(`${ABOUT[plugin]}\nCNI protocol versions supported: ${VERSIONS.join(', ')}\n`);
+  return { output: '', status: 0 };
+}
+
+/** Standard input as text; one byte more than allowed is enough to refuse it. */
+async function readInput(maxBytes: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of process.stdin) {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    if (bytes > maxBytes) break;
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+/** The verb in this process, with a kernel of its own. */
+async function standAlone(plugin: PluginName, request: Request): Promise<Answer> {
+  const [{ perform }, { openKernel }] = await Promise.all([import('./verbs.ts'), import('../kernel/open.ts')]);
+  const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  const kernel = openKernel();
+  try {
+    return await perform(plugin, request, { kernel, bootId, now: Date.now, lockTimeoutMs: LOCK_TIMEOUT_MS });
+  } finally {
+    kernel.close();
+  }
+}
+
+const { output, status } = await main().catch((error: unknown) => failure(error));
+process.exitCode = status;
+process.stdout.write(output);

@@ -1,0 +1,48 @@
+// Names and Ethernet addresses that follow from what they belong to, so that whoever knows the attachment finds its
+// devices, and an address that is used again has the MAC its neighbours remember.
+
+import { createHash } from 'node:crypto';
+import type { Ip, Mac } from '../model/ip.ts';
+import { macOf } from '../model/ip.ts';
+
+/** What identifies an attachment on a host. */
+export interface AttachmentKey {
+  readonly network: string;
+  readonly containerId: string;
+  readonly ifname: string;
+}
+
+/** SHA-256 of the parts; JSON keeps ("ab","c") and ("a","bc") apart. */
+const digest = (...parts: readonly (string | number)[]): Buffer =>
+  createHash('sha256').update(JSON.stringify(parts)).digest();
+
+/** Locally administered and unicast (IEEE 802, the two low bits of the first byte). */
+function macFrom(bytes: Buffer): Mac {
+  const [first = 0, ...rest] = bytes.subarray(0, 6);
+  return macOf(Uint8Array.of((first & 0xfc) | 2, ...rest));
+}
+
+/** The host's end: "veth" and 8 hexadecimal digits. Another `salt` gives another name. */
+export const hostVethName = ({ network, containerId, ifname }: AttachmentKey, salt: number): string =>
+  `veth${digest('veth', network, containerId, ifname, salt).toString('hex').slice(0, 8)}`;
+
+/** By the MAC of the host's end the attachment's own device is told from another of that name. */
+export const hostVethMac = ({ network, containerId, ifname }: AttachmentKey): Mac =>
+  macFrom(digest('host', network, containerId, ifname));
+
+/**
+ * The pod's MAC. It follows from the first address: who still has the last user of that address in its neighbour table
+ * reaches the new one at once.
+ */
+export const podMac = (key: AttachmentKey, addresses: readonly Ip[]): Mac =>
+  macFrom(
+    addresses[0] === undefined
+      ? digest('pod', key.network, key.containerId, key.ifname)
+      : digest('address', key.network, addresses[0]),
+  );
+
+/**
+ * A bridge's MAC. Given explicitly it stays: the kernel would follow the lowest of the ports (br_stp_recalculate_bridge_id),
+ * and every pod would have a stale neighbour entry for its gateway.
+ */
+export const bridgeMac = (name: string, gateways: readonly Ip[]): Mac => macFrom(digest('bridge', name, ...gateways));

@@ -1,0 +1,196 @@
+// What an attachment is, as plain values: the bridge, the host's end of the veth pair and the pod's namespace, from the
+// configuration and the addresses. ADD applies these, CHECK compares them with what is there. Pure.
+
+import type { IpamResult } from '../ipam/verbs.ts';
+import type { CniRoute } from '../model/cni.ts';
+import { NetError } from '../model/errors.ts';
+import {
+  addressOf,
+  contains,
+  defaultPrefix,
+  type Family,
+  familyOf,
+  firstOf,
+  type Ip,
+  lengthOf,
+  type Mac,
+  plus,
+  type Prefix,
+  withLength,
+} from '../model/ip.ts';
+import type { Table } from '../model/ruleset.ts';
+import { type Address, EMPTY_STATE, type Link, type Namespace, type State, type Sysctl } from '../model/state.ts';
+import type { BridgeConfig } from './config.ts';
+import { masqueradeTable } from './masquerade.ts';
+import { bridgeMac } from './names.ts';
+import { podRoutes } from './routes.ts';
+
+/** The two ends of a pod's veth pair. */
+export interface Ends {
+  readonly host: string;
+  /** Undefined: any, for what another program attached. */
+  readonly hostMac: Mac | undefined;
+  readonly pod: string;
+  readonly podMac: Mac | undefined;
+}
+
+type Addresses = Pick<IpamResult, 'ips' | 'routes'>;
+
+const familiesIn = (ips: Addresses['ips']): Family[] => [...new Set(ips.map(({ address }) => familyOf(address)))];
+
+/** What the configuration adds: a gateway for each address, and a default route for each family that has none. */
+export function withGateways(config: BridgeConfig, { ips, routes, dns }: IpamResult): IpamResult {
+  const complete = ips.map(({ address, gateway }) => ({
+    address,
+    gateway: gateway ?? (config.isGateway ? plus(firstOf(address), 1n) : undefined),
+  }));
+  const defaults = familiesIn(config.isDefaultGateway ? ips : []).flatMap((family): CniRoute[] => {
+    const dst = defaultPrefix(family);
+    const gw = gatewayFor(complete, family);
+    const given = routes.some((route) => route.dst === dst && route.gw !== undefined);
+    return given || gw === undefined ? [] : [{ dst, gw }];
+  });
+  return { ips: complete, routes: [...routes, ...defaults], dns };
+}
+
+/** The gateway of the family's first address. */
+export const gatewayFor = (ips: Addresses['ips'], family: Family): Ip | undefined =>
+  ips.find(({ address }) => familyOf(address) === family)?.gateway;
+
+/** The gateways' addresses on the bridge. */
+export function gatewayAddresses(config: BridgeConfig, ips: Addresses['ips']): Address[] {
+  const gateways = ips.flatMap(({ address, gateway }) =>
+    config.isGateway && gateway !== undefined ? [withLength(gateway, lengthOf(address))] : [],
+  );
+  return [...new Set(gateways)].map((address) => gatewayAddress(config.bridge, address));
+}
+
+const gatewayAddress = (device: string, address: Prefix): Address =>
+  familyOf(address) === 6 ? { device, address, noDad: true } : { device, address };
+
+/** The bridge with its addresses, and the host's forwarding. MAC and MTU are for its creation. */
+export function planBridge(config: BridgeConfig, ips: Addresses['ips']): State {
+  const { bridge, mtu, isGateway, promiscuous } = config;
+  const addresses = gatewayAddresses(config, ips);
+  const mac = bridgeMac(
+    bridge,
+    addresses.map(({ address }) => addressOf(address)),
+  );
+  const families = familiesIn(ips);
+  return {
+    ...EMPTY_STATE,
+    links: [{ name: bridge, kind: 'bridge', up: true, mac, mtu, ...(promiscuous && { promiscuous }) }],
+    addresses,
+    sysctls: [
+      // A rogue advertisement from a pod must not become the host's route (CVE-2020-10749).
+      { key: `net/ipv6/conf/${bridge}/accept_ra`, value: '0' },
+      ...(families.includes(6) ? [{ key: `net/ipv6/conf/${bridge}/disable_ipv6`, value: '0' }] : []),
+      ...(isGateway ? families.map((family) => FORWARDING[family]) : []),
+    ],
+  };
+}
+
+const FORWARDING: Record<Family, Sysctl> = {
+  4: { key: 'net/ipv4/ip_forward', value: '1' },
+  6: { key: 'net/ipv6/conf/all/forwarding', value: '1' },
+};
+
+/** Whether the setting lets the host forward, as opposed to one of the bridge's own. */
+export const isForwarding = ({ key }: Sysctl): boolean => Object.values(FORWARDING).some((each) => each.key === key);
+
+/** What of the plan applies to a bridge that is there: what it was created with stays. */
+export function settled(want: State, have: State): State {
+  const links = want.links.map(({ mac, mtu, ...rest }) =>
+    have.links.some(({ name }) => name === rest.name) ? rest : { ...rest, mac, mtu },
+  );
+  return { ...want, links };
+}
+
+/**
+ * Addresses on the bridge that can't stay beside the wanted ones: in IPv4 any other, in IPv6 one whose subnet overlaps.
+ * @throws NetError foreign-object when the device is no bridge, or for such an address unless the configuration says
+ * `forceAddress`
+ */
+export function conflicts({ bridge, forceAddress }: BridgeConfig, have: State, want: State): Address[] {
+  const foreign = have.links.find(({ name, kind }) => name === bridge && kind !== 'bridge');
+  if (foreign !== undefined) {
+    throw new NetError('foreign-object', `"${bridge}" already exists but is not a bridge`, { subject: bridge });
+  }
+  const wanted = want.addresses.map(({ address }) => address);
+  const clashes = (address: Prefix) =>
+    wanted.find(
+      (gateway) =>
+        familyOf(gateway) === familyOf(address) && (familyOf(address) === 4 || sharesSubnet(address, gateway)),
+    );
+  const bad = have.addresses.filter(({ address }) => !wanted.includes(address) && clashes(address) !== undefined);
+  if (bad.length === 0 || forceAddress) return bad;
+  const [first] = bad as [Address];
+  throw new NetError(
+    'foreign-object',
+    `"${bridge}" already has an IP address different from ${clashes(first.address)}`,
+    { subject: bridge, details: `it has ${first.address}; forceAddress replaces it` },
+  );
+}
+
+const sharesSubnet = (a: Prefix, b: Prefix): boolean => contains(a, addressOf(b)) || contains(b, addressOf(a));
+
+/** The nftables table in which the pods' subnets are masqueraded. */
+export const planMasquerade = ({ clusterNetworks }: BridgeConfig, ips: Addresses['ips']): Table =>
+  masqueradeTable(
+    ips.map(({ address }) => address),
+    clusterNetworks,
+  );
+
+/** The host's end, a port of the bridge. With a namespace: to be created, with its peer born there. */
+export function planHostEnd(config: BridgeConfig, ends: Ends, namespace?: Namespace): Link {
+  const { bridge, mtu, hairpin, isolated } = config;
+  const port = { ...(hairpin && { hairpin }), ...(isolated && { isolated }) };
+  return {
+    name: ends.host,
+    kind: 'veth',
+    up: true,
+    mac: ends.hostMac,
+    mtu,
+    master: bridge,
+    ...(Object.keys(port).length > 0 && { port }),
+    ...(namespace !== undefined && { peer: { name: ends.pod, mac: ends.podMac, mtu, namespace } }),
+  };
+}
+
+/** The pod's namespace when the veth pair has just been created. */
+export const bornPod = ({ pod }: Ends): State => ({
+  ...EMPTY_STATE,
+  links: [
+    { name: 'lo', kind: 'device', up: false },
+    { name: pod, kind: 'veth', up: false },
+  ],
+});
+
+/** The pod's namespace: the interface with addresses and routes. */
+export function planPod(config: BridgeConfig, { pod }: Ends, { ips, routes }: Addresses): State {
+  const noDad = config.dad ? {} : { noDad: true };
+  return {
+    ...EMPTY_STATE,
+    links: [
+      { name: 'lo', kind: 'device', up: true },
+      { name: pod, kind: 'veth', up: config.up },
+    ],
+    addresses: ips.map(({ address }) => ({ device: pod, address, ...(familyOf(address) === 6 && noDad) })),
+    routes: podRoutes(routes, pod, (family) => gatewayFor(ips, family)),
+    sysctls: podSettings(config, pod, familiesIn(ips)),
+  };
+}
+
+function podSettings({ dad }: BridgeConfig, pod: string, families: readonly Family[]): Sysctl[] {
+  const own = (name: string, value: string) => ({ key: `net/ipv6/conf/${pod}/${name}`, value });
+  const always = own('accept_ra', '0');
+  if (!families.includes(6)) return [always];
+  return [
+    always,
+    { key: 'net/ipv6/conf/lo/disable_ipv6', value: '0' },
+    own('disable_ipv6', '0'),
+    own('keep_addr_on_down', '1'),
+    own('accept_dad', dad ? '1' : '0'),
+    ...(dad ? [own('enhanced_dad', '1')] : []),
+  ];
+}

@@ -1,0 +1,54 @@
+// The verbs of each plugin, as functions of a request and of what they act on. The executable calls them when it works
+// alone, the resident agent for every client; nothing here belongs to a process.
+
+import type { Kernel } from '../kernel/kernel.ts';
+import { NetError } from '../model/errors.ts';
+import type { Mac } from '../model/ip.ts';
+import { add } from './add.ts';
+import { addAddresses, checkAddresses, delAddresses } from './address-verbs.ts';
+import { type Answer, failure, success } from './answer.ts';
+import type { PluginName } from './attachments.ts';
+import { check } from './check.ts';
+import { del } from './del.ts';
+import type { Command, Request } from './protocol.ts';
+import type { Ending, Variables } from './wire.ts';
+
+export interface Dependencies {
+  readonly kernel: Kernel;
+  /** /proc/sys/kernel/random/boot_id. */
+  readonly bootId: string;
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** How long a verb waits for another one on the same attachment, in milliseconds. */
+  readonly lockTimeoutMs: number;
+  /**
+   * Executes another plugin of the runtime's CNI_PATH: with our environment but for these changes, and this standard
+   * input. One that can't be started answers like one that failed. @throws NetError io when the runtime has gone
+   */
+  execute(plugin: string, changes: Variables, input: string): Promise<Ending>;
+  /** Deletes a veth pair by its host's end if that is the one described: whether it was. @throws NetError kernel */
+  removeLink(link: { readonly name: string; readonly mac: Mac }): Promise<boolean>;
+  /** Of a request that could not be served when it was made: it is no business of attachments made since. */
+  readonly asked?: { readonly bootId: string; readonly at: number } | undefined;
+}
+
+type Verb = (request: Request, dependencies: Dependencies) => Promise<unknown>;
+
+const VERBS: Readonly<Record<PluginName, Partial<Record<Command, Verb>>>> = {
+  flannel: { ADD: add, DEL: del, CHECK: check },
+  'flannel-ipam': { ADD: addAddresses, DEL: delAddresses, CHECK: checkAddresses },
+};
+
+/** Whether the executable is called by this name. */
+export const isPlugin = (name: string): name is PluginName => Object.hasOwn(VERBS, name);
+
+/** Does what the request asks for. Every failure becomes an answer; nothing is thrown. */
+export async function perform(plugin: PluginName, request: Request, dependencies: Dependencies): Promise<Answer> {
+  try {
+    const verb = VERBS[plugin][request.command];
+    if (verb === undefined) throw new NetError('invalid-environment', `unknown CNI_COMMAND: ${request.command}`);
+    return success(await verb(request, dependencies));
+  } catch (error) {
+    return failure(error, request.cniVersion);
+  }
+}
