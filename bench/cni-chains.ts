@@ -40,7 +40,10 @@ export function referenceChain(feature: Feature, pod: number): Link[] {
   if (feature !== 'full') return [bridge];
   return [
     bridge,
-    { type: 'portmap', config: { capabilities: { portMappings: true }, runtimeConfig: { portMappings: portMappings(pod) } } },
+    {
+      type: 'portmap',
+      config: { capabilities: { portMappings: true }, runtimeConfig: { portMappings: portMappings(pod) } },
+    },
     { type: 'bandwidth', config: BANDWIDTH },
   ];
 }

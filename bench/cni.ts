@@ -56,7 +56,14 @@ function build(root: string, name: string): string {
 function contenders({ root, peers }: CniOptions): Contender[] {
   const features = FEATURES.map(({ name }) => name);
   const ours = { directory: `${root}/build/bin`, chain: ourChain, features };
-  const reference = (directory: string): Contender => ({ name: directory, directory, chain: referenceChain, features, agent: false, environment: {} });
+  const reference = (directory: string): Contender => ({
+    name: directory,
+    directory,
+    chain: referenceChain,
+    features,
+    agent: false,
+    environment: {},
+  });
   return [
     { ...ours, name: 'ours', agent: true, environment: {} },
     ...['/usr/lib/cni', ...peers].filter((directory) => existsSync(`${directory}/bridge`)).map(reference),
@@ -96,7 +103,11 @@ async function chainOver(run: Run, verb: 'ADD' | 'DEL', results: string[]): Prom
       const link = chains[index]?.[position] as Link;
       const previous = results[index] === undefined ? {} : { prevResult: JSON.parse(results[index] as string) };
       const config = { cniVersion: VERSION, name: 'bench', type: link.type, ...link.config, ...previous };
-      return { program: `${contender.directory}/${link.type}`, environment: environmentOf(verb, pod, contender), input: JSON.stringify(config) };
+      return {
+        program: `${contender.directory}/${link.type}`,
+        environment: environmentOf(verb, pod, contender),
+        input: JSON.stringify(config),
+      };
     });
     const done = await executeAll(machine, timer, scratch, executions, atOnce);
     if (verb === 'ADD') done.timings.forEach(({ output }, index) => (results[index] = output));
@@ -126,7 +137,9 @@ function summed(run: Run, verb: 'ADD' | 'DEL', series: readonly Series[], agentC
 /** Processor time of a process so far, in milliseconds (proc(5): clock ticks of 10 ms). */
 function cpuOf(pid: number | undefined): number {
   if (pid === undefined) return 0;
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /, '').split(' ');
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /, '')
+    .split(' ');
   return 10 * (Number(fields[11]) + Number(fields[12]));
 }
 
@@ -134,16 +147,28 @@ async function startAgent(machine: Machine, root: string): Promise<number> {
   const agent = machine.start(`${root}/build/bin/flanneld`, ['--cni-only']);
   agent.stdout?.resume();
   agent.stderr?.resume();
-  await until('the agent serves its socket', async () => (await machine.run('test', ['-S', '/run/flannel/cni.sock'])).code === 0);
+  await until(
+    'the agent serves its socket',
+    async () => (await machine.run('test', ['-S', '/run/flannel/cni.sock'])).code === 0,
+  );
   return agent.pid as number;
 }
 
-async function measure(options: CniOptions, contender: Contender, feature: Feature, timer: string, count: number, atOnce: number): Promise<SeriesFigures[]> {
+async function measure(
+  options: CniOptions,
+  contender: Contender,
+  feature: Feature,
+  timer: string,
+  count: number,
+  atOnce: number,
+): Promise<SeriesFigures[]> {
   const machine = await startMachine('bench');
   const scratch = mkdtempSync(`${tmpdir()}/flannel-bench-`);
   try {
     const pods = Array.from({ length: count }, (_, index) => `pod${index}`);
-    await machine.must('sh', ['-ec', `for i in $(seq 0 ${count - 1}); do ip netns add pod$i; done`], { timeoutMs: 120_000 });
+    await machine.must('sh', ['-ec', `for i in $(seq 0 ${count - 1}); do ip netns add pod$i; done`], {
+      timeoutMs: 120_000,
+    });
     const agent = contender.agent ? await startAgent(machine, options.root) : undefined;
     const run = { machine, contender, feature, timer, scratch, pods, atOnce };
     const results: string[] = [];
@@ -166,13 +191,41 @@ async function measureFloor({ root, pods }: CniOptions, timer: string): Promise<
   const scratch = mkdtempSync(`${tmpdir()}/flannel-bench-`);
   try {
     const names = Array.from({ length: pods }, (_, index) => `pod${index}`);
-    await machine.must('sh', ['-ec', `ip link add cni0 up type bridge; ip addr add 10.88.0.1/16 dev cni0; for i in $(seq 0 ${pods - 1}); do ip netns add pod$i; done`], { timeoutMs: 120_000 });
-    const contender: Contender = { name: 'floor (C)', directory: floor, chain: ourChain, features: ['bridge'], agent: false, environment: {} };
+    await machine.must(
+      'sh',
+      [
+        '-ec',
+        `ip link add cni0 up type bridge; ip addr add 10.88.0.1/16 dev cni0; for i in $(seq 0 ${pods - 1}); do ip netns add pod$i; done`,
+      ],
+      { timeoutMs: 120_000 },
+    );
+    const contender: Contender = {
+      name: 'floor (C)',
+      directory: floor,
+      chain: ourChain,
+      features: ['bridge'],
+      agent: false,
+      environment: {},
+    };
     const run = { machine, contender, feature: 'bridge' as const, timer, scratch, pods: names, atOnce: 1 };
     const verb = async (command: 'ADD' | 'DEL') => {
       const executions = names.map((pod, index) => {
-        const add = ['add', 'cni0', `veth${index}`, `/run/netns/${pod}`, 'eth0', `10.88.${(index >> 8) + 1}.${index & 255}`, '16', '10.88.0.1'];
-        return { program: floor, arguments: command === 'ADD' ? add : ['del', `veth${index}`], environment: {}, input: '' };
+        const add = [
+          'add',
+          'cni0',
+          `veth${index}`,
+          `/run/netns/${pod}`,
+          'eth0',
+          `10.88.${(index >> 8) + 1}.${index & 255}`,
+          '16',
+          '10.88.0.1',
+        ];
+        return {
+          program: floor,
+          arguments: command === 'ADD' ? add : ['del', `veth${index}`],
+          environment: {},
+          input: '',
+        };
       });
       return summed(run, command, [await executeAll(machine, timer, scratch, executions)], 0);
     };
@@ -218,10 +271,14 @@ export function printCni(results: readonly SeriesFigures[]): string {
           ms(row.cpu),
           row.podsPerSecond.toFixed(0),
           row.growth.toFixed(2),
-          atOnce === 1 ? (ours.wall.median / row.wall.median).toFixed(2) : (ours.podsPerSecond / row.podsPerSecond).toFixed(1),
+          atOnce === 1
+            ? (ours.wall.median / row.wall.median).toFixed(2)
+            : (ours.podsPerSecond / row.podsPerSecond).toFixed(1),
         ]);
         const ratio = atOnce === 1 ? 'ours/this' : 'ours/this, pods/s';
-        parts.push(`${verb}, ${title}, ${atOnce === 1 ? 'one at a time' : `${PARALLEL.pods} pods, ${atOnce} at a time`} (ms)\n`);
+        parts.push(
+          `${verb}, ${title}, ${atOnce === 1 ? 'one at a time' : `${PARALLEL.pods} pods, ${atOnce} at a time`} (ms)\n`,
+        );
         parts.push(`${table(['', 'median', 'p90', 'p99', 'CPU each', 'pods/s', 'last/first', ratio], cells)}\n`);
       }
     }

@@ -25,7 +25,13 @@ export interface Series {
 }
 
 /** Executes all, `parallel` at a time. @throws Error with the output of the first that failed */
-export async function executeAll(machine: Machine, timer: string, scratch: string, executions: readonly Execution[], parallel = 1): Promise<Series> {
+export async function executeAll(
+  machine: Machine,
+  timer: string,
+  scratch: string,
+  executions: readonly Execution[],
+  parallel = 1,
+): Promise<Series> {
   mkdirSync(scratch, { recursive: true });
   const jobs = executions.map(({ program, arguments: words = [], environment, input }, index) => {
     writeFileSync(`${scratch}/in.${index}`, input);
@@ -34,13 +40,19 @@ export async function executeAll(machine: Machine, timer: string, scratch: strin
     return [...files, String(words.length + 1), program, ...words, String(variables.length), ...variables];
   });
   const began = performance.now();
-  const text = await machine.must(timer, [], { input: [String(parallel), ...jobs.flat()].map((word) => `${word}\0`).join(''), timeoutMs: 600_000 });
+  const text = await machine.must(timer, [], {
+    input: [String(parallel), ...jobs.flat()].map((word) => `${word}\0`).join(''),
+    timeoutMs: 600_000,
+  });
   const wall = performance.now() - began;
   const timings: Timing[] = [];
   for (const line of text.trim().split('\n')) {
     const [index = 0, ns = 0, user = 0, system = 0, status = 0] = line.split(' ').map(Number);
     const output = readFileSync(`${scratch}/out.${index}`, 'utf8');
-    if (status !== 0) throw new Error(`${executions[index]?.program} ${executions[index]?.environment.CNI_COMMAND}: exit code ${status}: ${output}`);
+    if (status !== 0)
+      throw new Error(
+        `${executions[index]?.program} ${executions[index]?.environment.CNI_COMMAND}: exit code ${status}: ${output}`,
+      );
     timings[index] = { wall: ns / 1e6, cpu: (user + system) / 1e3, output };
   }
   return { timings, wall };

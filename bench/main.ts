@@ -33,9 +33,15 @@ async function main(): Promise<void> {
   }
   if (positionals[0] !== 'cni') throw new Error(`${positionals[0]}: no such measurement; see --help`);
   const pods = Number(values.pods);
-  if (!Number.isInteger(pods) || pods < 10 || pods > 2000) throw new Error(`--pods ${values.pods}: expected a whole number from 10 to 2000`);
+  if (!Number.isInteger(pods) || pods < 10 || pods > 2000)
+    throw new Error(`--pods ${values.pods}: expected a whole number from 10 to 2000`);
   const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
-  const results = await benchCni({ root, pods, peers: values.peer, progress: (text) => process.stderr.write(`  ${text}\n`) });
+  const results = await benchCni({
+    root,
+    pods,
+    peers: values.peer,
+    progress: (text) => process.stderr.write(`  ${text}\n`),
+  });
   process.stdout.write(printCni(results));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, undefined, 2)}\n`);
 }

@@ -62,7 +62,11 @@ export interface Cluster {
 export const underlayOf = (host: number) => ({ 4: `192.168.50.${host}`, 6: `fd00:50::${host}` }) as const;
 
 /** Builds the machines and starts etcd. Whatever fails, nothing stays. @throws Error */
-export async function startCluster({ nodes: count, keep = false, progress = () => undefined }: ClusterOptions): Promise<Cluster> {
+export async function startCluster({
+  nodes: count,
+  keep = false,
+  progress = () => undefined,
+}: ClusterOptions): Promise<Cluster> {
   const machines: Machine[] = [];
   const logs = mkdtempSync(`${tmpdir()}/flannel-cluster-`);
   const make = async (name: string) => {
@@ -104,11 +108,31 @@ export async function startCluster({ nodes: count, keep = false, progress = () =
 
 async function connect(underlay: Machine, machine: Machine, name: string, host: number): Promise<void> {
   const address = underlayOf(host);
-  const pair = ['link', 'add', name, 'mtu', String(UNDERLAY_MTU), 'master', 'switch0', 'up', 'type', 'veth', 'peer', 'name', 'eth0'];
+  const pair = [
+    'link',
+    'add',
+    name,
+    'mtu',
+    String(UNDERLAY_MTU),
+    'master',
+    'switch0',
+    'up',
+    'type',
+    'veth',
+    'peer',
+    'name',
+    'eth0',
+  ];
   await underlay.must('ip', [...pair, 'mtu', String(UNDERLAY_MTU), 'netns', String(machine.pid)]);
-  await machine.must('sh', ['-ec', `ip link set eth0 up; ip addr add ${address[4]}/24 dev eth0; ip addr add ${address[6]}/64 dev eth0 nodad`]);
+  await machine.must('sh', [
+    '-ec',
+    `ip link set eth0 up; ip addr add ${address[4]}/24 dev eth0; ip addr add ${address[6]}/64 dev eth0 nodad`,
+  ]);
   if (host === 254) return;
-  await machine.must('sh', ['-ec', 'ip route add default via 192.168.50.254; ip -6 route add default via fd00:50::254']);
+  await machine.must('sh', [
+    '-ec',
+    'ip route add default via 192.168.50.254; ip -6 route add default via fd00:50::254',
+  ]);
 }
 
 async function becomeRouter(router: Machine): Promise<void> {
@@ -131,16 +155,36 @@ function clusterOf(parts: Parts): Cluster {
     etcdProcess: undefined as unknown as ChildProcess,
     async startEtcd() {
       cluster.etcdProcess = logged('etcd.log', (log) =>
-        etcd.start('etcd', ['--data-dir', '/var/lib/etcd', '--listen-client-urls', 'http://0.0.0.0:2379', '--advertise-client-urls', ETCD, '--listen-peer-urls', 'http://127.0.0.1:2380'], { log }),
+        etcd.start(
+          'etcd',
+          [
+            '--data-dir',
+            '/var/lib/etcd',
+            '--listen-client-urls',
+            'http://0.0.0.0:2379',
+            '--advertise-client-urls',
+            ETCD,
+            '--listen-peer-urls',
+            'http://127.0.0.1:2380',
+          ],
+          { log },
+        ),
       );
-      await until('etcd answers', async () => (await etcd.run('etcdctl', ['--command-timeout=1s', 'endpoint', 'health'], { env: { ETCDCTL_API: '3' } })).code === 0);
+      await until(
+        'etcd answers',
+        async () =>
+          (await etcd.run('etcdctl', ['--command-timeout=1s', 'endpoint', 'health'], { env: { ETCDCTL_API: '3' } }))
+            .code === 0,
+      );
     },
     etcdctl: (...args) => etcd.must('etcdctl', ['--command-timeout=5s', ...args], { env: { ETCDCTL_API: '3' } }),
     async putConfig(config) {
       await cluster.etcdctl('put', `${PREFIX}/config`, JSON.stringify(config));
     },
     startAgent: (node, flags = [], { name = 'flanneld', program = `${ROOT}build/bin/flanneld` } = {}) =>
-      logged(`${node.name}-${name}.log`, (log) => node.start(program, [`--etcd-endpoints=${ETCD}`, '--ip-masq', ...flags], { log })),
+      logged(`${node.name}-${name}.log`, (log) =>
+        node.start(program, [`--etcd-endpoints=${ETCD}`, '--ip-masq', ...flags], { log }),
+      ),
     agentLog: (node, name = 'flanneld') => readFileSync(`${logs}/${node.name}-${name}.log`, 'utf8'),
   };
   return cluster;
@@ -181,8 +225,13 @@ export function agentStatus(node: Node): Promise<AgentStatus | undefined> {
 export async function hasPeers(node: Node, count: number, backend?: string): Promise<boolean> {
   const status = await agentStatus(node);
   if (status === undefined || (backend !== undefined && status.backend !== backend)) return false;
-  return status.ready && status.peers.filter(({ state }) => state === 'programmed').length === count && status.peers.length === count;
+  return (
+    status.ready &&
+    status.peers.filter(({ state }) => state === 'programmed').length === count &&
+    status.peers.length === count
+  );
 }
 
 /** Whether the node's agent has written its subnet file. */
-export const hasSubnet = async (node: Node): Promise<boolean> => (await node.run('test', ['-s', '/run/flannel/subnet.env'])).code === 0;
+export const hasSubnet = async (node: Node): Promise<boolean> =>
+  (await node.run('test', ['-s', '/run/flannel/subnet.env'])).code === 0;

@@ -25,7 +25,11 @@ export interface Machine {
   /** Runs a command that must succeed. @throws Error with what it printed */
   must(command: string, args?: readonly string[], options?: RunOptions): Promise<string>;
   /** Starts a command that stays. It ends with the machine. */
-  start(command: string, args: readonly string[], options?: Pick<RunOptions, 'env'> & { readonly log?: number | 'pipe' }): ChildProcess;
+  start(
+    command: string,
+    args: readonly string[],
+    options?: Pick<RunOptions, 'env'> & { readonly log?: number | 'pipe' },
+  ): ChildProcess;
   stop(): Promise<void>;
 }
 
@@ -44,7 +48,19 @@ const bound = (keep: boolean): string[] => (keep ? [] : ['setpriv', '--pdeathsig
 
 /** Makes a machine. With `keep` it outlives this process. @throws Error when the namespaces can't be made (not root?) */
 export async function startMachine(name: string, keep = false): Promise<Machine> {
-  const [command, ...args] = [...bound(keep), 'unshare', '--mount', '--net', '--uts', '--propagation', 'private', 'sh', '-c', SETUP, name];
+  const [command, ...args] = [
+    ...bound(keep),
+    'unshare',
+    '--mount',
+    '--net',
+    '--uts',
+    '--propagation',
+    'private',
+    'sh',
+    '-c',
+    SETUP,
+    name,
+  ];
   const holder = spawn(command as string, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: keep });
   await ready(holder, `start machine ${name}`);
   if (keep) {
@@ -75,11 +91,30 @@ async function ready(holder: ChildProcess, attempt: string): Promise<void> {
 /** The machine that a process holds. */
 export function machineOf(name: string, pid: number, keep: boolean): Machine {
   const children = new Set<ChildProcess>();
-  const enter = (command: string, args: readonly string[]) => [...bound(keep), 'nsenter', '-t', String(pid), '-m', '-n', '-u', '--', command, ...args];
+  const enter = (command: string, args: readonly string[]) => [
+    ...bound(keep),
+    'nsenter',
+    '-t',
+    String(pid),
+    '-m',
+    '-n',
+    '-u',
+    '--',
+    command,
+    ...args,
+  ];
 
-  async function run(command: string, args: readonly string[] = [], { input, env, timeoutMs = 30_000 }: RunOptions = {}): Promise<Outcome> {
+  async function run(
+    command: string,
+    args: readonly string[] = [],
+    { input, env, timeoutMs = 30_000 }: RunOptions = {},
+  ): Promise<Outcome> {
     const [first, ...rest] = enter(command, args);
-    const child = spawn(first as string, rest, { env: { ...process.env, ...env }, timeout: timeoutMs, killSignal: 'SIGKILL' });
+    const child = spawn(first as string, rest, {
+      env: { ...process.env, ...env },
+      timeout: timeoutMs,
+      killSignal: 'SIGKILL',
+    });
     const outcome = { stdout: '', stderr: '' };
     child.stdout.on('data', (chunk) => (outcome.stdout += chunk));
     child.stderr.on('data', (chunk) => (outcome.stderr += chunk));
@@ -95,9 +130,17 @@ export function machineOf(name: string, pid: number, keep: boolean): Machine {
     throw new Error(`${name}: ${command} ${args.join(' ')}: exit code ${code}: ${(stderr + stdout).trim()}`);
   }
 
-  function start(command: string, args: readonly string[], { env, log = 'pipe' }: Pick<RunOptions, 'env'> & { log?: number | 'pipe' } = {}): ChildProcess {
+  function start(
+    command: string,
+    args: readonly string[],
+    { env, log = 'pipe' }: Pick<RunOptions, 'env'> & { log?: number | 'pipe' } = {},
+  ): ChildProcess {
     const [first, ...rest] = enter(command, args);
-    const child = spawn(first as string, rest, { env: { ...process.env, ...env }, stdio: [log === 'pipe' ? 'pipe' : 'ignore', log, log], detached: keep });
+    const child = spawn(first as string, rest, {
+      env: { ...process.env, ...env },
+      stdio: [log === 'pipe' ? 'pipe' : 'ignore', log, log],
+      detached: keep,
+    });
     children.add(child);
     child.once('exit', () => children.delete(child));
     return child;

@@ -37,10 +37,19 @@ export interface CniResult {
 }
 
 /** What a node's /etc/cni/net.d usually says. */
-export const FLANNEL_CONFIG = { cniVersion: '1.1.0', name: 'cbr0', type: 'flannel', delegate: { hairpinMode: true, isDefaultGateway: true } };
+export const FLANNEL_CONFIG = {
+  cniVersion: '1.1.0',
+  name: 'cbr0',
+  type: 'flannel',
+  delegate: { hairpinMode: true, isDefaultGateway: true },
+};
 
 /** Executes a CNI plugin in a machine, with the environment and standard input that a runtime gives it. */
-export function executeCni(node: Machine, verb: string, { name, cniBin = `${ROOT}build/bin`, config = FLANNEL_CONFIG }: PodOptions): Promise<Outcome> {
+export function executeCni(
+  node: Machine,
+  verb: string,
+  { name, cniBin = `${ROOT}build/bin`, config = FLANNEL_CONFIG }: PodOptions,
+): Promise<Outcome> {
   const env = {
     CNI_COMMAND: verb,
     CNI_CONTAINERID: name,
@@ -62,7 +71,10 @@ export async function startPod(node: Machine, options: PodOptions): Promise<Pod>
   const agent = node.start('nsenter', [`--net=/run/netns/${name}`, process.execPath, AGENT, name]);
   const waiting = new Map<number, (reply: ProbeReply) => void>();
   const lines = createInterface({ input: agent.stdout as NodeJS.ReadableStream });
-  await Promise.race([once(lines, 'line'), once(agent, 'exit').then(() => Promise.reject(new Error(`${name}: its server ended`)))]);
+  await Promise.race([
+    once(lines, 'line'),
+    once(agent, 'exit').then(() => Promise.reject(new Error(`${name}: its server ended`))),
+  ]);
   lines.on('line', (line) => {
     const reply = JSON.parse(line) as ProbeReply;
     waiting.get(reply.id)?.(reply);
@@ -81,7 +93,14 @@ export async function startPod(node: Machine, options: PodOptions): Promise<Pod>
       agent.stdin?.write(`${JSON.stringify({ ...request, id })}\n`);
       return new Promise((resolve) => waiting.set(id, resolve));
     },
-    cni: (verb) => executeCni(node, verb, verb === 'CHECK' ? { ...options, config: { ...(options.config ?? FLANNEL_CONFIG), prevResult: result } } : options),
+    cni: (verb) =>
+      executeCni(
+        node,
+        verb,
+        verb === 'CHECK'
+          ? { ...options, config: { ...(options.config ?? FLANNEL_CONFIG), prevResult: result } }
+          : options,
+      ),
     async remove() {
       await endChild(agent);
       const deleted = await executeCni(node, 'DEL', options);

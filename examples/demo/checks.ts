@@ -36,18 +36,31 @@ const fullSize: Prober = async (from, to) => {
 };
 
 async function readMtu(pod: Pod): Promise<number> {
-  return Number(await pod.node.must('nsenter', [`--net=/run/netns/${pod.name}`, 'sh', '-c', "ip -o link show eth0 | sed 's/.* mtu \\([0-9]*\\).*/\\1/'"]));
+  return Number(
+    await pod.node.must('nsenter', [
+      `--net=/run/netns/${pod.name}`,
+      'sh',
+      '-c',
+      "ip -o link show eth0 | sed 's/.* mtu \\([0-9]*\\).*/\\1/'",
+    ]),
+  );
 }
 
 /** Each pod against each, for each family the pods have. */
 export async function podMatrix(pods: readonly Pod[]): Promise<Check[]> {
   const families = [4, 6].filter((family) => pods.every((pod) => pod.ips.some((ip) => familyOf(ip) === family)));
-  const probers: [string, Prober][] = [['ping', ping], ['TCP', tcp], ['ping with DF at the full MTU', fullSize]];
+  const probers: [string, Prober][] = [
+    ['ping', ping],
+    ['TCP', tcp],
+    ['ping with DF at the full MTU', fullSize],
+  ];
   const checks: Check[] = [];
   for (const family of families) {
     for (const [name, prober] of probers) {
       const cells = await Promise.all(
-        pods.map((from) => Promise.all(pods.map((to) => prober(from, to.ips.find((ip) => familyOf(ip) === family) ?? '', to)))),
+        pods.map((from) =>
+          Promise.all(pods.map((to) => prober(from, to.ips.find((ip) => familyOf(ip) === family) ?? '', to))),
+        ),
       );
       checks.push({ name: `${name}, IPv${family}`, cells });
     }
@@ -61,5 +74,8 @@ export async function outsideCheck(pods: readonly Pod[]): Promise<Check> {
     const families = new Set(pod.ips.map(familyOf));
     return Promise.all([...families].map((family) => ping(pod, OUTSIDE[family], pod)));
   });
-  return { name: `out of the cluster through masquerade (${OUTSIDE[4]}, ${OUTSIDE[6]})`, cells: await Promise.all(cells) };
+  return {
+    name: `out of the cluster through masquerade (${OUTSIDE[4]}, ${OUTSIDE[6]})`,
+    cells: await Promise.all(cells),
+  };
 }

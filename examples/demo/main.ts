@@ -13,17 +13,25 @@ const NETWORK = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00
 async function startAgents(cluster: Cluster, backend: Backend): Promise<ChildProcess[]> {
   const agents = cluster.nodes.map((node) => cluster.startAgent(node));
   const peers = cluster.nodes.length - 1;
-  await Promise.all(cluster.nodes.map((node) => until(`${node.name}: ready, with ${peers} peers over ${backend}`, () => hasPeers(node, peers, backend))));
+  await Promise.all(
+    cluster.nodes.map((node) =>
+      until(`${node.name}: ready, with ${peers} peers over ${backend}`, () => hasPeers(node, peers, backend)),
+    ),
+  );
   return agents;
 }
 
 async function startPods(cluster: Cluster, perNode: number): Promise<Pod[]> {
-  const wanted = cluster.nodes.flatMap((node) => Array.from({ length: perNode }, (_, index) => ({ node, name: `${node.name}-${String.fromCharCode(97 + index)}` })));
+  const wanted = cluster.nodes.flatMap((node) =>
+    Array.from({ length: perNode }, (_, index) => ({ node, name: `${node.name}-${String.fromCharCode(97 + index)}` })),
+  );
   return Promise.all(wanted.map(({ node, name }) => startPod(node, { name })));
 }
 
 const ROUTES = 'ip route show proto 251; ip -6 route show proto 251';
-const TUNNELS = ['flannel.1', 'flannel-v6.1'].map((device) => `bridge fdb show dev ${device}; ip neigh show dev ${device} nud permanent`).join('; ');
+const TUNNELS = ['flannel.1', 'flannel-v6.1']
+  .map((device) => `bridge fdb show dev ${device}; ip neigh show dev ${device} nud permanent`)
+  .join('; ');
 
 async function showDataPath(cluster: Cluster, backend: Backend): Promise<void> {
   const command = backend === 'vxlan' ? `${ROUTES}; ${TUNNELS}` : ROUTES;
@@ -35,17 +43,29 @@ async function showChecks(pods: readonly Pod[]): Promise<Check[]> {
   const names = pods.map(({ name }) => name);
   for (const check of checks) matrix(check.name, names, check.cells);
   const outside = await step('to the outside', () => outsideCheck(pods));
-  block(outside.name, pods.map(({ name }, index) => `${name.padEnd(8)} ${(outside.cells[index] ?? []).map((cell) => (cell === 'ok' ? good('ok') : bad(cell))).join('  ')}`).join('\n'));
+  block(
+    outside.name,
+    pods
+      .map(
+        ({ name }, index) =>
+          `${name.padEnd(8)} ${(outside.cells[index] ?? []).map((cell) => (cell === 'ok' ? good('ok') : bad(cell))).join('  ')}`,
+      )
+      .join('\n'),
+  );
   return [...checks, outside];
 }
 
 async function showBackend(cluster: Cluster, backend: Backend, perNode: number, last: boolean): Promise<Check[]> {
   heading(`Backend ${backend}`);
   await step('network configuration into etcd', () => cluster.putConfig({ ...NETWORK, Backend: { Type: backend } }));
-  const agents = await step(`flanneld on ${cluster.nodes.length} nodes, until every peer is routed`, () => startAgents(cluster, backend));
+  const agents = await step(`flanneld on ${cluster.nodes.length} nodes, until every peer is routed`, () =>
+    startAgents(cluster, backend),
+  );
   block('etcd: leases', await cluster.etcdctl('get', '--prefix', `${PREFIX}/subnets`));
   await showDataPath(cluster, backend);
-  const pods = await step(`${cluster.nodes.length * perNode} pods, by executing the CNI plugin`, () => startPods(cluster, perNode));
+  const pods = await step(`${cluster.nodes.length * perNode} pods, by executing the CNI plugin`, () =>
+    startPods(cluster, perNode),
+  );
   block('addresses', pods.map(({ name, ips }) => `${name.padEnd(8)} ${ips.join('  ')}`).join('\n'));
   const checks = await showChecks(pods);
   if (last) return checks;
@@ -71,7 +91,11 @@ async function show({ nodes, pods, backends, mode }: DemoOptions): Promise<boole
     else await step('everything removed', () => cluster.down());
   }
   const failed = checks.filter((check) => !holds(check));
-  heading(failed.length === 0 ? good('Everything held') : bad(`${failed.length} of ${checks.length} checks failed: ${failed.map(({ name }) => name).join('; ')}`));
+  heading(
+    failed.length === 0
+      ? good('Everything held')
+      : bad(`${failed.length} of ${checks.length} checks failed: ${failed.map(({ name }) => name).join('; ')}`),
+  );
   print(`  ${checks.length} checks, ${((performance.now() - started) / 1000).toFixed(1)} s`);
   if (keep) lookAround(cluster);
   return failed.length === 0;

@@ -42,7 +42,8 @@ export function parseOptions(argv: readonly string[]): DemoOptions {
     },
   });
   const backend = BACKENDS.find((name) => name === values.backend);
-  if (values.backend !== undefined && backend === undefined) throw new Error(`--backend ${values.backend}: expected ${BACKENDS.join(' or ')}`);
+  if (values.backend !== undefined && backend === undefined)
+    throw new Error(`--backend ${values.backend}: expected ${BACKENDS.join(' or ')}`);
   return {
     nodes: within('--nodes', values.nodes, 2, 9),
     pods: within('--pods', values.pods, 1, 9),

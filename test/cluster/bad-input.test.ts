@@ -2,14 +2,26 @@
 // one line that names the endpoint, tried again, not ready, never an exit.
 
 import t from 'tap';
-import { type Cluster, ETCD, hasSubnet, type Node, PREFIX, startCluster, stopAgent, until } from '../../examples/cluster/cluster.ts';
+import {
+  type Cluster,
+  ETCD,
+  hasSubnet,
+  type Node,
+  PREFIX,
+  startCluster,
+  stopAgent,
+  until,
+} from '../../examples/cluster/cluster.ts';
 
 const FLANNELD = `${process.cwd()}/build/bin/flanneld`;
 const SECRETS = '/run/secrets';
 
 /** Everything an agent may change on a host. */
 const hostState = (node: Node): Promise<string> =>
-  node.must('sh', ['-c', 'ip -d link; ip addr | grep -v valid_lft | sed "s/ tentative//"; ip route; ip -6 route; ip neigh show nud permanent; nft list ruleset; sysctl -n net.ipv4.ip_forward net.ipv6.conf.all.forwarding; find /run /var/lib -xdev | sort']);
+  node.must('sh', [
+    '-c',
+    'ip -d link; ip addr | grep -v valid_lft | sed "s/ tentative//"; ip route; ip -6 route; ip neigh show nud permanent; nft list ruleset; sysctl -n net.ipv4.ip_forward net.ipv6.conf.all.forwarding; find /run /var/lib -xdev | sort',
+  ]);
 
 interface Refusal {
   readonly what: string;
@@ -24,16 +36,40 @@ const REFUSALS: readonly Refusal[] = [
   { what: 'configuration without Network', config: '{"Backend":{"Type":"vxlan"}}', names: ['Network'] },
   { what: 'Network that is no prefix', config: '{"Network":"ten/8"}', names: ['Network', 'ten/8'] },
   { what: 'network too small', config: '{"Network":"10.1.0.0/30"}', names: ['Network', '10.1.0.0/30'] },
-  { what: 'SubnetLen that does not fit', config: '{"Network":"10.1.0.0/16","SubnetLen":17}', names: ['SubnetLen', '17'] },
-  { what: 'SubnetMin outside', config: '{"Network":"10.1.0.0/16","SubnetMin":"10.2.0.0"}', names: ['SubnetMin', '10.2.0.0'] },
-  { what: 'unknown backend', config: '{"Network":"10.1.0.0/16","Backend":{"Type":"pigeon"}}', names: ['Backend', 'pigeon'] },
-  { what: 'backend option of the wrong type', config: '{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan","VNI":"one"}}', names: ['VNI', 'one'] },
+  {
+    what: 'SubnetLen that does not fit',
+    config: '{"Network":"10.1.0.0/16","SubnetLen":17}',
+    names: ['SubnetLen', '17'],
+  },
+  {
+    what: 'SubnetMin outside',
+    config: '{"Network":"10.1.0.0/16","SubnetMin":"10.2.0.0"}',
+    names: ['SubnetMin', '10.2.0.0'],
+  },
+  {
+    what: 'unknown backend',
+    config: '{"Network":"10.1.0.0/16","Backend":{"Type":"pigeon"}}',
+    names: ['Backend', 'pigeon'],
+  },
+  {
+    what: 'backend option of the wrong type',
+    config: '{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan","VNI":"one"}}',
+    names: ['VNI', 'one'],
+  },
   { what: 'interface that is not there', flags: ['--iface=nope0'], names: ['--iface', 'nope0'] },
   { what: 'public address that is none', flags: ['--public-ip=300.1.1.1'], names: ['--public-ip', '300.1.1.1'] },
   { what: 'unknown flag', flags: ['--frobnicate'], names: ['--frobnicate'] },
-  { what: 'number out of range', flags: ['--subnet-lease-renew-margin=2000'], names: ['--subnet-lease-renew-margin', '2000'] },
+  {
+    what: 'number out of range',
+    flags: ['--subnet-lease-renew-margin=2000'],
+    names: ['--subnet-lease-renew-margin', '2000'],
+  },
   { what: 'missing certificate', flags: ['--etcd-cafile=/nope/ca.pem'], names: ['--etcd-cafile', '/nope/ca.pem'] },
-  { what: 'certificate that is a directory', flags: [`--etcd-certfile=${SECRETS}`, '--etcd-keyfile=/nope/key.pem'], names: ['--etcd-certfile', SECRETS] },
+  {
+    what: 'certificate that is a directory',
+    flags: [`--etcd-certfile=${SECRETS}`, '--etcd-keyfile=/nope/key.pem'],
+    names: ['--etcd-certfile', SECRETS],
+  },
 ];
 
 t.test('refused at start', async (t) => {
@@ -45,7 +81,10 @@ t.test('refused at start', async (t) => {
   for (const { what, config = '{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan"}}', flags = [], names } of REFUSALS) {
     await cluster.etcdctl('put', `${PREFIX}/config`, config);
     const { code, stderr } = await node.run(FLANNELD, [`--etcd-endpoints=${ETCD}`, ...flags], { timeoutMs: 15_000 });
-    const lines = stderr.trim().split('\n').filter((line) => !line.includes('"level":30'));
+    const lines = stderr
+      .trim()
+      .split('\n')
+      .filter((line) => !line.includes('"level":30'));
     t.ok(code > 0, `${what}: exit code ${code}`);
     t.equal(lines.length, 1, `${what}: one line: ${stderr.trim()}`);
     for (const name of names) t.ok(stderr.includes(name), `${what}: names ${name}`);
@@ -59,19 +98,28 @@ t.test('etcd trouble is waited out', async (t) => {
   const cluster = await startCluster({ nodes: 1 });
   t.teardown(() => cluster.down());
   const node = cluster.nodes[0] as Node;
-  const ready = async () => (await node.run('curl', ['-s', '-o', '/dev/null', '-w', '%{http_code}', 'http://127.0.0.1:8471/readyz'])).stdout;
+  const ready = async () =>
+    (await node.run('curl', ['-s', '-o', '/dev/null', '-w', '%{http_code}', 'http://127.0.0.1:8471/readyz'])).stdout;
   const flags = ['--healthz-ip=127.0.0.1', '--healthz-port=8471'];
 
   cluster.etcdProcess.kill('SIGKILL');
   const agent = cluster.startAgent(node, flags);
-  await until('the line that names the endpoint', async () => cluster.agentLog(node).includes(ETCD.replace('http://', '')), 15_000);
+  await until(
+    'the line that names the endpoint',
+    async () => cluster.agentLog(node).includes(ETCD.replace('http://', '')),
+    15_000,
+  );
   await until('readyz', async () => (await ready()) === '503');
   await new Promise((resolve) => setTimeout(resolve, 3000));
   t.equal(agent.exitCode, null, 'unreachable: still there');
   t.notMatch(cluster.agentLog(node), /\n\s+at /);
 
   await cluster.startEtcd();
-  await until('the line that says there is no configuration', async () => cluster.agentLog(node).includes(`${PREFIX}/config`), 20_000);
+  await until(
+    'the line that says there is no configuration',
+    async () => cluster.agentLog(node).includes(`${PREFIX}/config`),
+    20_000,
+  );
   t.equal(await ready(), '503');
   t.equal(agent.exitCode, null, 'no configuration: still there');
 

@@ -4,10 +4,18 @@ import t from 'tap';
 import { ETCD, hasPeers, type Node, PREFIX, startCluster, stopAgent, until } from '../../examples/cluster/cluster.ts';
 
 const FLANNELD = `${process.cwd()}/build/bin/flanneld`;
-const NETWORK = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:244::/48', Backend: { Type: 'vxlan' } };
+const NETWORK = {
+  Network: '10.244.0.0/16',
+  EnableIPv6: true,
+  IPv6Network: 'fd00:244::/48',
+  Backend: { Type: 'vxlan' },
+};
 
 const everything = (node: Node): Promise<string> =>
-  node.must('sh', ['-c', 'ip -o link | sed "s/ state.*//"; ip route; ip -6 route | grep -v fe80; nft list ruleset; find /run /var/lib -xdev | sort']);
+  node.must('sh', [
+    '-c',
+    'ip -o link | sed "s/ state.*//"; ip route; ip -6 route | grep -v fe80; nft list ruleset; find /run /var/lib -xdev | sort',
+  ]);
 
 t.test('dry run, status, cleanup', async (t) => {
   const cluster = await startCluster({ nodes: 2 });
@@ -18,7 +26,10 @@ t.test('dry run, status, cleanup', async (t) => {
 
   const dry = await node.run(FLANNELD, [`--etcd-endpoints=${ETCD}`, '--ip-masq', '--dry-run']);
   t.equal(dry.code, 0);
-  t.match(dry.stdout, /^ip link add flannel\.1 .* type vxlan id 1 local 192\.168\.50\.1 dev eth0 dstport 8472 nolearning$/m);
+  t.match(
+    dry.stdout,
+    /^ip link add flannel\.1 .* type vxlan id 1 local 192\.168\.50\.1 dev eth0 dstport 8472 nolearning$/m,
+  );
   t.match(dry.stdout, /^nft 'add chain inet flannel /m);
   t.equal(await everything(node), before, 'a dry run changes nothing on the host');
   t.equal(await cluster.etcdctl('get', '--prefix', `${PREFIX}/subnets`), '', 'and nothing in etcd');
@@ -38,8 +49,15 @@ t.test('dry run, status, cleanup', async (t) => {
 
   await node.must('ip', ['link', 'delete', 'flannel.1']);
   const broken = await node.run(FLANNELD, ['status']);
-  t.ok(broken.code === 1 || (await node.run('ip', ['link', 'show', 'flannel.1'])).code === 0, 'a difference is shown, or already mended');
-  await until('the device is back with its peer', async () => (await node.run(FLANNELD, ['status'])).code === 0, 15_000);
+  t.ok(
+    broken.code === 1 || (await node.run('ip', ['link', 'show', 'flannel.1'])).code === 0,
+    'a difference is shown, or already mended',
+  );
+  await until(
+    'the device is back with its peer',
+    async () => (await node.run(FLANNELD, ['status'])).code === 0,
+    15_000,
+  );
 
   await Promise.all(agents.map(stopAgent));
   const planned = await node.must(FLANNELD, ['cleanup', '--dry-run']);

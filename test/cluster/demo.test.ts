@@ -4,12 +4,14 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import t from 'tap';
 
-const demo = (...args: string[]) => promisify(execFile)(process.execPath, ['examples/demo/main.ts', ...args], { timeout: 120_000 });
+const demo = (...args: string[]) =>
+  promisify(execFile)(process.execPath, ['examples/demo/main.ts', ...args], { timeout: 120_000 });
 
 t.test('the demonstration', async (t) => {
   const { stdout } = await demo('--nodes', '2', '--pods', '1');
   t.match(stdout, /Everything held/);
-  t.notMatch(stdout, /FAIL|\u001b/, 'no failure, and no colours where there is no terminal');
+  t.notMatch(stdout, /FAIL/);
+  t.notOk(stdout.includes('\u001b'), 'no colours where there is no terminal');
 });
 
 t.test('--keep and --down', async (t) => {
@@ -24,5 +26,8 @@ t.test('--keep and --down', async (t) => {
 
 t.test('bad arguments', async (t) => {
   await t.rejects(demo('--nodes', '1'), { code: 1, stderr: 'demo: --nodes 1: expected a whole number from 2 to 9\n' });
-  await t.rejects(demo('--backend', 'carrier-pigeon'), { code: 1, stderr: 'demo: --backend carrier-pigeon: expected vxlan or host-gw\n' });
+  await t.rejects(demo('--backend', 'carrier-pigeon'), {
+    code: 1,
+    stderr: 'demo: --backend carrier-pigeon: expected vxlan or host-gw\n',
+  });
 });

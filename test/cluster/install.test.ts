@@ -2,14 +2,25 @@
 // byte, also where flannel was installed before.
 
 import { createHash } from 'node:crypto';
-import { chmodSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { execFileSync } from 'node:child_process';
 import t from 'tap';
 import { hasSubnet, type Node, startCluster, stopAgent, until } from '../../examples/cluster/cluster.ts';
 import { startPod } from '../../examples/cluster/pod.ts';
 
-const install = (...args: string[]) => execFileSync('./install.sh', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const install = (...args: string[]) =>
+  execFileSync('./install.sh', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 
 /** Every entry below a directory: path, type, mode, content. */
 function tree(directory: string, below = ''): string[] {
@@ -21,12 +32,17 @@ function tree(directory: string, below = ''): string[] {
       const entry = `${path} ${mode.toString(8)}`;
       if ((mode & 0o170000) === 0o040000) return [entry, ...tree(directory, path)];
       if ((mode & 0o170000) === 0o120000) return [`${entry} ${readlinkSync(directory + path)}`];
-      return [`${entry} ${createHash('sha256').update(readFileSync(directory + path)).digest('hex')}`];
+      return [
+        `${entry} ${createHash('sha256')
+          .update(readFileSync(directory + path))
+          .digest('hex')}`,
+      ];
     });
 }
 
 function withFlannel(directory: string): void {
-  for (const path of ['opt/cni/bin', 'etc/cni/net.d', 'run/flannel']) mkdirSync(`${directory}/${path}`, { recursive: true });
+  for (const path of ['opt/cni/bin', 'etc/cni/net.d', 'run/flannel'])
+    mkdirSync(`${directory}/${path}`, { recursive: true });
   writeFileSync(`${directory}/opt/cni/bin/flannel`, '#!/bin/sh\necho the Go flannel\n');
   chmodSync(`${directory}/opt/cni/bin/flannel`, 0o751);
   writeFileSync(`${directory}/etc/cni/net.d/10-flannel.conflist`, '{"name":"cbr0","plugins":[]}\n');
@@ -65,7 +81,11 @@ t.test('the installed plugin and agent at work', async (t) => {
   await Promise.all(cluster.nodes.map((node) => until(`${node.name}: subnet file`, () => hasSubnet(node))));
   const list = JSON.parse(readFileSync(`${root}/etc/cni/net.d/10-flannel.conflist`, 'utf8'));
   const config = { cniVersion: list.cniVersion, name: list.name, ...list.plugins[0] };
-  const pods = await Promise.all(cluster.nodes.map((node: Node) => startPod(node, { name: `${node.name}-a`, cniBin: `${root}/opt/cni/bin`, config })));
+  const pods = await Promise.all(
+    cluster.nodes.map((node: Node) =>
+      startPod(node, { name: `${node.name}-a`, cniBin: `${root}/opt/cni/bin`, config }),
+    ),
+  );
   const [a, b] = pods as [(typeof pods)[0], (typeof pods)[0]];
   await until('ping across', async () => (await a.probe({ kind: 'ping', to: b.ips[0] as string })).ok, 10_000);
   const { detail } = await b.probe({ kind: 'tcp', to: a.ips[0] as string });

@@ -2,9 +2,22 @@
 // during which things changed. flannel leaves stale entries in both cases (flannel.md, defects B and C).
 
 import t, { type Test } from 'tap';
-import { type Cluster, hasSubnet, type Node, PREFIX, startCluster, stopAgent, until } from '../../examples/cluster/cluster.ts';
+import {
+  type Cluster,
+  hasSubnet,
+  type Node,
+  PREFIX,
+  startCluster,
+  stopAgent,
+  until,
+} from '../../examples/cluster/cluster.ts';
 
-const NETWORK = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:244::/48', Backend: { Type: 'vxlan' } };
+const NETWORK = {
+  Network: '10.244.0.0/16',
+  EnableIPv6: true,
+  IPv6Network: 'fd00:244::/48',
+  Backend: { Type: 'vxlan' },
+};
 
 interface Peer {
   readonly octet: number;
@@ -39,13 +52,21 @@ function expected(peers: readonly Peer[]): string[] {
 }
 
 async function actual(node: Node): Promise<string[]> {
-  const lines = async (command: string) => (await node.must('sh', ['-c', command])).split('\n').map((line) => line.trim()).filter((line) => line !== '');
-  const routes = await lines('ip route show dev flannel.1; ip -6 route show dev flannel-v6.1 | grep -v -e ^fe80 -e ^ff00 -e "proto kernel"');
+  const lines = async (command: string) =>
+    (await node.must('sh', ['-c', command]))
+      .split('\n')
+      .map((line) => line.trim())
+      .filter((line) => line !== '');
+  const routes = await lines(
+    'ip route show dev flannel.1; ip -6 route show dev flannel-v6.1 | grep -v -e ^fe80 -e ^ff00 -e "proto kernel"',
+  );
   const withDevice = (line: string) => {
     const [, destination, gateway] = /^(\S+) via (\S+)/.exec(line) ?? [];
     return `route ${destination} via ${gateway} dev ${line.includes(':') ? 'flannel-v6.1' : 'flannel.1'}${line.includes('onlink') ? ' onlink' : ''}`;
   };
-  const neighbours = await lines('ip neigh show dev flannel.1 nud permanent; ip -6 neigh show dev flannel-v6.1 nud permanent');
+  const neighbours = await lines(
+    'ip neigh show dev flannel.1 nud permanent; ip -6 neigh show dev flannel-v6.1 nud permanent',
+  );
   const fdb = await lines('bridge fdb show dev flannel.1; bridge fdb show dev flannel-v6.1');
   return [
     ...routes.map(withDevice),
@@ -56,7 +77,9 @@ async function actual(node: Node): Promise<string[]> {
 
 async function settles(node: Node, peers: readonly Peer[], when: string, t: Test) {
   const want = expected(peers);
-  await until(when, async () => JSON.stringify(await actual(node)) === JSON.stringify(want), 10_000).catch(() => undefined);
+  await until(when, async () => JSON.stringify(await actual(node)) === JSON.stringify(want), 10_000).catch(
+    () => undefined,
+  );
   t.same(await actual(node), want, when);
 }
 
@@ -98,7 +121,11 @@ t.test('leases of peers', async (t) => {
   await settles(node, [both, c], 'after a restart with changes made meanwhile', t);
   t.equal(await node.must('cat', ['/run/flannel/subnet.env']), subnet, 'the subnet is kept over a restart');
 
-  await cluster.etcdctl('put', `${PREFIX}/subnets/10.244.204.0-24`, '{"PublicIP":"192.168.50.24","BackendType":"vxlan","BackendData":{"VNI":1}}');
+  await cluster.etcdctl(
+    'put',
+    `${PREFIX}/subnets/10.244.204.0-24`,
+    '{"PublicIP":"192.168.50.24","BackendType":"vxlan","BackendData":{"VNI":1}}',
+  );
   await cluster.etcdctl('put', `${PREFIX}/subnets/nonsense`, 'not json');
   const d: Peer = { octet: 205, host: 25, mac: '02:00:00:00:00:0d' };
   await put(d);

@@ -6,7 +6,12 @@ import { agentStatus, PREFIX, startCluster, stopAgent, until } from '../../examp
 import { count } from '../support/count.ts';
 
 /** Two subnets: SubnetMin to SubnetMax. */
-const NETWORK = { Network: '10.244.0.0/16', SubnetMin: '10.244.7.0', SubnetMax: '10.244.8.0', Backend: { Type: 'host-gw' } };
+const NETWORK = {
+  Network: '10.244.0.0/16',
+  SubnetMin: '10.244.7.0',
+  SubnetMax: '10.244.8.0',
+  Backend: { Type: 'host-gw' },
+};
 
 t.test('a race for the last two subnets', async (t) => {
   const cluster = await startCluster({ nodes: 2 });
@@ -23,6 +28,7 @@ t.test('a race for the last two subnets', async (t) => {
     t.same(subnets.sort(), ['10.244.7.1/24', '10.244.8.1/24'], `round ${round}`);
     await Promise.all(agents.map(stopAgent));
     await cluster.etcdctl('del', '--prefix', `${PREFIX}/subnets`);
-    for (const node of cluster.nodes) await node.must('sh', ['-c', 'rm -rf /run/flannel /var/lib/flannel; ip route flush proto 251']);
+    for (const node of cluster.nodes)
+      await node.must('sh', ['-c', 'rm -rf /run/flannel /var/lib/flannel; ip route flush proto 251']);
   }
 });

@@ -4,7 +4,12 @@ import t from 'tap';
 import { hasSubnet, type Node, PREFIX, startCluster, until } from '../../examples/cluster/cluster.ts';
 import { startPod } from '../../examples/cluster/pod.ts';
 
-const NETWORK = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:244::/48', Backend: { Type: 'vxlan' } };
+const NETWORK = {
+  Network: '10.244.0.0/16',
+  EnableIPv6: true,
+  IPv6Network: 'fd00:244::/48',
+  Backend: { Type: 'vxlan' },
+};
 
 t.test('etcd wiped empty under running nodes', async (t) => {
   const cluster = await startCluster({ nodes: 3 });
@@ -15,7 +20,10 @@ t.test('etcd wiped empty under running nodes', async (t) => {
   const pods = await Promise.all(cluster.nodes.map((node) => startPod(node, { name: `${node.name}-a` })));
   const leases = async () => {
     const keys = await cluster.etcdctl('get', '--prefix', '--keys-only', `${PREFIX}/subnets`);
-    return keys.split('\n').filter((line) => line !== '').sort();
+    return keys
+      .split('\n')
+      .filter((line) => line !== '')
+      .sort();
   };
   await until('every node routes to its peers', async () => {
     const pings = pods.flatMap((from) => pods.map((to) => from.probe({ kind: 'ping', to: to.ips[0] as string })));
@@ -26,17 +34,24 @@ t.test('etcd wiped empty under running nodes', async (t) => {
 
   const count = 1000;
   const streams = pods.flatMap((from) =>
-    pods.filter((to) => to !== from).flatMap((to) => to.ips.map((ip) => from.probe({ kind: 'ping', to: ip, count, interval: 0.01 }))),
+    pods
+      .filter((to) => to !== from)
+      .flatMap((to) => to.ips.map((ip) => from.probe({ kind: 'ping', to: ip, count, interval: 0.01 }))),
   );
   await new Promise((resolve) => setTimeout(resolve, 1000));
   await cluster.etcdctl('del', '--prefix', '');
   await until('the leases come back', async () => (await leases()).length === 3, 8_000).catch(() => undefined);
   t.same(await leases(), before, 'the same subnets');
-  for (const { detail } of await Promise.all(streams)) t.equal(detail, `${count} packets transmitted, ${count} received`);
+  for (const { detail } of await Promise.all(streams))
+    t.equal(detail, `${count} packets transmitted, ${count} received`);
   for (const node of cluster.nodes as Node[]) t.equal(await readiness(node), 0, `${node.name} is ready again`);
 });
 
 async function readiness(node: Node): Promise<number> {
-  await until('ready', async () => (await node.run(`${process.cwd()}/build/bin/flanneld`, ['status'])).code === 0, 10_000).catch(() => undefined);
+  await until(
+    'ready',
+    async () => (await node.run(`${process.cwd()}/build/bin/flanneld`, ['status'])).code === 0,
+    10_000,
+  ).catch(() => undefined);
   return (await node.run(`${process.cwd()}/build/bin/flanneld`, ['status'])).code;
 }
