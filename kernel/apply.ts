@@ -9,6 +9,7 @@ import type { Failure } from './kernel.ts';
 import { addLink, changeLink, changePort, deleteLink, type IndexOf } from './link.ts';
 import { addFdb, addNeighbour, deleteFdb, deleteNeighbour } from './neighbour.ts';
 import type { NetlinkSocket, Request } from './netlink.ts';
+import { addQdisc, addRedirect, deleteQdisc, deleteRedirect } from './qdisc.ts';
 import { addRoute, deleteRoute } from './route.ts';
 
 /** A step with the messages it takes; waiting for the next datagram. */
@@ -81,6 +82,10 @@ function requestsOf({ verb, item }: Step, indexOf: IndexOf): Request[] {
       return [verb === 'delete' ? deleteNeighbour(item.value, indexOf) : addNeighbour(item.value, replace, indexOf)];
     case 'fdb':
       return [verb === 'delete' ? deleteFdb(item.value, indexOf) : addFdb(item.value, replace, indexOf)];
+    case 'qdisc':
+      return [verb === 'delete' ? deleteQdisc(item.value, indexOf) : addQdisc(item.value, replace, indexOf)];
+    case 'redirect':
+      return [verb === 'delete' ? deleteRedirect(item.value, indexOf) : addRedirect(item.value, replace, indexOf)];
     case 'sysctl':
       return [];
   }

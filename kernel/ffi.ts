@@ -12,6 +12,7 @@ const raw = {
   socket: libc.func('int socket(int, int, int)'),
   bind: libc.func('int bind(int, const uint8_t *, uint32_t)'),
   setsockopt: libc.func('int setsockopt(int, int, int, const uint8_t *, uint32_t)'),
+  getsockopt: libc.func('int getsockopt(int, int, int, _Out_ uint8_t *, _Inout_ uint32_t *)'),
   send: libc.func('long send(int, const uint8_t *, size_t, int)'),
   recv: libc.func('long recv(int, _Out_ uint8_t *, size_t, int)'),
   setns: libc.func('int setns(int, int)'),
@@ -54,11 +55,43 @@ export const bind = (fd: number, address: Uint8Array): void => void checked(raw.
 export const setsockopt = (fd: number, level: number, option: number, value: Uint8Array): void =>
   void checked(raw.setsockopt(fd, level, option, value, value.length), 'setsockopt');
 
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+
+/** getsockopt(2) of SO_PEERCRED: who connected a unix socket, as this process sees it. @throws NetError kernel */
+export function peerCredentials(fd: number): { readonly pid: number; readonly uid: number } {
+  const credentials = Buffer.alloc(12);
+  checked(raw.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, [credentials.length]), 'getsockopt');
+  return { pid: credentials.readInt32LE(0), uid: credentials.readUInt32LE(4) };
+}
+
 /** send(2). Returns the bytes sent. @throws NetError kernel */
 export const send = (fd: number, data: Uint8Array): number => checked(raw.send(fd, data, data.length, 0), 'send');
 
+/**
+ * The same on one of libuv's threads, for what the kernel takes long to do inside a send: this thread goes on meanwhile.
+ * @throws NetError kernel
+ */
+export const sendAside = (fd: number, data: Uint8Array): Promise<number> =>
+  new Promise((resolve, reject) => {
+    raw.send.async(fd, data, data.length, 0, (failure: unknown, sent: number) => {
+      if (failure) return reject(failure);
+      try {
+        resolve(checked(sent, 'send'));
+      } catch (error) {
+        reject(error);
+      }
+    });
+  });
+
 /** recv(2) with MSG_TRUNC: the datagram's whole length, even when the buffer was shorter. @throws NetError kernel (EAGAIN after SO_RCVTIMEO) */
 export const recv = (fd: number, into: Uint8Array): number => checked(raw.recv(fd, into, into.length, 0x20), 'recv');
+
+/** The same without waiting: undefined when no datagram is there. @throws NetError kernel */
+export function recvNow(fd: number, into: Uint8Array): number | undefined {
+  const length = raw.recv(fd, into, into.length, 0x60);
+  return length < 0 && koffi.errno() === constants.errno.EAGAIN ? undefined : checked(length, 'recv');
+}
 
 /** setns(2) of the calling thread to a network namespace. @throws NetError kernel */
 export const setns = (fd: number): void => void checked(raw.setns(fd, 0x40000000), 'setns');

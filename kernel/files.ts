@@ -91,14 +91,18 @@ export interface ReadOptions {
  * The text of a regular file; undefined when it isn't there, is too large or is something else (a symbolic link, a
  * directory, a pipe). @throws NetError io
  */
-export function readRegular(path: string, options: ReadOptions = {}): string | undefined {
+export const readRegular = (path: string, options: ReadOptions = {}): string | undefined =>
+  readBytes(path, options)?.toString();
+
+/** The same as bytes. @throws NetError io */
+export function readBytes(path: string, options: ReadOptions = {}): Buffer | undefined {
   const { maxBytes = 4096, followLink = false } = options;
   // Without O_NONBLOCK, opening a pipe waits for its writer. ENXIO: a socket.
   return unless(['ENOENT', 'ELOOP', 'ENXIO', 'ENOTDIR'], undefined, () => {
     const fd = openSync(path, O_RDONLY | O_NONBLOCK | (followLink ? 0 : O_NOFOLLOW));
     try {
       const found = fstatSync(fd);
-      return found.isFile() && found.size <= maxBytes ? readFileSync(fd, 'utf8') : undefined;
+      return found.isFile() && found.size <= maxBytes ? readFileSync(fd) : undefined;
     } finally {
       closeSync(fd);
     }

@@ -2,7 +2,7 @@
 // memory; test/compliance/kernel.ts holds both to the same behaviour, errnos included.
 
 import type { NetError } from '../model/errors.ts';
-import type { Family, Ip } from '../model/ip.ts';
+import type { Family, Ip, Prefix } from '../model/ip.ts';
 import type { Table, Transaction } from '../model/ruleset.ts';
 import type { Namespace, Route, State } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
@@ -19,8 +19,21 @@ export interface Query {
   readonly neighbours?: readonly string[] | undefined;
   /** Permanent forwarding entries (with a destination) of these VXLAN devices. */
   readonly fdb?: readonly string[] | undefined;
+  /** Queueing disciplines of these devices, and redirects of what enters them. */
+  readonly qdiscs?: readonly string[] | undefined;
   /** Keys under /proc/sys; one that the kernel doesn't have is left out. */
   readonly sysctls?: readonly string[] | undefined;
+}
+
+/** Flows that match every field that is there. */
+export interface FlowFilter {
+  readonly family: Family;
+  readonly protocol?: 'tcp' | 'udp' | 'sctp' | undefined;
+  /** Where the first packet was sent to, before any translation. */
+  readonly destination?: Ip | undefined;
+  readonly destinationPort?: number | undefined;
+  /** Either end as it sees itself: who sent the first packet, or who answers it. */
+  readonly end?: Ip | undefined;
 }
 
 export interface Failure {
@@ -32,6 +45,18 @@ export interface Failure {
 export interface OpenNamespace extends Namespace {
   close(): void;
 }
+
+/**
+ * Something that somebody, perhaps we ourselves, has changed in the host's namespace. A device that can't be named is
+ * undefined. Overrun: more has changed than could be told.
+ */
+export type Change =
+  | { readonly type: 'link'; readonly device: string }
+  | { readonly type: 'address' | 'neighbour'; readonly device: string | undefined }
+  | { readonly type: 'route'; readonly destination: Prefix; readonly device: string | undefined }
+  /** Of an nft table: the chain or set, undefined when it is the table itself. */
+  | { readonly type: 'rules'; readonly table: string; readonly part: string | undefined }
+  | { readonly type: 'overrun' };
 
 export interface Kernel {
   /** The namespace the process lives in. */
@@ -57,6 +82,21 @@ export interface Kernel {
 
   /** All of it or nothing. Equivalent to: nft -f. @throws NetError kernel with errno */
   commit(transaction: Transaction): void;
+
+  /**
+   * Forgets tracked flows of the host's namespace, so that their next packet is judged and translated anew. Gives their
+   * number. Equivalent to: conntrack --delete. @throws NetError kernel
+   */
+  forgetFlows(filter: FlowFilter): number;
+
+  /** Forgets every flow that one of the addresses is an end of. @throws NetError kernel */
+  forgetEnds(ends: readonly Ip[]): void;
+
+  /**
+   * Tells of every change in the host's namespace from now on, a little later than it happens and never from inside
+   * another call, until the returned function is called. Sysctls change silently. Equivalent to: ip monitor, nft monitor
+   */
+  watch(onChange: (change: Change) => void): () => void;
 
   close(): void;
 }

@@ -4,7 +4,7 @@
 
 import { align, AttrStream, formatHeader, HEADER_LENGTH, parseAttributes, parseHeader } from 'netlink/dist/structs.js';
 import { NetError } from '../model/errors.ts';
-import { bind, close, errnoName, recv, send, setsockopt, socket } from './ffi.ts';
+import { bind, close, errnoName, recv, send, sendAside, setsockopt, socket } from './ffi.ts';
 
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
@@ -55,6 +55,11 @@ export interface Reply {
 export interface NetlinkSocket {
   /** Sends the requests in order, as few datagrams as possible. Gives, by position, the error of each that failed. */
   batch(requests: readonly Request[]): (NetError | undefined)[];
+  /**
+   * The same while this thread goes on: for requests that the kernel takes milliseconds for. Until then, the socket is
+   * used for nothing else.
+   */
+  batchAside(requests: readonly Request[]): Promise<(NetError | undefined)[]>;
   /** One request with one answer. @throws NetError kernel, timeout */
   get(request: Request): Reply;
   /** Every object the kernel lists; repeated when the list changed while it was read. @throws NetError kernel, timeout */
@@ -119,17 +124,28 @@ function conversation(fd: number): NetlinkSocket {
     }
   }
 
-  function batch(requests: readonly Request[]): (NetError | undefined)[] {
-    const errors: (NetError | undefined)[] = [];
+  /** The datagrams one by one; when the next is asked for, the last has been sent, and its answers are read. */
+  function* datagrams(requests: readonly Request[], errors: (NetError | undefined)[]): Generator<Buffer> {
     for (let start = 0; start < requests.length; ) {
       const { datagram, taken } = pack(requests, start, encode);
       const part: (NetError | undefined)[] = [];
       const first = sequence - taken + 1;
-      send(fd, datagram);
+      yield datagram;
       exchange(requests.slice(start, start + taken), first, part);
       for (let i = 0; i < taken; i++) errors[start + i] = part[i];
       start += taken;
     }
+  }
+
+  function batch(requests: readonly Request[]): (NetError | undefined)[] {
+    const errors: (NetError | undefined)[] = [];
+    for (const datagram of datagrams(requests, errors)) send(fd, datagram);
+    return errors;
+  }
+
+  async function batchAside(requests: readonly Request[]): Promise<(NetError | undefined)[]> {
+    const errors: (NetError | undefined)[] = [];
+    for (const datagram of datagrams(requests, errors)) await sendAside(fd, datagram);
     return errors;
   }
 
@@ -170,7 +186,7 @@ function conversation(fd: number): NetlinkSocket {
     throw new NetError('busy', `${request.attempt}: changed ${DUMP_TRIES} times while being read`, { errno: 'EINTR', subject: request.subject });
   }
 
-  return { batch, get, dump, close: () => close(fd) };
+  return { batch, batchAside, get, dump, close: () => close(fd) };
 }
 
 /** As many requests as fit one datagram, the last with ACK. */

@@ -3,13 +3,19 @@
 import { NetError } from '../model/errors.ts';
 import type { Namespace } from '../model/state.ts';
 import { applySteps } from './apply.ts';
+import { forgetFlows } from './conntrack.ts';
+import { forgetEnds } from './forget-ends.ts';
 import { getRoute, readRouteTo } from './route.ts';
 import type { Kernel } from './kernel.ts';
 import { inNamespace, openNamespace, settleThreads } from './netns.ts';
 import { type NetlinkSocket, openNetlink } from './netlink.ts';
+import { watchKernel } from './notify.ts';
 import { nftables } from './nftables.ts';
+import { identityOf, listLinks } from './link.ts';
 import { devicesOf, readState } from './read.ts';
 import { writeSysctl } from './sysctl.ts';
+
+const NETLINK_NETFILTER = 12;
 
 /** Opens the kernel of the namespace the process lives in. @throws NetError kernel, internal (stray threads) */
 export function openKernel(): Kernel {
@@ -17,6 +23,7 @@ export function openKernel(): Kernel {
   const host = openNamespace('/proc/self/ns/net');
   const hostSocket = openNetlink();
   const tables = nftables();
+  let flowSocket: NetlinkSocket | undefined;
 
   /** The host's socket is kept; one in another namespace lives as long as the function. */
   function withSocket<T>(namespace: Namespace, use: (socket: NetlinkSocket) => T): T {
@@ -48,13 +55,26 @@ export function openKernel(): Kernel {
       withSocket(namespace, (socket) => readRouteTo(socket.get(getRoute(address)), address, devicesOf(socket).nameOf)),
     readTable: tables.read,
     commit: tables.commit,
+    forgetFlows(filter) {
+      flowSocket ??= openNetlink(NETLINK_NETFILTER);
+      return forgetFlows(flowSocket, filter);
+    },
+    forgetEnds(ends) {
+      flowSocket ??= openNetlink(NETLINK_NETFILTER);
+      forgetEnds(flowSocket, ends);
+    },
+    watch: (onChange) => watchKernel(() => deviceNames(hostSocket), onChange),
     close() {
       tables.close();
+      flowSocket?.close();
       hostSocket.close();
       host.close();
     },
   };
 }
+
+const deviceNames = (socket: NetlinkSocket): Map<number, string> =>
+  new Map(socket.dump(listLinks()).map((reply) => [identityOf(reply).index, identityOf(reply).name]));
 
 function noDevice(name: string): never {
   throw new NetError('kernel', `find device ${name}: ENODEV`, { errno: 'ENODEV', subject: name });

@@ -8,6 +8,7 @@ import type { Query } from './kernel.ts';
 import { getLink, getLinkByIndex, identityOf, listLinks, type NameOf, readLink } from './link.ts';
 import { listFdb, listNeighbours, readFdb, readNeighbour } from './neighbour.ts';
 import type { NetlinkSocket, Reply, Request } from './netlink.ts';
+import { getQdiscs, listFilters, readQdisc, readRedirect } from './qdisc.ts';
 import { listRoutes, readRoute } from './route.ts';
 import { readSysctl } from './sysctl.ts';
 
@@ -50,12 +51,14 @@ export function devicesOf(socket: NetlinkSocket): Devices {
   };
 }
 
-/** Undefined where the kernel says that the device, or the table, isn't there. */
+const MISSING = ['ENODEV', 'ENOENT', 'ENXIO', 'ENODATA'];
+
+/** Undefined where the kernel says that the device, or the table, isn't there, or acknowledges without saying anything. */
 function unlessMissing<T>(read: () => T): T | undefined {
   try {
     return read();
   } catch (error) {
-    if (error instanceof NetError && (hasErrno(error, 'ENODEV') || hasErrno(error, 'ENOENT') || hasErrno(error, 'ENXIO'))) return undefined;
+    if (error instanceof NetError && MISSING.some((errno) => hasErrno(error, errno))) return undefined;
     throw error;
   }
 }
@@ -73,6 +76,12 @@ export function readState(socket: NetlinkSocket, query: Query, sysctlsIn: <T>(ru
     ),
     fdb: perDevice(query.fdb, devices, (name, index) => dump(socket, listFdb(index)).map((reply) => readFdb(reply, name))),
     sysctls: query.sysctls === undefined ? [] : sysctlsIn(() => (query.sysctls ?? []).map(readSysctl)).filter(present),
+    qdiscs: perDevice(query.qdiscs, devices, (name, index) =>
+      getQdiscs(name, index).map((request) => readQdisc(unlessMissing(() => socket.get(request)), name)),
+    ),
+    redirects: perDevice(query.qdiscs, devices, (name, index) =>
+      dump(socket, listFilters(name, index)).map((reply) => readRedirect(reply, name, devices.nameOf)),
+    ),
   };
 }
 

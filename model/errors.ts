@@ -10,7 +10,8 @@ export interface ErrorKind {
   readonly hint: string;
 }
 
-const kind = (cni: number, hint: string, transient?: true): ErrorKind => (transient ? { cni, hint, transient } : { cni, hint });
+const kind = (cni: number, hint: string, transient?: true): ErrorKind =>
+  transient ? { cni, hint, transient } : { cni, hint };
 
 export const ERRORS = {
   'incompatible-version': kind(1, 'use a cniVersion that the plugin lists under VERSION'),
@@ -79,7 +80,8 @@ export class NetError extends Error {
 }
 
 /** Whether the error is a NetError with the code. */
-export const hasCode = (error: unknown, code: ErrorCode): error is NetError => error instanceof NetError && error.code === code;
+export const hasCode = (error: unknown, code: ErrorCode): error is NetError =>
+  error instanceof NetError && error.code === code;
 
 /** Whether the error, ours or Node's, carries the errno. */
 export function hasErrno(error: unknown, errno: string): boolean {
@@ -92,7 +94,11 @@ export function asNetError(error: unknown): NetError {
   if (error instanceof NetError) return error;
   if (error instanceof Error && 'syscall' in error && 'code' in error) {
     const { code, syscall, path } = error as NodeJS.ErrnoException;
-    return new NetError('io', `${syscall}${path ? ` ${path}` : ''}: ${code}`, { errno: code, subject: path, cause: error });
+    return new NetError('io', `${syscall}${path ? ` ${path}` : ''}: ${code}`, {
+      errno: code,
+      subject: path,
+      cause: error,
+    });
   }
   const message = error instanceof Error ? error.message : String(error);
   return new NetError('internal', message, { cause: error });
@@ -101,7 +107,9 @@ export function asNetError(error: unknown): NetError {
 /** One line: the message and the messages of its causes that add something. */
 export function describe(error: unknown): string {
   const parts: string[] = [];
-  for (let e: unknown = error; e !== undefined; e = e instanceof Error ? e.cause : undefined) {
+  const seen = new Set<unknown>();
+  for (let e: unknown = error; e !== undefined && !seen.has(e); e = e instanceof Error ? e.cause : undefined) {
+    seen.add(e);
     const text = (e instanceof Error ? e.message : String(e)).replace(/\s*\n\s*/g, ' ');
     if (!parts.some((part) => part.includes(text))) parts.push(text);
   }

@@ -42,15 +42,23 @@ export interface Table {
   readonly sets: readonly NftSet[];
 }
 
+/** A set without what is in it. */
+export type SetHead = Omit<NftSet, 'elements'>;
+
 /** One command of a transaction, as a value that prints. */
 export type NftCommand =
   | { readonly verb: 'add' | 'delete'; readonly type: 'table' }
   | { readonly verb: 'add'; readonly type: 'chain'; readonly chain: Omit<Chain, 'rules'> }
   | { readonly verb: 'delete' | 'flush'; readonly type: 'chain'; readonly chain: Pick<Chain, 'name'> }
   | { readonly verb: 'add'; readonly type: 'rule'; readonly chain: string; readonly rule: Rule }
-  | { readonly verb: 'add'; readonly type: 'set'; readonly set: Omit<NftSet, 'elements'> }
-  | { readonly verb: 'delete' | 'flush'; readonly type: 'set'; readonly set: Omit<NftSet, 'elements'> }
-  | { readonly verb: 'add' | 'delete'; readonly type: 'element'; readonly set: Omit<NftSet, 'elements'>; readonly elements: readonly string[] };
+  | { readonly verb: 'add'; readonly type: 'set'; readonly set: SetHead }
+  | { readonly verb: 'delete' | 'flush'; readonly type: 'set'; readonly set: SetHead }
+  | {
+      readonly verb: 'add' | 'delete';
+      readonly type: 'element';
+      readonly set: SetHead;
+      readonly elements: readonly string[];
+    };
 
 /** Commands on one table that take effect together or not at all. */
 export interface Transaction {
@@ -66,7 +74,8 @@ export type Quoted = string & { readonly __quoted: true };
 
 /** @throws NetError internal when nft would not take it as an identifier of at most 127 bytes */
 export function identifier(text: string): Identifier {
-  if (!/^[A-Za-z_][A-Za-z0-9_./-]{0,126}$/.test(text)) throw new NetError('internal', `${JSON.stringify(text)} is no nft identifier`);
+  if (!/^[A-Za-z_][A-Za-z0-9_./-]{0,126}$/.test(text))
+    throw new NetError('internal', `${JSON.stringify(text)} is no nft identifier`);
   return text as Identifier;
 }
 
@@ -80,7 +89,9 @@ export const ownerKey = (network: Prefix): string => network.replaceAll(':', '_'
 export function deviceName(name: string): Quoted {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
   if (!/^[^\u0000-\u0020"/*\\\u007f]{1,15}$/.test(name)) {
-    throw new NetError('invalid-config', `interface name ${JSON.stringify(name)} can't be used in a firewall rule`, { subject: name });
+    throw new NetError('invalid-config', `interface name ${JSON.stringify(name)} can't be used in a firewall rule`, {
+      subject: name,
+    });
   }
   return `"${name}"` as Quoted;
 }
@@ -92,10 +103,11 @@ export function comment(text: string): Quoted {
 
 type RulePart = Ip | Prefix | Identifier | Quoted | number;
 
-/** A rule from nft's words and typed values: rule`ip saddr ${network} accept`. White space is folded. */
+/** A rule from nft's words and typed values: rule`ip saddr ${network} accept`. White space between them is folded. */
 export function rule(words: TemplateStringsArray, ...parts: readonly RulePart[]): Rule {
-  const text = words.reduce((line, word, index) => line + word + (index < parts.length ? safePart(parts[index] as RulePart) : ''), '');
-  return text.replace(/\s+/g, ' ').trim() as Rule;
+  const folded = words.map((word) => word.replace(/\s+/g, ' '));
+  const text = folded.map((word, at) => (at < parts.length ? word + safePart(parts[at] as RulePart) : word)).join('');
+  return text.replace(/^ | $/g, '') as Rule;
 }
 
 /** The types promise that a part is safe; this holds callers to it at run time too. */
@@ -107,11 +119,13 @@ function safePart(part: RulePart): string {
   return identifier(text);
 }
 
-const headOf = ({ name, type, gives, flags }: Omit<NftSet, 'elements'>): Omit<NftSet, 'elements'> => ({ name, type, gives, flags });
+const headOf = ({ name, type, gives, flags }: SetHead): SetHead => ({ name, type, gives, flags });
 
 /** The table as `nft list table` prints it, and as `nft -f` reads it. */
 export function printTable(table: Table): string {
-  const sets = table.sets.map((set) => `\t${set.gives === undefined ? 'set' : 'map'} ${set.name} {\n${setBody(set)}\t}\n`);
+  const sets = table.sets.map(
+    (set) => `\t${set.gives === undefined ? 'set' : 'map'} ${set.name} {\n${setBody(set)}\t}\n`,
+  );
   const chains = table.chains.map((chain) => {
     const head = chain.base === undefined ? '' : `\t\t${baseText(chain.base)}\n`;
     return `\tchain ${chain.name} {\n${head}${chain.rules.map((line) => `\t\t${line}\n`).join('')}\t}\n`;
@@ -119,7 +133,7 @@ export function printTable(table: Table): string {
   return `table ${table.family} ${table.name} {\n${[...sets, ...chains].join('\n')}}\n`;
 }
 
-const setType = (set: Omit<NftSet, 'elements'>): string => `type ${set.type}${set.gives === undefined ? '' : ` : ${set.gives}`}`;
+const setType = (set: SetHead): string => `type ${set.type}${set.gives === undefined ? '' : ` : ${set.gives}`}`;
 
 function setBody(set: NftSet): string {
   const flags = set.flags?.length ? `\t\tflags ${set.flags.join(',')}\n` : '';
@@ -127,7 +141,8 @@ function setBody(set: NftSet): string {
   return `\t\t${setType(set)}\n${flags}${elements}`;
 }
 
-const baseText = ({ type, hook, priority, policy }: BaseChain): string => `type ${type} hook ${hook} priority ${priority}; policy ${policy};`;
+const baseText = ({ type, hook, priority, policy }: BaseChain): string =>
+  `type ${type} hook ${hook} priority ${priority}; policy ${policy};`;
 
 /** The transaction as text for `nft -f` and libnftables. */
 export function printTransaction({ family, table, commands }: Transaction): string {
@@ -165,62 +180,68 @@ export type OwnsName = (name: string) => boolean;
  */
 export function diffTable(have: Table | undefined, want: Table, owns: OwnsName): Transaction | undefined {
   const before = have ?? { ...want, chains: [], sets: [] };
-  const chains = chainCommands(before, want);
+  const sets = setCommands(before, want, owns);
+  const chains = chainCommands(before, want, owns);
   const commands: NftCommand[] = [
     ...(have === undefined ? [{ verb: 'add', type: 'table' } as const] : []),
+    // Rules let go of sets and chains, elements and sets of the chains they jump to: only then nothing is in use.
+    ...chains.flush,
+    ...sets.remove,
+    ...chains.remove,
+    // The other way round: elements jump to chains, rules to chains and sets.
     ...chains.declare,
-    ...setCommands(before, want),
+    ...sets.add,
     ...chains.fill,
-    ...removals(before, want, owns),
   ];
   return commands.length === 0 ? undefined : { family: want.family, table: want.name, commands };
 }
 
-function setCommands(have: Table, want: Table): NftCommand[] {
-  return want.sets.flatMap((set): NftCommand[] => {
+function setCommands(have: Table, want: Table, owns: OwnsName) {
+  const wanted = new Set(want.sets.map(({ name }) => name));
+  const gone = have.sets.filter(({ name }) => owns(name) && !wanted.has(name));
+  const remove: NftCommand[] = gone.map((set) => ({ verb: 'delete', type: 'set', set: headOf(set) }));
+  const add: NftCommand[] = [];
+  for (const set of want.sets) {
     const old = have.sets.find(({ name }) => name === set.name);
+    if (old !== undefined && headText(old) !== headText(set)) {
+      throw new NetError('foreign-object', `nft set ${set.name} exists with another type`, { subject: set.name });
+    }
     const head = headOf(set);
-    const same = old !== undefined && sameHead(old, set);
-    if (old !== undefined && !same) throw new NetError('foreign-object', `nft set ${set.name} exists with another type`, { subject: set.name });
-    const missing = set.elements.filter((element) => !old?.elements.includes(element));
-    const stale = old?.elements.filter((element) => !set.elements.includes(element)) ?? [];
-    return [
-      ...(same ? [] : [{ verb: 'add', type: 'set', set: head } as const]),
-      ...(stale.length ? [{ verb: 'delete', type: 'element', set: head, elements: stale.map(keyOf) } as const] : []),
-      ...(missing.length ? [{ verb: 'add', type: 'element', set: head, elements: missing } as const] : []),
-    ];
-  });
+    if (old === undefined) add.push({ verb: 'add', type: 'set', set: head });
+    const [before, after] = [new Set(old?.elements), new Set(set.elements)];
+    const stale = [...before].filter((element) => !after.has(element));
+    const missing = [...after].filter((element) => !before.has(element));
+    if (stale.length > 0) remove.push({ verb: 'delete', type: 'element', set: head, elements: stale.map(keyOf) });
+    if (missing.length > 0) add.push({ verb: 'add', type: 'element', set: head, elements: missing });
+  }
+  return { remove, add };
 }
 
 /** A map's element without what it gives. */
 const keyOf = (element: string): string => element.split(' : ')[0] as string;
 
-const sameHead = (a: NftSet, b: NftSet): boolean =>
-  a.type === b.type && a.gives === b.gives && [...(a.flags ?? [])].sort().join() === [...(b.flags ?? [])].sort().join();
+const headText = (set: NftSet): string => `${setType(set)} ${[...(set.flags ?? [])].sort()}`;
 
-function chainCommands(have: Table, want: Table): { readonly declare: NftCommand[]; readonly fill: NftCommand[] } {
-  const declare: NftCommand[] = [];
-  const fill: NftCommand[] = [];
-  for (const chain of want.chains) {
-    const old = have.chains.find(({ name }) => name === chain.name);
-    const head = { name: chain.name, base: chain.base };
-    const sameBase = old !== undefined && JSON.stringify(old.base ?? null) === JSON.stringify(chain.base ?? null);
-    if (old !== undefined && !sameBase) declare.push({ verb: 'flush', type: 'chain', chain: head }, { verb: 'delete', type: 'chain', chain: head });
-    if (!sameBase) declare.push({ verb: 'add', type: 'chain', chain: head });
-    if (sameBase && old.rules.join('\n') === chain.rules.join('\n')) continue;
-    if (sameBase) fill.push({ verb: 'flush', type: 'chain', chain: head });
-    fill.push(...chain.rules.map((line) => ({ verb: 'add', type: 'rule', chain: chain.name, rule: line }) as const));
-  }
-  return { declare, fill };
+function chainCommands(have: Table, want: Table, owns: OwnsName) {
+  const old = new Map(have.chains.map((chain) => [chain.name, chain]));
+  const wanted = new Set(want.chains.map(({ name }) => name));
+  const stays = (chain: Chain) => old.has(chain.name) && placeOf(old.get(chain.name)) === placeOf(chain);
+  const gone = have.chains.filter(({ name }) => owns(name) && !wanted.has(name));
+  const fresh = want.chains.filter((chain) => !stays(chain));
+  const moved = fresh.filter(({ name }) => old.has(name));
+  const changed = want.chains.filter((chain) => stays(chain) && rulesOf(old.get(chain.name)) !== rulesOf(chain));
+  const on = (verb: 'flush' | 'delete', chains: readonly Chain[]) =>
+    chains.map(({ name }): NftCommand => ({ verb, type: 'chain', chain: { name } }));
+  return {
+    flush: on('flush', [...gone, ...moved, ...changed]),
+    remove: on('delete', [...gone, ...moved]),
+    declare: fresh.map(({ name, base }): NftCommand => ({ verb: 'add', type: 'chain', chain: { name, base } })),
+    fill: [...fresh, ...changed].flatMap(({ name, rules }) =>
+      rules.map((rule): NftCommand => ({ verb: 'add', type: 'rule', chain: name, rule })),
+    ),
+  };
 }
 
-/** Rules let go of sets, sets of the chains that their elements jump to; only then nothing is in use any more. */
-function removals(have: Table, want: Table, owns: OwnsName): NftCommand[] {
-  const chains = have.chains.filter(({ name }) => owns(name) && !want.chains.some((chain) => chain.name === name));
-  const sets = have.sets.filter(({ name }) => owns(name) && !want.sets.some((set) => set.name === name));
-  return [
-    ...chains.map(({ name }) => ({ verb: 'flush', type: 'chain', chain: { name } }) as const),
-    ...sets.map((set) => ({ verb: 'delete', type: 'set', set: headOf(set) }) as const),
-    ...chains.map(({ name }) => ({ verb: 'delete', type: 'chain', chain: { name } }) as const),
-  ];
-}
+const placeOf = (chain: Chain | undefined): string => (chain?.base === undefined ? '' : baseText(chain.base));
+
+const rulesOf = (chain: Chain | undefined): string => chain?.rules.join('\n') ?? '';

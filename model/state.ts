@@ -1,8 +1,8 @@
-// What one network namespace holds, as plain values: links, addresses, routes, neighbours, forwarding entries, sysctls.
-// Devices are referred to by name; kernel/ turns names into indexes. A field that is undefined in a wanted value means
-// "don't care"; what kernel/ reads is always filled in.
+// What one network namespace holds, as plain values: links, addresses, routes, neighbours, forwarding entries, sysctls,
+// queueing disciplines. Devices are referred to by name; kernel/ turns names into indexes. A field that is undefined in
+// a wanted value means "don't care"; what kernel/ reads is always filled in.
 
-import type { Ip, Mac, Prefix } from './ip.ts';
+import { familyOf, type Ip, type Mac, type Prefix } from './ip.ts';
 
 /** A network namespace. `path` is where it was opened; `id` ("device:inode") tells whether two are the same. */
 export interface Namespace {
@@ -110,6 +110,28 @@ export interface FdbEntry {
   readonly destination: Ip;
 }
 
+/**
+ * A queueing discipline. `tbf` at the device's root: what leaves by the device passes a token bucket of `rate` bytes a
+ * second and `burst` bytes, before which at most `limit` bytes wait. `ingress`: the place for filters on what enters the
+ * device; read, a clsact discipline counts as one.
+ */
+export type Qdisc =
+  | {
+      readonly device: string;
+      readonly kind: 'tbf';
+      readonly rate: number;
+      /** As exact as the kernel's clock: model/token-bucket.ts. */
+      readonly burst: number;
+      readonly limit: number;
+    }
+  | { readonly device: string; readonly kind: 'ingress' };
+
+/** A filter: whatever enters the device leaves by the device `to` instead, where it can be made to queue. */
+export interface Redirect {
+  readonly device: string;
+  readonly to: string;
+}
+
 /** A file under /proc/sys of the namespace: key "net/ipv4/ip_forward". */
 export interface Sysctl {
   readonly key: string;
@@ -123,9 +145,20 @@ export interface State {
   readonly neighbours: readonly Neighbour[];
   readonly fdb: readonly FdbEntry[];
   readonly sysctls: readonly Sysctl[];
+  readonly qdiscs: readonly Qdisc[];
+  readonly redirects: readonly Redirect[];
 }
 
-export const EMPTY_STATE: State = { links: [], addresses: [], routes: [], neighbours: [], fdb: [], sysctls: [] };
+export const EMPTY_STATE: State = {
+  links: [],
+  addresses: [],
+  routes: [],
+  neighbours: [],
+  fdb: [],
+  sysctls: [],
+  qdiscs: [],
+  redirects: [],
+};
 
 /** The rtm_protocol of every route the agent makes, so that it can tell its own. Not in iproute2's rt_protos. */
 export const OUR_PROTOCOL = 251;
@@ -140,6 +173,8 @@ export function merge(...states: readonly Partial<State>[]): State {
     neighbours: states.flatMap((state) => state.neighbours ?? []),
     fdb: states.flatMap((state) => state.fdb ?? []),
     sysctls: states.flatMap((state) => state.sysctls ?? []),
+    qdiscs: states.flatMap((state) => state.qdiscs ?? []),
+    redirects: states.flatMap((state) => state.redirects ?? []),
   };
 }
 
@@ -150,7 +185,16 @@ export type Item =
   | { readonly type: 'route'; readonly value: Route }
   | { readonly type: 'neighbour'; readonly value: Neighbour }
   | { readonly type: 'fdb'; readonly value: FdbEntry }
-  | { readonly type: 'sysctl'; readonly value: Sysctl };
+  | { readonly type: 'sysctl'; readonly value: Sysctl }
+  | { readonly type: 'qdisc'; readonly value: Qdisc }
+  | { readonly type: 'redirect'; readonly value: Redirect };
+
+/** IPv6 knows no route without a metric: what states none gets this one (linux/ipv6_route.h: IP6_RT_PRIO_USER). */
+export const DEFAULT_METRIC6 = 1024;
+
+/** The metric, 0 where it is the family's default. */
+export const metricOf = ({ destination, metric = 0 }: Route): number =>
+  metric === DEFAULT_METRIC6 && familyOf(destination) === 6 ? 0 : metric;
 
 /** What makes an object that object: two items with the same identity can't both exist in a namespace. */
 export function identity(item: Item): string {
@@ -160,13 +204,17 @@ export function identity(item: Item): string {
     case 'address':
       return `address ${item.value.device} ${item.value.address}`;
     case 'route':
-      return `route ${item.value.table ?? MAIN_TABLE} ${item.value.destination} ${item.value.metric ?? 0}`;
+      return `route ${item.value.table ?? MAIN_TABLE} ${item.value.destination} ${metricOf(item.value)}`;
     case 'neighbour':
       return `neighbour ${item.value.device} ${item.value.ip}`;
     case 'fdb':
       return `fdb ${item.value.device} ${item.value.mac}`;
     case 'sysctl':
       return `sysctl ${item.value.key}`;
+    case 'qdisc':
+      return `qdisc ${item.value.device} ${item.value.kind === 'ingress' ? 'ingress' : 'root'}`;
+    case 'redirect':
+      return `redirect ${item.value.device}`;
   }
 }
 
@@ -179,5 +227,7 @@ export function itemsOf(state: State): Item[] {
     ...state.fdb.map((value): Item => ({ type: 'fdb', value })),
     ...state.neighbours.map((value): Item => ({ type: 'neighbour', value })),
     ...state.routes.map((value): Item => ({ type: 'route', value })),
+    ...state.qdiscs.map((value): Item => ({ type: 'qdisc', value })),
+    ...state.redirects.map((value): Item => ({ type: 'redirect', value })),
   ];
 }

@@ -1,8 +1,8 @@
-// A change to a namespace as a value, and the `ip`, `bridge` or `sysctl` line a person would type for it. Logs, tests,
-// --dry-run and status use this one form.
+// A change to a namespace as a value, and the `ip`, `bridge`, `tc` or `sysctl` line a person would type for it. Logs,
+// tests, --dry-run and status use this one form.
 
 import { familyOf } from './ip.ts';
-import type { Address, FdbEntry, Item, Link, Neighbour, Route, Sysctl } from './state.ts';
+import type { Address, FdbEntry, Item, Link, Neighbour, Qdisc, Redirect, Route, Sysctl } from './state.ts';
 
 /**
  * add: create, EEXIST if there. replace: create or overwrite. change: alter an existing link. delete: ENOENT/ENODEV if
@@ -30,6 +30,10 @@ export function printStep(step: Step): string {
       return printFdb(verb, item.value);
     case 'sysctl':
       return printSysctl(item.value);
+    case 'qdisc':
+      return printQdisc(verb, item.value);
+    case 'redirect':
+      return printRedirect(verb, item.value);
   }
 }
 
@@ -114,6 +118,20 @@ function printNeighbour(verb: Step['verb'], { ip, mac, device }: Neighbour): str
 
 function printFdb(verb: Step['verb'], { mac, destination, device }: FdbEntry): string {
   return words('bridge fdb', verb, mac, 'dev', device, 'dst', destination, 'self', verb !== 'delete' && 'permanent');
+}
+
+/** Of tc's units "bps" is bytes a second. */
+function printQdisc(verb: Step['verb'], qdisc: Qdisc): string {
+  const place = `tc qdisc ${verb} dev ${qdisc.device}`;
+  if (qdisc.kind === 'ingress') return `${place} ingress`;
+  if (verb === 'delete') return `${place} root`;
+  const { rate, burst, limit } = qdisc;
+  return `${place} root handle 1: tbf rate ${rate}bps burst ${burst} limit ${limit}`;
+}
+
+function printRedirect(verb: Step['verb'], { device, to }: Redirect): string {
+  const place = `tc filter ${verb} dev ${device} ingress protocol all prio 1 handle 800::800 u32`;
+  return verb === 'delete' ? place : `${place} match u32 0 0 action mirred egress redirect dev ${to}`;
 }
 
 const printSysctl = ({ key, value }: Sysctl): string => `sysctl -w ${key.replaceAll('.', '\u0000').replaceAll('/', '.').replaceAll('\u0000', '/')}=${JSON.stringify(value).slice(1, -1)}`;

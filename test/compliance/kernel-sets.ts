@@ -1,0 +1,88 @@
+// Sets and maps of nftables.
+
+import type { Case } from './kernel-subject.ts';
+import {
+  ADDRESSES,
+  chain,
+  contents,
+  declare,
+  dropSet,
+  flushSet,
+  fresh,
+  PORTS,
+  put,
+  SUBNETS,
+  TABLE,
+  take,
+  transactions,
+  VERDICTS,
+} from './kernel-nft.ts';
+
+export const SET_CASES: Readonly<Record<string, Case>> = {
+  'sets: again, of another type, gone': fresh((t, s) => {
+    transactions(t, s, [
+      ['add', 'ok', declare(ADDRESSES), put(ADDRESSES, '10.0.0.1', '10.0.0.2')],
+      ['again', 'ok', declare(ADDRESSES), put(ADDRESSES, '10.0.0.1')],
+      ['another type', 'EEXIST', declare({ ...ADDRESSES, type: 'ipv6_addr' })],
+      ['other flags', 'EEXIST', declare({ ...ADDRESSES, flags: ['interval'] })],
+      ['a map', 'EEXIST', declare({ ...ADDRESSES, gives: 'verdict' })],
+      ['elements of no set', 'ENOENT', put(SUBNETS, '10.0.0.0/24')],
+      ['deleted elements of no set', 'ENOENT', take(SUBNETS, '10.0.0.0/24')],
+      ['flush what is not there', 'ENOENT', flushSet(SUBNETS)],
+      ['delete what is not there', 'ENOENT', dropSet(SUBNETS)],
+      ['an element that is not there', 'ENOENT', take(ADDRESSES, '10.0.0.9')],
+      ['one that is and one that is not', 'ENOENT', take(ADDRESSES, '10.0.0.1', '10.0.0.9')],
+      ['one that is', 'ok', take(ADDRESSES, '10.0.0.1')],
+    ]);
+    t.strictSame(contents(s), { chains: [], sets: [{ ...ADDRESSES, elements: ['10.0.0.2'] }] });
+    transactions(t, s, [['flush', 'ok', flushSet(ADDRESSES)]]);
+    t.strictSame(contents(s), { chains: [], sets: [{ ...ADDRESSES, elements: [] }] });
+    transactions(t, s, [['delete', 'ok', dropSet(ADDRESSES)]]);
+    t.strictSame(contents(s), { chains: [], sets: [] });
+  }),
+
+  'maps give one thing for a key': fresh((t, s) => {
+    transactions(t, s, [
+      ['add', 'ok', chain('a'), declare(VERDICTS), put(VERDICTS, '10.0.0.1 : jump a', '10.0.0.2 : accept')],
+      ['the same', 'ok', put(VERDICTS, '10.0.0.1 : jump a')],
+      ['something else', 'EEXIST', put(VERDICTS, '10.0.0.1 : accept')],
+      ['a jump nowhere', 'ENOENT', put(VERDICTS, '10.0.0.3 : jump nope')],
+      ['exchanged', 'ok', take(VERDICTS, '10.0.0.1'), put(VERDICTS, '10.0.0.1 : drop')],
+      ['host ports', 'ok', declare(PORTS), put(PORTS, 'tcp . 80 : 10.0.0.1 . 8080', 'udp . 53 : 10.0.0.2 . 53')],
+      ['taken by their key', 'ok', take(PORTS, 'udp . 53')],
+    ]);
+    t.match(contents(s), {
+      sets: [
+        { ...VERDICTS, elements: ['10.0.0.1 : drop', '10.0.0.2 : accept'] },
+        { ...PORTS, elements: ['tcp . 80 : 10.0.0.1 . 8080'] },
+      ],
+    });
+  }),
+
+  'intervals do not overlap': fresh((t, s) => {
+    transactions(t, s, [['add', 'ok', declare(SUBNETS), put(SUBNETS, '10.0.0.0/24', '10.2.0.0/16', '10.9.0.1')]]);
+    for (const command of [
+      put(SUBNETS, '10.0.0.0/16'),
+      put(SUBNETS, '10.2.3.0/24'),
+      put(SUBNETS, '10.9.0.0/30'),
+      take(SUBNETS, '10.3.0.0/24'),
+      take(SUBNETS, '10.0.0.0/25'),
+    ]) {
+      const before = contents(s);
+      t.throws(
+        () => s.kernel.commit({ family: 'inet', table: TABLE, commands: [command] }),
+        { code: 'kernel' },
+        JSON.stringify(command),
+      );
+      t.strictSame(contents(s), before);
+    }
+    transactions(t, s, [
+      ['the same', 'ok', put(SUBNETS, '10.0.0.0/24')],
+      ['wider', 'ok', take(SUBNETS, '10.0.0.0/24'), put(SUBNETS, '10.0.0.0/16')],
+      ['in two halves', 'ok', take(SUBNETS, '10.0.0.0/16'), put(SUBNETS, '10.0.0.0/25', '10.0.0.128/25')],
+    ]);
+    t.match(contents(s), {
+      sets: [{ ...SUBNETS, elements: ['10.0.0.0/25', '10.0.0.128/25', '10.2.0.0/16', '10.9.0.1'] }],
+    });
+  }),
+};
