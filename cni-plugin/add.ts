@@ -10,12 +10,14 @@ import { type Attachment, type Attachments, attachmentsIn } from './attachments.
 import { configurePod, createPair, ensureBridge, masquerade } from './attach.ts';
 import { type BridgeConfig, parseConfig, placesOf } from './config.ts';
 import { clearPrevious } from './del.ts';
+import { addExtras, type Extras, parseExtras, planExtras, recorded } from './extras.ts';
 import { type AttachmentKey, hostVethMac, hostVethName, podMac } from './names.ts';
 import { type Ends, planBridge, planHostEnd, planMasquerade, withGateways } from './plan.ts';
 import { openPod, readSubnetFile } from './pod.ts';
 import type { Request } from './protocol.ts';
 import { reserveAddresses } from './reservations.ts';
 import { type Result, resultFor } from './result.ts';
+import { orUndo, type Undo } from './undo.ts';
 import type { Dependencies } from './verbs.ts';
 
 /** Names to try for the host's end before giving up; each is free with all but certainty. */
@@ -29,13 +31,14 @@ const NOTHING: IpamResult = { ips: [], routes: [], dns: {} };
 export async function add(request: Request, dependencies: Dependencies): Promise<Record<string, unknown>> {
   const { kernel } = dependencies;
   const config = parseConfig(request, readSubnetFile(request));
+  const extras = parseExtras(request);
   const pod = openPod(kernel, request.netns);
   try {
     const files = attachmentsIn(placesOf(request).records, dependencies.lockTimeoutMs);
     const unlock = await files.lock(request);
     try {
       await clearPrevious(request, files, dependencies);
-      return await attach({ request, config, pod, files, dependencies });
+      return await orUndo((undo) => attach({ request, config, extras, pod, files, dependencies }, undo));
     } finally {
       unlock();
     }
@@ -47,31 +50,25 @@ export async function add(request: Request, dependencies: Dependencies): Promise
 interface Work {
   readonly request: Request;
   readonly config: BridgeConfig;
+  readonly extras: Extras;
   readonly pod: OpenNamespace;
   readonly files: Attachments;
   readonly dependencies: Dependencies;
 }
 
-async function attach(work: Work): Promise<Record<string, unknown>> {
+async function attach(work: Work, undo: Undo): Promise<Record<string, unknown>> {
   const { request, files } = work;
-  await using undo = new AsyncDisposableStack();
   const record = intent(work);
+  undo(() => files.remove(record));
   files.write(record);
-  undo.defer(() => attempt(() => files.remove(record)));
   const addresses = await addressesFor(work, record, undo);
-  const known = { ...record, addresses: addresses.ips.map(({ address }) => addressOf(address)) };
+  const ips = addresses.ips.map(({ address }) => addressOf(address));
+  const known = { ...record, addresses: ips, ...recorded(work.extras, record, ips) };
+  if (known.portMappings !== undefined || known.ifb !== undefined) files.write(known);
   const [result, attached] = connect(work, known, addresses, undo);
   const answer = resultFor(request.cniVersion, result);
   files.write({ ...attached, unfinished: undefined });
-  undo.move();
   return answer;
-}
-
-/** The first error is the one to report; what can't be undone is left to the DEL that follows a failed ADD. */
-export async function attempt(action: () => unknown): Promise<void> {
-  try {
-    await action();
-  } catch {}
 }
 
 function intent({ request, config, pod, dependencies }: Work): Attachment {
@@ -94,37 +91,34 @@ function intent({ request, config, pod, dependencies }: Work): Attachment {
   };
 }
 
-async function addressesFor({ config, files, dependencies }: Work, key: AttachmentKey, undo: AsyncDisposableStack) {
+async function addressesFor({ config, files, dependencies }: Work, key: AttachmentKey, undo: Undo) {
   const { ipam } = config;
   if (ipam === undefined) return NOTHING;
   const reserved = await reserveAddresses(ipam, key, files, dependencies.bootId);
   const ips = reserved.ips.map(({ address }) => addressOf(address));
-  undo.defer(() => attempt(() => release(ipam, key, ips)));
+  undo(() => release(ipam, key, ips));
   return withGateways(config, reserved);
 }
 
 /** All of the kernel's part; the result, and the record with all that is known now. */
-function connect(
-  work: Work,
-  record: Attachment,
-  addresses: IpamResult,
-  undo: AsyncDisposableStack,
-): [Result, Attachment] {
-  const { config, pod, dependencies } = work;
+function connect(work: Work, record: Attachment, addresses: IpamResult, undo: Undo): [Result, Attachment] {
+  const { config, extras, pod, dependencies } = work;
   const { kernel } = dependencies;
   const bridge = ensureBridge(kernel, config, planBridge(config, addresses.ips));
   const [ends, current] = createEnds(work, record, undo);
   const routes = configurePod(kernel, pod, config, ends, addresses);
   if (config.ipMasq && addresses.ips.length > 0) masquerade(kernel, planMasquerade(config, addresses.ips));
-  return [resultOf(config, bridge, ends, pod.path, { ...addresses, routes }), { ...current, routes }];
+  const plan = planExtras(extras, current, { bridge: config.bridge, host: ends.host, mtu: config.mtu });
+  const added = addExtras(dependencies, plan, undo);
+  const result = resultOf(config, bridge, ends, pod.path, { ...addresses, routes });
+  return [
+    { ...result, interfaces: [...result.interfaces, ...added] },
+    { ...current, routes },
+  ];
 }
 
 /** The record says which name it is before there is a device of that name. */
-function createEnds(
-  { config, pod, files, dependencies }: Work,
-  record: Attachment,
-  undo: AsyncDisposableStack,
-): [Ends, Attachment] {
+function createEnds({ config, pod, files, dependencies }: Work, record: Attachment, undo: Undo): [Ends, Attachment] {
   const { kernel } = dependencies;
   const mac = hostVethMac(record);
   const macInPod = config.mac ?? podMac(record, record.addresses);
@@ -133,7 +127,7 @@ function createEnds(
     const ends = { host: link.name, hostMac: mac, pod: record.ifname, podMac: macInPod };
     const current = { ...record, link };
     if (salt > 0) files.write(current);
-    undo.defer(() => attempt(() => dependencies.removeLink(link)));
+    undo(() => dependencies.removeLink(link));
     if (createPair(kernel, pod, planHostEnd(config, ends, pod), ends)) return [ends, current];
   }
   throw new NetError('foreign-object', `${NAME_TRIES} names for the host's end are taken by other devices`, {

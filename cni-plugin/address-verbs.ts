@@ -3,7 +3,6 @@
 
 import { release, verify } from '../ipam/verbs.ts';
 import { addressOf } from '../model/ip.ts';
-import { attempt } from './add.ts';
 import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
 import { previousResult } from './check.ts';
 import { parseOwnIpam, placesOf } from './config.ts';
@@ -12,6 +11,7 @@ import { detach, freeUnrecorded, isYounger } from './detach.ts';
 import type { Request } from './protocol.ts';
 import { reserveAddresses } from './reservations.ts';
 import { resultFor } from './result.ts';
+import { orUndo } from './undo.ts';
 import type { Dependencies } from './verbs.ts';
 
 /** Reserves addresses and returns a result without interfaces. @throws NetError; then nothing is reserved */
@@ -20,17 +20,17 @@ export async function addAddresses(request: Request, dependencies: Dependencies)
   const files = attachmentsIn(placesOf(request).records, dependencies.lockTimeoutMs);
   return locked(files, request, async () => {
     await clearPrevious(request, files, dependencies);
-    const record = intent(request, config.dataDir, dependencies);
-    using undo = new DisposableStack();
-    files.write(record);
-    undo.defer(() => attempt(() => files.remove(request)));
-    const { ips, routes, dns } = await reserveAddresses(config, request, files, dependencies.bootId);
-    const addresses = ips.map(({ address }) => addressOf(address));
-    undo.defer(() => attempt(() => release(config, request, addresses)));
-    files.write({ ...record, unfinished: undefined, addresses, routes });
-    const result = resultFor(request.cniVersion, { interfaces: [], ips, routes, dns });
-    undo.move();
-    return result;
+    return orUndo(async (undo) => {
+      const record = intent(request, config.dataDir, dependencies);
+      undo(() => files.remove(request));
+      files.write(record);
+      const { ips, routes, dns } = await reserveAddresses(config, request, files, dependencies.bootId);
+      const addresses = ips.map(({ address }) => addressOf(address));
+      undo(() => release(config, request, addresses));
+      const result = resultFor(request.cniVersion, { interfaces: [], ips, routes, dns });
+      files.write({ ...record, unfinished: undefined, addresses, routes });
+      return result;
+    });
   });
 }
 

@@ -9,10 +9,11 @@ import { defaultPrefix, FAMILIES, type Family, type Mac } from '../model/ip.ts';
 import type { Table } from '../model/ruleset.ts';
 import type { Address, Link, Namespace, State } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
-import { addSubnets, establish } from './masquerade.ts';
+import { establish } from './masquerade.ts';
 import { bornPod, conflicts, type Ends, gatewayFor, isForwarding, planPod, settled } from './plan.ts';
 import { behind } from './routes.ts';
 import type { BridgeConfig } from './config.ts';
+import { addElements } from './table.ts';
 import type { IpamResult } from '../ipam/verbs.ts';
 
 /** First ADDs that race for the bridge each find the other's work within one more look. */
@@ -141,21 +142,29 @@ function addRoutesBehind(
 /** Masquerades the table's subnets. @throws NetError kernel */
 export function masquerade(kernel: Kernel, table: Table): void {
   try {
-    kernel.commit(addSubnets(table));
+    kernel.commit(addElements(table));
   } catch {
     // The first attachment with ipMasq since the table was there last, or a subnet that has changed.
     kernel.commit(establish(kernel.readTable(table.family, table.name), table));
   }
 }
 
-/** Whether the host's end is there and is the attachment's own. */
-export function isOurs(kernel: Kernel, link: { readonly name: string; readonly mac: Mac }): boolean {
-  const found = linkOf(kernel, kernel.host, link.name);
-  return found?.kind === 'veth' && found.mac === link.mac;
+/** A device of the host by what tells it from any other of that name. */
+export interface OwnLink {
+  readonly name: string;
+  /** "veth" when absent. */
+  readonly kind?: string | undefined;
+  readonly mac: Mac;
 }
 
-/** Deletes the veth pair by its host's end; one that isn't there, or is another's, stays as it is. @throws NetError kernel */
-export function removePair(kernel: Kernel, link: { readonly name: string; readonly mac: Mac }): boolean {
+/** Whether the device is there and is the attachment's own. */
+export function isOurs(kernel: Kernel, { name, kind = 'veth', mac }: OwnLink): boolean {
+  const found = linkOf(kernel, kernel.host, name);
+  return found?.kind === kind && found.mac === mac;
+}
+
+/** Deletes a device, a veth with its peer; one that isn't there, or is another's, stays as it is. @throws NetError kernel */
+export function removeOwn(kernel: Kernel, link: OwnLink): boolean {
   return isOurs(kernel, link) && deleteLink(kernel, kernel.host, link.name);
 }
 

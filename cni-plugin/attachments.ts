@@ -9,6 +9,7 @@ import {
   listDirectory,
   readRegular,
   removeIfThere,
+  statIfThere,
   writeWhole,
 } from '../kernel/files.ts';
 import { lockBriefly } from '../kernel/lock.ts';
@@ -28,11 +29,13 @@ import {
 import type { CniRoute } from '../model/cni.ts';
 import { NetError } from '../model/errors.ts';
 import type { Ip, Mac } from '../model/ip.ts';
+import { HOST_PORT, type HostPort } from './portmap-config.ts';
 import { parseResult } from './result.ts';
 import type { AttachmentKey } from './names.ts';
 
 /** The names under which the executable is called. */
-export type PluginName = 'flannel' | 'flannel-ipam';
+export const PLUGINS = ['flannel', 'flannel-ipam', 'flannel-portmap', 'flannel-bandwidth'] as const;
+export type PluginName = (typeof PLUGINS)[number];
 
 export interface Attachment extends AttachmentKey {
   readonly plugin: PluginName;
@@ -55,10 +58,14 @@ export interface Attachment extends AttachmentKey {
   readonly addresses: readonly Ip[];
   /** The pod's routes with what older versions' results leave out; known and written with the addresses. */
   readonly routes: readonly CniRoute[];
+  /** Ports of the host that lead to the pod. */
+  readonly portMappings?: readonly HostPort[] | undefined;
+  /** The device for what the pod sends, when that is limited. */
+  readonly ifb?: { readonly name: string; readonly mac: Mac } | undefined;
 }
 
 const RECORD = object({
-  plugin: oneOf('flannel', 'flannel-ipam'),
+  plugin: oneOf(...PLUGINS),
   bootId: string,
   host: optional(string),
   created: integer(0, Number.MAX_SAFE_INTEGER),
@@ -72,6 +79,8 @@ const RECORD = object({
   addressDir: optional(string),
   addresses: list(ipAddress),
   routes: list(anything),
+  portMappings: optional(list(HOST_PORT)),
+  ifb: optional(object({ name: string, mac: ethernet })),
 });
 
 /** A file name's limit in bytes (NAME_MAX). */
@@ -97,7 +106,7 @@ function pathOf(records: string, { network, containerId, ifname }: AttachmentKey
 
 /**
  * Files and directories of attachment records. One attachment's functions are called with its lock held, all but
- * `lock`, `tryLock`, `list` and a `read` that is repeated under the lock.
+ * `lock`, `tryLock`, `list`, `networks` and a `read` that is repeated under the lock.
  */
 export interface Attachments {
   /** @throws NetError busy when another process or verb holds the lock for longer; invalid-environment for long names */
@@ -112,6 +121,8 @@ export interface Attachments {
   remove(key: AttachmentKey): void;
   /** Records of a network. @throws NetError io */
   list(network: string): AttachmentKey[];
+  /** Networks with a directory for records. @throws NetError io */
+  networks(): string[];
 }
 
 /** The records under a directory. Symbolic links in place of its directories and files are refused or not followed. */
@@ -162,6 +173,11 @@ export function attachmentsIn(records: string, lockTimeoutMs: number): Attachmen
       isDirectory(join(records, network))
         ? listDirectory(join(records, network)).flatMap((name) => keyOf(network, name))
         : [],
+    // flannel's own plugin keeps files of containers here; a name with a leading dot is no network's.
+    networks: () =>
+      (isDirectory(records) ? listDirectory(records) : []).filter(
+        (name) => !name.startsWith('.') && statIfThere(join(records, name))?.isDirectory(),
+      ),
   };
 }
 

@@ -12,23 +12,25 @@ import { printStep, type Step } from '../model/steps.ts';
 import { linkOf, readBridge } from './attach.ts';
 import { type Attachment, attachmentsIn } from './attachments.ts';
 import { type BridgeConfig, parseConfig, placesOf } from './config.ts';
-import { missingFrom } from './masquerade.ts';
+import { type Extras, extraDifferences, parseExtras, planExtras, recorded } from './extras.ts';
 import { type Ends, isForwarding, planBridge, planHostEnd, planMasquerade, planPod } from './plan.ts';
 import { openPod, readSubnetFile } from './pod.ts';
 import type { Request } from './protocol.ts';
+import { missingFrom } from './table.ts';
 import { type CniAddress, parseResult, type Result } from './result.ts';
 import type { Dependencies } from './verbs.ts';
 
 /** @throws NetError check-failed naming each difference; and what ADD throws for a bad request */
 export async function check(request: Request, dependencies: Dependencies): Promise<void> {
   const config = parseConfig(request, readSubnetFile(request));
+  const extras = parseExtras(request);
   const previous = previousResult(request);
   const pod = openPod(dependencies.kernel, request.netns);
   try {
     const files = attachmentsIn(placesOf(request).records, dependencies.lockTimeoutMs);
     const unlock = await files.lock(request);
     try {
-      compare({ request, config, kernel: dependencies.kernel, pod, previous, record: files.read(request) });
+      compare({ request, config, extras, kernel: dependencies.kernel, pod, previous, record: files.read(request) });
     } finally {
       unlock();
     }
@@ -47,6 +49,7 @@ export function previousResult({ config }: Request): Result {
 interface Comparison {
   readonly request: Request;
   readonly config: BridgeConfig;
+  readonly extras: Extras;
   readonly kernel: Kernel;
   readonly pod: OpenNamespace;
   readonly previous: Result;
@@ -62,10 +65,18 @@ function compare(comparison: Comparison): void {
     ...podDifferences(comparison, planPod(config, ends, addresses)),
   ];
   if (config.ipMasq) differences.push(...masqueradeDifferences(comparison, addresses.ips));
+  differences.push(...extrasOf(comparison, ends, addresses.ips));
   if (differences.length > 0) throw failed(request, differences);
   if (config.ipam === undefined) return;
   const reserved = record?.addresses ?? addresses.ips.map(({ address }) => addressOf(address));
   verify(config.ipam, request, reserved);
+}
+
+function extrasOf({ request, config, extras, kernel }: Comparison, ends: Ends, ips: readonly CniAddress[]): string[] {
+  const addresses = ips.map(({ address }) => addressOf(address));
+  const wanted = { ...request, ...recorded(extras, request, addresses) };
+  const plan = planExtras(extras, wanted, { bridge: config.bridge, host: ends.host, mtu: config.mtu });
+  return extraDifferences(kernel, plan);
 }
 
 function failed({ ifname, containerId }: Request, differences: readonly string[]): NetError {

@@ -23,7 +23,7 @@ import { ifnameProblem, parseArgs, type Request } from './protocol.ts';
 import type { SubnetFile } from './subnet-file.ts';
 
 /** Directory of the attachment records, as flannel's `dataDir`. */
-const DEFAULT_DATA_DIR = '/var/lib/cni/flannel';
+export const DEFAULT_RECORDS = '/var/lib/cni/flannel';
 const DEFAULT_BRIDGE = 'cni0';
 
 /** How a pod is attached to a bridge. */
@@ -224,7 +224,7 @@ export function placesOf(request: Request): Places {
   const { dataDir, ipam, bridge, delegate } = parse(request.config, TRACES, subject, 'invalid-config');
   const keys = isObject(delegate) ? delegate : { bridge };
   return {
-    records: dataDir ?? DEFAULT_DATA_DIR,
+    records: dataDir ?? DEFAULT_RECORDS,
     addresses: ipam?.dataDir ?? DEFAULT_STORE,
     bridge: parse(keys, BRIDGE_NAME, subject, 'invalid-config').bridge ?? DEFAULT_BRIDGE,
   };

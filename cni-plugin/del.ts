@@ -58,11 +58,7 @@ async function removeUnrecorded(
  * Before ADD: clears away what is left of an attachment that died, by a reboot or in the middle of an ADD.
  * @throws NetError duplicate-attachment when it is alive; kernel, io
  */
-export async function clearPrevious(
-  request: Request,
-  files: Attachments,
-  dependencies: Dependencies,
-): Promise<void> {
+export async function clearPrevious(request: Request, files: Attachments, dependencies: Dependencies): Promise<void> {
   const record = files.read(request);
   if (record === undefined) return;
   const { network, containerId, ifname } = record;

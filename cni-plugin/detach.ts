@@ -6,13 +6,15 @@ import type { Kernel } from '../kernel/kernel.ts';
 import type { Ip } from '../model/ip.ts';
 import type { Attachment, Attachments } from './attachments.ts';
 import type { Places } from './config.ts';
+import { removeExtras } from './extras.ts';
 import type { AttachmentKey } from './names.ts';
 import { freeRecorded } from './reservations.ts';
 import type { Dependencies } from './verbs.ts';
 
 /** Takes away what the record names, then the record. @throws NetError kernel, io */
 export async function detach(record: Attachment, files: Attachments, dependencies: Dependencies): Promise<void> {
-  if (record.link !== undefined) await dependencies.removeLink(record.link);
+  const { link } = record;
+  await Promise.all([removeExtras(dependencies, record), link && dependencies.removeLink(link)]);
   if (record.bootId === dependencies.bootId) forgetFlows(dependencies.kernel, record.addresses);
   freeRecorded(record, files);
 }
@@ -28,11 +30,9 @@ export function freeUnrecorded(key: AttachmentKey, files: Attachments, { address
  * tracking has nothing to forget, and none keeps a pod from being deleted.
  */
 function forgetFlows(kernel: Kernel, addresses: readonly Ip[]): void {
-  for (const end of addresses) {
-    try {
-      kernel.forgetFlows({ end });
-    } catch {}
-  }
+  try {
+    if (addresses.length > 0) kernel.forgetEnds(addresses);
+  } catch {}
 }
 
 /** Whether the attachment was made after the request that is carried out only now. */

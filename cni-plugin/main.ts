@@ -12,6 +12,8 @@ import { VERSIONS } from './versions.ts';
 const ABOUT: Readonly<Record<PluginName, string>> = {
   flannel: 'CNI plugin flannel (flannel-ts): attaches pods to a bridge',
   'flannel-ipam': 'CNI plugin flannel-ipam (flannel-ts): reserves addresses for other plugins',
+  'flannel-portmap': 'CNI plugin flannel-portmap (flannel-ts): leads ports of the host to pods that others attach',
+  'flannel-bandwidth': 'CNI plugin flannel-bandwidth (flannel-ts): limits the bandwidth of pods that others attach',
 };
 
 const USAGE = `
@@ -60,11 +62,23 @@ async function readInput(maxBytes: number): Promise<string> {
 
 /** The verb in this process, with a kernel of its own. */
 async function standAlone(plugin: PluginName, request: Request): Promise<Answer> {
-  const [{ perform }, { openKernel }] = await Promise.all([import('./verbs.ts'), import('../kernel/open.ts')]);
+  const [{ perform }, { openKernel }, { removeOwn }, { executeFrom }] = await Promise.all([
+    import('./verbs.ts'),
+    import('../kernel/open.ts'),
+    import('./attach.ts'),
+    import('./execute.ts'),
+  ]);
   const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   const kernel = openKernel();
   try {
-    return await perform(plugin, request, { kernel, bootId, now: Date.now, lockTimeoutMs: LOCK_TIMEOUT_MS });
+    return await perform(plugin, request, {
+      kernel,
+      bootId,
+      now: Date.now,
+      lockTimeoutMs: LOCK_TIMEOUT_MS,
+      execute: executeFrom(request.path, process.env),
+      removeLink: async (link) => removeOwn(kernel, link),
+    });
   } finally {
     kernel.close();
   }

@@ -18,18 +18,9 @@ import {
   tryPrefix,
   hostPrefix,
 } from '../model/ip.ts';
-import {
-  type Chain,
-  identifier,
-  type NftCommand,
-  type NftSet,
-  rule,
-  type Table,
-  type Transaction,
-} from '../model/ruleset.ts';
+import { type Chain, identifier, type NftSet, rule, type Table, type Transaction } from '../model/ruleset.ts';
+import { declaration, elements, TABLE, transaction } from './table.ts';
 
-const FAMILY = 'inet';
-const TABLE = 'flannel';
 const PROTOCOL = { 4: identifier('ip'), 6: identifier('ip6') };
 const TYPE = { 4: 'ipv4_addr', 6: 'ipv6_addr' };
 
@@ -60,8 +51,7 @@ const listed = (prefix: Prefix): string => (lengthOf(prefix) === bitsOf(familyOf
 export function masqueradeTable(addresses: readonly Prefix[], networks: readonly Prefix[]): Table {
   const wanted = [...new Set(addresses.map(networkOf))];
   return {
-    family: FAMILY,
-    name: TABLE,
+    ...TABLE,
     chains: [CHAIN],
     sets: FAMILIES.flatMap((family) => setsOf(family, wanted, networks)),
   };
@@ -84,31 +74,13 @@ function destinations(subnet: Prefix, networks: readonly Prefix[]): Prefix[] {
   return all.filter((one) => !all.some((other) => other !== one && contains(other, one)));
 }
 
-const transaction = (commands: readonly NftCommand[]): Transaction => ({ family: FAMILY, table: TABLE, commands });
-
-const elements = (verb: 'add' | 'delete', set: NftSet, texts: readonly string[]): NftCommand[] =>
-  texts.length === 0 ? [] : [{ verb, type: 'element', set, elements: texts }];
-
-/** Only the elements: all it takes once the chain is there. Adding what is there already changes nothing. */
-export const addSubnets = ({ sets }: Table): Transaction =>
-  transaction(sets.flatMap((set) => elements('add', set, set.elements)));
-
-/**
- * Chain, sets and elements from whatever there is. The chain is flushed and filled, so that two processes doing this at
- * once leave one set of rules; elements of ours that overlap what is wanted give way.
- */
-export function establish(have: Table | undefined, want: Table): Transaction {
-  const { rules, ...head } = CHAIN;
-  return transaction([
-    { verb: 'add', type: 'table' },
-    ...want.sets.map((set) => ({ verb: 'add', type: 'set', set }) as const),
-    { verb: 'add', type: 'chain', chain: head },
-    { verb: 'flush', type: 'chain', chain: head },
-    ...rules.map((line) => ({ verb: 'add', type: 'rule', chain: CHAIN.name, rule: line }) as const),
+/** Chain, sets and elements from whatever there is; elements of ours that overlap what is wanted give way. */
+export const establish = (have: Table | undefined, want: Table): Transaction =>
+  transaction([
+    ...declaration(want),
     ...want.sets.flatMap((set) => elements('delete', set, inTheWay(have, set))),
     ...want.sets.flatMap((set) => elements('add', set, set.elements)),
   ]);
-}
 
 function inTheWay(have: Table | undefined, want: NftSet): string[] {
   const present = have?.sets.find(({ name }) => name === want.name)?.elements ?? [];
@@ -126,18 +98,4 @@ function sourcesOverlap(a: string, b: string): boolean {
 function sourceOf(text: string): Prefix | undefined {
   const ip = tryIp(text);
   return ip === undefined ? tryPrefix(text) : hostPrefix(ip);
-}
-
-/** What of the wanted table isn't there, in words for CHECK. */
-export function missingFrom(have: Table | undefined, want: Table): string[] {
-  if (have === undefined) return [`nft table ${want.family} ${want.name}`];
-  const chain = have.chains.find(({ name }) => name === CHAIN.name);
-  const intact = chain !== undefined && chain.rules.join('\n') === CHAIN.rules.join('\n');
-  return [
-    ...(intact ? [] : [`the rules of nft chain ${CHAIN.name}`]),
-    ...want.sets.flatMap((set) => {
-      const present = have.sets.find(({ name }) => name === set.name)?.elements ?? [];
-      return set.elements.filter((each) => !present.includes(each)).map((each) => `${each} in nft set ${set.name}`);
-    }),
-  ];
 }

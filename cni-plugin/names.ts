@@ -41,6 +41,16 @@ export const podMac = (key: AttachmentKey, addresses: readonly Ip[]): Mac =>
       : digest('address', key.network, addresses[0]),
   );
 
+/** The device for what the pod sends, when that is limited: "ifb" and 12 hexadecimal digits. */
+export const ifbOf = ({
+  network,
+  containerId,
+  ifname,
+}: AttachmentKey): { readonly name: string; readonly mac: Mac } => {
+  const bytes = digest('ifb', network, containerId, ifname);
+  return { name: `ifb${bytes.toString('hex', 0, 6)}`, mac: macFrom(bytes.subarray(6)) };
+};
+
 /**
  * A bridge's MAC. Given explicitly it stays: the kernel would follow the lowest of the ports (br_stp_recalculate_bridge_id),
  * and every pod would have a stale neighbour entry for its gateway.

@@ -84,11 +84,17 @@ export function planBridge(config: BridgeConfig, ips: Addresses['ips']): State {
     sysctls: [
       // A rogue advertisement from a pod must not become the host's route (CVE-2020-10749).
       { key: `net/ipv6/conf/${bridge}/accept_ra`, value: '0' },
-      ...(families.includes(6) ? [{ key: `net/ipv6/conf/${bridge}/disable_ipv6`, value: '0' }] : []),
+      ...(families.includes(6) ? bridgeIpv6(bridge) : []),
       ...(isGateway ? families.map((family) => FORWARDING[family]) : []),
     ],
   };
 }
+
+/** Until a link-local address is known to be nobody else's, the host can't ask pods for their MAC. */
+const bridgeIpv6 = (bridge: string): Sysctl[] => [
+  { key: `net/ipv6/conf/${bridge}/disable_ipv6`, value: '0' },
+  { key: `net/ipv6/conf/${bridge}/accept_dad`, value: '0' },
+];
 
 const FORWARDING: Record<Family, Sysctl> = {
   4: { key: 'net/ipv4/ip_forward', value: '1' },

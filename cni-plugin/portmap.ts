@@ -1,110 +1,150 @@
-// Host ports, pure: what the runtime asks for, the ports of one attachment, and their part of the table `inet flannel`.
-// The chains are the same for all: a port is one element of a map, whose key is the port, so that the newest attachment
-// that asks for a port has it.
+// Host ports as nftables, pure. A port is one element of a map, whose key is the port: the newest attachment that asks
+// for it has it, and which attachment has it shows in the value.
+//
+// A connection to a local address is sent on to the pod by prerouting, or by output if it begins on this host. Its source
+// stays what it is, but where the answer would not come back this way: from 127.0.0.1; from the pod to itself; and where
+// it leaves by the bridge it came in by, since pods answer each other past the host (unless the bridge hands its frames
+// to these chains anyway; those have no incoming device here).
 
-import { type Check, anything, boolean, integer, ipAddress, list, object, optional, parse, string } from '../model/check.ts';
-import { NetError } from '../model/errors.ts';
 import { contains, FAMILIES, type Family, familyOf, type Ip, type Prefix } from '../model/ip.ts';
-import { unsupported } from './form.ts';
-import type { Request } from './protocol.ts';
+import {
+  type Chain,
+  deviceName,
+  identifier,
+  type NftCommand,
+  type NftSet,
+  rule,
+  type Table,
+} from '../model/ruleset.ts';
+import type { Sysctl } from '../model/state.ts';
+import type { HostPort } from './portmap-config.ts';
+import { elements, TABLE } from './table.ts';
 
-const PROTOCOLS = ['tcp', 'udp', 'sctp'] as const;
-export type PortProtocol = (typeof PROTOCOLS)[number];
+const PROTOCOL = { 4: identifier('ip'), 6: identifier('ip6') };
+const TYPE = { 4: 'ipv4_addr', 6: 'ipv6_addr' };
+const LOOPBACK = '127.0.0.0/8' as Prefix;
+const LOOPBACK6 = '::1' as Ip;
 
-/** A mapping as the runtime asks for it. */
-interface Mapping {
-  readonly protocol: PortProtocol;
-  readonly hostPort: number;
-  readonly containerPort: number;
-  /** The host's address the port is to be reached at; undefined: any. */
-  readonly hostIP?: Ip | undefined;
-}
+/** protocol . port : pod . port */
+const anyAddress = (family: Family) => identifier(`cni-hostport-v${family}`);
+/** address . protocol . port : pod . port */
+const oneAddress = (family: Family) => identifier(`cni-hostip-v${family}`);
+/** pod . pod */
+const selves = (family: Family) => identifier(`cni-hairpin-v${family}`);
+/** bridge . bridge */
+const BRIDGES = identifier('cni-hairpin-bridge');
+const TRANSLATE = identifier('cni-hostport');
 
-/** A port of the host that leads to a pod. */
-export interface HostPort {
-  readonly protocol: PortProtocol;
-  readonly hostPort: number;
-  /** Undefined: at any address of the host. */
-  readonly hostIP?: Ip | undefined;
-  /** The pod's. */
-  readonly address: Ip;
-  readonly containerPort: number;
-}
+/** In nft's own words: 2 is a local address (RTN_LOCAL), 0x20 a flow whose destination was translated (IPS_DST_NAT). */
+const CHAINS: readonly Chain[] = [
+  {
+    name: TRANSLATE,
+    rules: FAMILIES.flatMap((family) => {
+      const ip = PROTOCOL[family];
+      return [
+        rule`dnat ${ip} to ${ip} daddr . meta l4proto . th dport map @${oneAddress(family)}`,
+        rule`dnat ${ip} to meta l4proto . th dport map @${anyAddress(family)}`,
+      ];
+    }),
+  },
+  {
+    name: 'cni-hostport-prerouting',
+    base: { type: 'nat', hook: 'prerouting', priority: 'dstnat', policy: 'accept' },
+    rules: [rule`fib daddr type 2 jump ${TRANSLATE}`],
+  },
+  {
+    name: 'cni-hostport-output',
+    base: { type: 'nat', hook: 'output', priority: '-100', policy: 'accept' },
+    // The kernel can't take an answer for ::1 from a device: refused at once, a client goes on to 127.0.0.1.
+    rules: [rule`ip6 daddr ${LOOPBACK6} return`, rule`fib daddr type 2 jump ${TRANSLATE}`],
+  },
+  {
+    name: 'cni-hostport-postrouting',
+    base: { type: 'nat', hook: 'postrouting', priority: 'srcnat', policy: 'accept' },
+    rules: [
+      rule`oifname != "lo" ip saddr ${LOOPBACK} masquerade`,
+      ...FAMILIES.map((family) => {
+        const ip = PROTOCOL[family];
+        return rule`${ip} saddr . ${ip} daddr @${selves(family)} masquerade`;
+      }),
+      rule`ct status 0x20 iifname . oifname @${BRIDGES} masquerade`,
+    ],
+  },
+  {
+    // With route_localnet the kernel lets neighbours talk to 127.0.0.1 (CVE-2020-8558).
+    name: 'cni-hostport-guard',
+    base: { type: 'filter', hook: 'prerouting', priority: 'raw', policy: 'accept' },
+    rules: [rule`iifname != "lo" ip daddr ${LOOPBACK} drop`, rule`iifname != "lo" ip saddr ${LOOPBACK} drop`],
+  },
+];
 
-export interface PortmapConfig {
-  readonly mappings: readonly Mapping[];
-  /** Whether pods that reach each other, or themselves, by a port of the host are masqueraded. */
+/** The ports, with how hairpins over them are masqueraded. */
+export interface PortPlan {
+  readonly ports: readonly HostPort[];
+  /** The device the pods are reached by; undefined: the host has none that leads there. */
+  readonly device: string | undefined;
+  readonly isBridge: boolean;
   readonly snat: boolean;
 }
 
-const port = integer(1, 65535);
-
-/** In any case; absent and empty mean TCP, as everywhere in Kubernetes. */
-const protocol: Check<PortProtocol> = (value, path, problems) => {
-  const name = string(value ?? '', path, problems)?.toLowerCase();
-  const found = name === '' ? 'tcp' : PROTOCOLS.find((each) => each === name);
-  if (name !== undefined && found === undefined) {
-    problems.push(`${path}: expected one of ${PROTOCOLS.join(', ')}, got ${JSON.stringify(name.slice(0, 64))}`);
-  }
-  return found;
-};
-
-const hostAddress: Check<Ip | undefined> = (value, path, problems) =>
-  value === '' ? undefined : optional(ipAddress)(value, path, problems);
-
-const anyCase = { anyCase: true };
-const MAPPING = object({ hostPort: port, containerPort: port, protocol, hostIP: hostAddress }, anyCase);
-const RUNTIME = object({ portMappings: list(MAPPING) }, anyCase);
-const PORTMAP = object(
-  {
-    runtimeConfig: optional(RUNTIME),
-    snat: optional(boolean),
-    masqAll: optional(boolean),
-    conditionsV4: list(anything),
-    conditionsV6: list(anything),
-  },
-  anyCase,
-);
-
-/** @throws NetError invalid-config naming every bad key, unsupported-field for what would let in more than asked */
-export function parsePortmap({ network, config }: Request): PortmapConfig {
-  const keys = parse(config, PORTMAP, `network ${network}`, 'invalid-config');
-  const mappings = keys.runtimeConfig?.portMappings ?? [];
-  if (mappings.length > 0) refuseUnsupported(keys);
-  return { mappings, snat: keys.snat ?? true };
+/** The table in which the ports lead to their pods. */
+export function portTable({ ports, device, isBridge, snat }: PortPlan): Table {
+  const bridges =
+    device !== undefined && snat && isBridge && ports.length > 0
+      ? [`${deviceName(device)} . ${deviceName(device)}`]
+      : [];
+  return {
+    ...TABLE,
+    chains: CHAINS,
+    sets: [
+      ...FAMILIES.flatMap((family) => setsOf(family, ports, snat)),
+      { name: BRIDGES, type: 'ifname . ifname', elements: bridges },
+    ],
+  };
 }
 
-function refuseUnsupported({ masqAll, conditionsV4, conditionsV6 }: ReturnType<typeof PORTMAP> & object): void {
-  if (masqAll) throw unsupported('masqAll', masqAll);
-  if (conditionsV4.length > 0) throw unsupported('conditionsV4', conditionsV4);
-  if (conditionsV6.length > 0) throw unsupported('conditionsV6', conditionsV6);
+function setsOf(family: Family, ports: readonly HostPort[], snat: boolean): NftSet[] {
+  const own = ports.filter(({ address }) => familyOf(address) === family);
+  const [any, one] = [
+    own.filter(({ hostIP }) => hostIP === undefined),
+    own.filter(({ hostIP }) => hostIP !== undefined),
+  ];
+  const address = TYPE[family];
+  const gives = `${address} . inet_service`;
+  const pods = snat ? [...new Set(own.map((port) => `${port.address} . ${port.address}`))] : [];
+  return [
+    { name: anyAddress(family), type: 'inet_proto . inet_service', gives, elements: any.map(element) },
+    { name: oneAddress(family), type: `${address} . inet_proto . inet_service`, gives, elements: one.map(element) },
+    { name: selves(family), type: `${address} . ${address}`, elements: pods },
+  ];
 }
 
-const UNSPECIFIED: readonly string[] = ['0.0.0.0', '::'];
+const element = ({ protocol, hostPort, hostIP, address, containerPort }: HostPort): string =>
+  `${hostIP === undefined ? '' : `${hostIP} . `}${protocol} . ${hostPort} : ${address} . ${containerPort}`;
+
+/** Gives the port to this element, whoever has it. Fails with ENOENT where nobody has. */
+export const takeOver = (set: NftSet, one: string): NftCommand[] => [
+  ...elements('delete', set, [keyOf(one)]),
+  ...elements('add', set, [one]),
+];
 
 /**
- * The ports that lead to a pod with these addresses: to the first of each family. A mapping for an address of the host
- * is for that address's family only. @throws NetError invalid-config for a port that is asked for twice, or has nowhere
- * to lead
+ * Takes elements out. In one transaction: a port that has become another's refuses to be added with our value (EEXIST),
+ * which ends it all; what isn't there is added and goes again.
  */
-export function hostPorts({ mappings }: PortmapConfig, addresses: readonly Ip[]): HostPort[] {
-  if (mappings.length > 0 && addresses.length === 0) {
-    throw new NetError('invalid-config', 'host ports need an address in the pod');
-  }
-  const found = FAMILIES.flatMap((family) => {
-    const address = addresses.find((each) => familyOf(each) === family);
-    return address === undefined ? [] : mappings.filter(isFor(family)).map((mapping) => hostPort(mapping, address));
-  });
-  refuseTwice(found);
-  return found;
-}
+export const takeOut = (set: NftSet, texts: readonly string[]): NftCommand[] => [
+  ...elements('add', set, texts),
+  ...elements('delete', set, texts.map(keyOf)),
+];
 
-const isFor =
-  (family: Family) =>
-  ({ hostIP }: Mapping): boolean =>
-    hostIP === undefined || familyOf(hostIP) === family;
+/** A map's element without what it gives. */
+const keyOf = (text: string): string => text.split(' : ')[0] as string;
 
-function hostPort({ protocol, hostPort, containerPort, hostIP }: Mapping, address: Ip): HostPort {
-  const any = hostIP === undefined || UNSPECIFIED.includes(hostIP);
-  return { protocol, hostPort, ...(!any && { hostIP }), address, containerPort };
-}
+/** The kernel's permission to route 127.0.0.1 by the device; nothing where no port asks for it. */
+export const localhostSettings = ({ ports, device }: PortPlan): Sysctl[] =>
+  device !== undefined && ports.some(isAtLocalhost)
+    ? [{ key: `net/ipv4/conf/${device}/route_localnet`, value: '1' }]
+    : [];
+
+const isAtLocalhost = ({ hostIP, address }: HostPort): boolean =>
+  familyOf(address) === 4 && (hostIP === undefined || contains(LOOPBACK, hostIP));

@@ -3,14 +3,18 @@
 
 import type { Kernel } from '../kernel/kernel.ts';
 import { NetError } from '../model/errors.ts';
-import type { Mac } from '../model/ip.ts';
 import { add } from './add.ts';
 import { addAddresses, checkAddresses, delAddresses } from './address-verbs.ts';
 import { type Answer, failure, success } from './answer.ts';
+import type { OwnLink } from './attach.ts';
 import type { PluginName } from './attachments.ts';
+import { addLimits, checkLimits, delLimits } from './bandwidth-verbs.ts';
 import { check } from './check.ts';
 import { del } from './del.ts';
+import { gc } from './gc.ts';
+import { addPorts, checkPorts, delPorts } from './portmap-verbs.ts';
 import type { Command, Request } from './protocol.ts';
+import { addressStatus, status } from './status.ts';
 import type { Ending, Variables } from './wire.ts';
 
 export interface Dependencies {
@@ -26,8 +30,8 @@ export interface Dependencies {
    * input. One that can't be started answers like one that failed. @throws NetError io when the runtime has gone
    */
   execute(plugin: string, changes: Variables, input: string): Promise<Ending>;
-  /** Deletes a veth pair by its host's end if that is the one described: whether it was. @throws NetError kernel */
-  removeLink(link: { readonly name: string; readonly mac: Mac }): Promise<boolean>;
+  /** Deletes a device of the host if it is the one described: whether it was. @throws NetError kernel */
+  removeLink(link: OwnLink): Promise<boolean>;
   /** Of a request that could not be served when it was made: it is no business of attachments made since. */
   readonly asked?: { readonly bootId: string; readonly at: number } | undefined;
 }
@@ -35,8 +39,10 @@ export interface Dependencies {
 type Verb = (request: Request, dependencies: Dependencies) => Promise<unknown>;
 
 const VERBS: Readonly<Record<PluginName, Partial<Record<Command, Verb>>>> = {
-  flannel: { ADD: add, DEL: del, CHECK: check },
-  'flannel-ipam': { ADD: addAddresses, DEL: delAddresses, CHECK: checkAddresses },
+  flannel: { ADD: add, DEL: del, CHECK: check, GC: gc, STATUS: status },
+  'flannel-ipam': { ADD: addAddresses, DEL: delAddresses, CHECK: checkAddresses, GC: gc, STATUS: addressStatus },
+  'flannel-portmap': { ADD: addPorts, DEL: delPorts, CHECK: checkPorts },
+  'flannel-bandwidth': { ADD: addLimits, DEL: delLimits, CHECK: checkLimits },
 };
 
 /** Whether the executable is called by this name. */

@@ -3,7 +3,8 @@
 import t from 'tap';
 import { prefix } from '../../model/ip.ts';
 import { printTable, printTransaction, type Table } from '../../model/ruleset.ts';
-import { addSubnets, establish, masqueradeTable, missingFrom } from '../../cni-plugin/masquerade.ts';
+import { establish, masqueradeTable } from '../../cni-plugin/masquerade.ts';
+import { addElements, missingFrom } from '../../cni-plugin/table.ts';
 
 const WANT = masqueradeTable(
   [prefix('10.5.1.2/24'), prefix('fd00:5:0:1::2/64')],
@@ -60,7 +61,7 @@ t.test('the table', async (t) => {
 
 t.test('only the elements', async (t) => {
   t.equal(
-    printTransaction(addSubnets(masqueradeTable([prefix('10.1.2.3/24')], []))),
+    printTransaction(addElements(masqueradeTable([prefix('10.1.2.3/24')], []))),
     'add element inet flannel cni-masquerade-v4 { 10.1.2.0/24 }\n' +
       'add element inet flannel cni-direct-v4 { 10.1.2.0/24 . 10.1.2.0/24 }\n',
   );

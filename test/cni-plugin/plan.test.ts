@@ -52,6 +52,7 @@ t.test('the bridge', async (t) => {
     `ip link add cni0 mtu 1450 address ${address} down type bridge`,
     'sysctl -w net.ipv6.conf.cni0.accept_ra=0',
     'sysctl -w net.ipv6.conf.cni0.disable_ipv6=0',
+    'sysctl -w net.ipv6.conf.cni0.accept_dad=0',
     'sysctl -w net.ipv4.ip_forward=1',
     'sysctl -w net.ipv6.conf.all.forwarding=1',
     'ip link set cni0 up',

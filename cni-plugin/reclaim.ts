@@ -1,0 +1,110 @@
+// Attachments that have ended without their DEL: after a reboot, a crash in the middle of ADD, the end of a pod's
+// namespace. Only records are looked at. What has none is left alone, and so is every file that isn't one: names and MACs
+// follow from the attachment, so that without one nothing proves that a device or an address is ours; its DEL still
+// finds them.
+
+import { DEFAULT_DATA_DIR } from '../ipam/config.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import type { Mac } from '../model/ip.ts';
+import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
+import { detach, freeUnrecorded } from './detach.ts';
+import { type AttachmentKey, hostVethMac, hostVethName } from './names.ts';
+import { describe } from '../model/errors.ts';
+import type { Dependencies } from './verbs.ts';
+
+/** What was taken away, or could not be, in words. */
+export interface Reclaimed {
+  readonly removed: readonly string[];
+  readonly problems: readonly string[];
+}
+
+/** Records looked at in one go, between which other requests are served. */
+const CHUNK = 64;
+
+/** Takes away the attachments under a directory of records that are dead. */
+export async function reclaim(records: string, dependencies: Dependencies): Promise<Reclaimed> {
+  const files = attachmentsIn(records, dependencies.lockTimeoutMs);
+  const judge = judgeOf(dependencies);
+  const removed: string[] = [];
+  const problems: string[] = [];
+  const one = async (key: AttachmentKey): Promise<void> => {
+    const name = `${key.ifname} of ${key.containerId} in network ${key.network}`;
+    try {
+      const reason = await reclaimOne(key, files, judge, dependencies);
+      if (reason !== undefined) removed.push(`${name}: ${reason}`);
+    } catch (error) {
+      problems.push(`${name}: ${describe(error)}`);
+    }
+  };
+  try {
+    for (const network of files.networks()) {
+      const keys = files.list(network);
+      for (let at = 0; at < keys.length; at += CHUNK) {
+        await Promise.all(keys.slice(at, at + CHUNK).map(one));
+        await new Promise(setImmediate);
+      }
+    }
+  } catch (error) {
+    problems.push(describe(error));
+  }
+  return { removed, problems };
+}
+
+/** Why the attachment is dead; undefined when it lives, or nobody can tell. */
+type Judge = (key: AttachmentKey, record: Attachment | undefined) => string | undefined;
+
+/** Why it was taken away; undefined when it wasn't. */
+async function reclaimOne(
+  key: AttachmentKey,
+  files: Attachments,
+  judge: Judge,
+  dependencies: Dependencies,
+): Promise<string | undefined> {
+  if (judge(key, files.read(key)) === undefined) return undefined;
+  // Whoever holds the lock is at work on it.
+  const unlock = await files.tryLock(key);
+  if (unlock === undefined) return undefined;
+  try {
+    const record = files.read(key);
+    const there = record !== undefined || files.list(key.network).some((other) => same(other, key));
+    const reason = there ? judge(key, record) : undefined;
+    if (reason === undefined) return undefined;
+    if (record !== undefined) await detach(record, files, dependencies);
+    else freeUnrecorded(key, files, { addresses: DEFAULT_DATA_DIR });
+    return reason;
+  } finally {
+    unlock();
+  }
+}
+
+const same = (a: AttachmentKey, b: AttachmentKey): boolean => a.containerId === b.containerId && a.ifname === b.ifname;
+
+function judgeOf({ kernel, bootId }: Dependencies): Judge {
+  const isThere = linkFinder(kernel);
+  return (key, record) => {
+    if (record === undefined) {
+      // A loss of power may leave an empty file; the device's name and MAC follow from the key.
+      const link = { name: hostVethName(key, 0), mac: hostVethMac(key) };
+      return isThere(link) ? undefined : 'its record is damaged and its interface gone';
+    }
+    if (record.bootId !== bootId) return 'it was made before the last boot';
+    // Its device is in another network namespace, where this process sees nothing.
+    if (record.host !== undefined && record.host !== kernel.host.id) return undefined;
+    if (record.unfinished) return 'its ADD was broken off';
+    return record.link === undefined || isThere(record.link) ? undefined : 'its interface is gone';
+  };
+}
+
+/**
+ * Whether a veth of the host has the name or the MAC. By name is cheap, and true nearly always; a device that has been
+ * renamed is looked for among all, which are read once.
+ */
+function linkFinder(kernel: Kernel): (link: { readonly name: string; readonly mac: Mac }) => boolean {
+  let macs: ReadonlySet<Mac | undefined> | undefined;
+  return ({ name, mac }) => {
+    const [found] = kernel.read(kernel.host, { links: [name] }).links;
+    if (found?.kind === 'veth') return true;
+    macs ??= new Set(kernel.read(kernel.host, { links: 'all' }).links.map((link) => link.mac));
+    return macs.has(mac);
+  };
+}
