@@ -7,9 +7,12 @@ set -euo pipefail
 umask 022
 
 RUN_PACKAGES=(libnftables1 nftables)
-BUILD_PACKAGES=(g++ make python3)
-TEST_PACKAGES=(containernetworking-plugins conntrack etcd-client etcd-server ethtool gcc iperf3 iproute2 iputils-ping
-  libc6-dev openssl procps tcpdump util-linux)
+CNI_PLUGINS=(flannel flannel-ipam flannel-portmap flannel-bandwidth)
+BUILD_PACKAGES=(g++ gcc libc6-dev linux-libc-dev make python3)
+TEST_PACKAGES=(containernetworking-plugins conntrack etcd-client etcd-server ethtool iperf3 iproute2 iputils-ping openssl
+  procps tcpdump util-linux)
+# The names under which container runtimes execute the one client.
+CNI_NAMES=(flannel flannel-ipam flannel-portmap flannel-bandwidth)
 
 usage() {
   cat <<'EOF'
@@ -23,8 +26,9 @@ Options:
   --cni-conf-dir PATH   where the CNI list goes (default /etc/cni/net.d)
   -h, --help            show this text
 
-What is put there: the program in /usr/lib/flannel-ts, /usr/bin/flanneld, the CNI executables flannel and
-flannel-ipam, 10-flannel.conflist, /etc/flannel/net-conf.json (unless there is one) and a systemd unit.
+What is put there: the program in /usr/lib/flannel-ts, /usr/bin/flanneld, the CNI executables flannel, flannel-ipam,
+flannel-portmap and flannel-bandwidth, 10-flannel.conflist, /etc/flannel/net-conf.json (unless there is one) and a
+systemd unit.
 A file that is replaced is saved, and put back by uninstall. Run `flanneld cleanup` before uninstall to remove
 what the agent has set up in the kernel.
 EOF
@@ -143,9 +147,6 @@ self=\$0
 case \$self in */*) ;; *) self=./\$self ;; esac
 [ ! -L "\$self" ] || self=\$(command -p readlink -f -- "\$self")
 root=\$(CDPATH= cd -P -- "\${self%/*}/$2" && pwd -P)
-# The name it was called by decides which program of the CNI executable runs.
-FLANNEL_ARGV0=\$0
-export FLANNEL_ARGV0
 for node in "\$root"/node_modules/node-linux-*/bin/node; do
   [ -x "\$node" ] && exec "\$node" "\$root/$1" "\$@"
 done
@@ -166,15 +167,28 @@ put() {
   mv -fT "$temporary" "$file"
 }
 
-build_bin() {
-  local bin=$tree/build/bin name program
+# The client is one static executable, so that it runs in whatever mount namespace a runtime executes it in.
+compile_client() {
+  cc -std=gnu11 -O2 -Wall -Wextra -static -s -o "$1" "$tree/cni-plugin/client.c"
+}
+
+# build_client: build/bin/flannel, when its source is newer, and its other names.
+build_client() {
+  local bin=$tree/build/bin name
   mkdir -p "$bin"
-  for name in flannel flannel-ipam flanneld; do
-    program=cni-plugin/main.ts
-    [[ $name == flanneld ]] && program=flanneld/main.ts
-    put "$(launcher "$program" ../..)" 755 "$bin/$name"
+  if [[ $tree/cni-plugin/client.c -nt $bin/flannel || $tree/install.sh -nt $bin/flannel ]]; then
+    run 'build/bin: compiling the CNI client' 'see the compiler messages above' compile_client "$bin/.flannel"
+    mv -fT "$bin/.flannel" "$bin/flannel"
+  fi
+  for name in "${CNI_NAMES[@]:1}"; do
+    [[ $bin/$name -ef $bin/flannel ]] || ln -f "$bin/flannel" "$bin/$name"
   done
-  say 'build/bin: flannel flannel-ipam flanneld'
+}
+
+build_bin() {
+  build_client
+  put "$(launcher flanneld/main.ts ../..)" 755 "$tree/build/bin/flanneld"
+  say "build/bin: ${CNI_NAMES[*]} flanneld"
 }
 
 deps() {
@@ -234,15 +248,36 @@ save() {
   say "saved:     /$path"
 }
 
-# place TEXT MODE PATH
-place() {
-  local text=$1 mode=$2 path=$3
+# make_way SUM PATH: what stands at PATH is saved, and that a file with this sum is put there is noted.
+make_way() {
+  local sum=$1 path=$2
   [[ ! -d $root/$path ]] || die "/$path is a directory"
   make_dir "${path%/*}"
   if exists "$root/$path" && ! unchanged "$path" && [[ ! $(noted saved "$path") ]]; then save "$path"; fi
-  note file "$(printf '%s\n' "$text" | sha256sum | cut -d ' ' -f 1)" "$path"
+  note file "$sum" "$path"
+}
+
+# place TEXT MODE PATH
+place() {
+  local text=$1 mode=$2 path=$3
+  make_way "$(printf '%s\n' "$text" | sha256sum | cut -d ' ' -f 1)" "$path"
   put "$text" "$mode" "$root/$path"
   say "installed: /$path"
+}
+
+# place_client: one file under all its names, each by a rename, since a runtime may be executing the old one.
+place_client() {
+  local name sum first temporary
+  sum=$(sum_of "$tree/build/bin/flannel")
+  first=$root/$cni_bin/${CNI_NAMES[0]}
+  for name in "${CNI_NAMES[@]}"; do
+    make_way "$sum" "$cni_bin/$name"
+    temporary=$(beside "$root/$cni_bin/$name")
+    rm -f -- "$temporary"
+    if [[ $name == "${CNI_NAMES[0]}" ]]; then install -m 755 "$tree/build/bin/flannel" "$temporary"; else ln "$first" "$temporary"; fi
+    mv -fT "$temporary" "$root/$cni_bin/$name"
+    say "installed: /$cni_bin/$name"
+  done
 }
 
 # ---- install --------------------------------------------------------------------------------------------------------
@@ -295,14 +330,6 @@ install_program() {
 }
 
 cni_list() {
-  local portmap=''
-  if [[ -x $root/$cni_bin/portmap ]]; then
-    portmap=',
-    {
-      "type": "portmap",
-      "capabilities": { "portMappings": true }
-    }'
-  fi
   cat <<EOF
 {
   "name": "cbr0",
@@ -310,8 +337,9 @@ cni_list() {
   "plugins": [
     {
       "type": "flannel",
-      "delegate": { "hairpinMode": true, "isDefaultGateway": true }
-    }$portmap
+      "delegate": { "hairpinMode": true, "isDefaultGateway": true },
+      "capabilities": { "portMappings": true, "bandwidth": true }
+    }
   ]
 }
 EOF
@@ -345,7 +373,6 @@ install_config() {
     say "kept:      /$list was changed since the last installation"
   else
     place "$(cni_list)" 644 "$list"
-    [[ -x $root/$cni_bin/portmap ]] || say "           without host ports: there is no portmap in /$cni_bin"
   fi
   if exists "$root/$net" && ! unchanged "$net"; then
     say "kept:      /$net was there"
@@ -358,12 +385,12 @@ install_config() {
 }
 
 install_executables() {
-  local up name
+  local up
   up=$(realpath --relative-to "$root/usr/bin" "$root/$PROGRAM")
   place "$(launcher flanneld/main.ts "$up")" 755 usr/bin/flanneld
   make_dir "$cni_bin"
   up=$(realpath --relative-to "$root/$cni_bin" "$root/$PROGRAM")
-  for name in flannel flannel-ipam; do
+  for name in "${CNI_PLUGINS[@]}"; do
     place "$(launcher cni-plugin/main.ts "$up")" 755 "$cni_bin/$name"
   done
 }
@@ -375,6 +402,7 @@ install_all() {
   fi
   if [[ $root ]]; then packages "${BUILD_PACKAGES[@]}"; else packages "${RUN_PACKAGES[@]}" "${BUILD_PACKAGES[@]}"; fi
   modules
+  build_client
   make_dir var/lib/flannel-ts/saved
   make_dir usr/bin
   install_program

@@ -110,7 +110,7 @@ async function chainOver(run: Run, verb: 'ADD' | 'DEL', results: string[]): Prom
       };
     });
     const done = await executeAll(machine, timer, scratch, executions, atOnce);
-    if (verb === 'ADD') done.timings.forEach(({ output }, index) => (results[index] = output));
+    if (verb === 'ADD') for (const [index, { output }] of done.timings.entries()) results[index] = output;
     series.push(done);
   }
   return series;

@@ -5,6 +5,7 @@
 import type { Kernel } from '../kernel/kernel.ts';
 import { asNetError, describe } from '../model/errors.ts';
 import { type Lease, leaseKey } from '../model/lease.ts';
+import type { ProxyDeps } from './backend/proxy-keeper.ts';
 import type { Clock } from './clock.ts';
 import type { AgentConfig } from './config.ts';
 import { differencesNow, hold } from './hold.ts';
@@ -30,6 +31,8 @@ export interface AgentDeps {
   readonly onAccepted?: (() => void) | undefined;
   /** Milliseconds that removals wait after a snapshot without our own lease; by default {@link GRACE_MS}. */
   readonly graceMs?: number | undefined;
+  /** The program of the udp backend. */
+  readonly proxy?: ProxyDeps | undefined;
 }
 
 export interface Agent {

@@ -21,13 +21,20 @@ export function readArguments(argv: readonly string[], env: Environment): Argume
   const given = new Set<FlagName>();
   for (const [name, flag] of Object.entries(FLAGS) as [FlagName, Flag<unknown>][]) {
     const onLine = texts.get(name);
-    const variable = variableOf(name, flag);
-    const inherited = variable === undefined ? undefined : env[variable];
-    const sources = onLine ?? (inherited ? [inherited] : []);
+    const [variable, inherited] = fromEnvironment(name, flag, env);
+    const sources = onLine ?? (inherited === undefined ? [] : [inherited]);
     if (sources.length > 0) given.add(name);
-    values[name] = lastValue(flag, onLine ? dashed(name) : (variable ?? name), sources);
+    values[name] = lastValue(flag, onLine ? dashed(name) : variable, sources);
   }
   return { values: values as FlagValues, given, words };
+}
+
+/** The variable that a flag is read from, and its text. An empty one is none, but for a flag of a shared variable. */
+function fromEnvironment(name: FlagName, flag: Flag<unknown>, env: Environment): [string, string | undefined] {
+  const own = variableOf(name, flag);
+  if (own === undefined) return [name, undefined];
+  if (flag.shared === undefined) return [own, env[own] || undefined];
+  return env[own] === undefined ? [flag.shared, env[flag.shared]] : [own, env[own]];
 }
 
 /** The last text's value; a list has the values of all. */

@@ -5,6 +5,7 @@ import packageJson from '../package.json' with { type: 'json' };
 import type { Ip } from '../model/ip.ts';
 import type { PerFamily } from '../model/lease.ts';
 import { type Arguments, type Environment, invalid, readArguments } from './arguments.ts';
+import { DOCKER_USAGE, type DockerOptions, readDockerOptions } from './docker-options.ts';
 import type { FlagName, FlagValues } from './flags.ts';
 import { usage } from './usage.ts';
 
@@ -36,8 +37,24 @@ export interface InterfaceChoice {
   readonly canReach: Ip | undefined;
 }
 
+/** Paths of the file subnet manager. */
+export interface FileStoreConfig {
+  /** The network configuration. */
+  readonly networkConfig: string;
+  readonly leases: string;
+}
+
+export interface CniConfig {
+  /** Path of the socket for CNI clients; undefined when none are served. */
+  readonly socket: string | undefined;
+  /** Nothing but them. */
+  readonly only: boolean;
+}
+
 export interface AgentConfig {
   readonly etcd: EtcdConfig;
+  /** Files in place of etcd; undefined when etcd hands out subnets. */
+  readonly fileStore: FileStoreConfig | undefined;
   readonly interface: InterfaceChoice;
   /** Addresses to publish instead of the interface's. */
   readonly publicIp: PerFamily<Ip>;
@@ -55,6 +72,7 @@ export interface AgentConfig {
   readonly resyncSeconds: number;
   /** Where /healthz, /readyz and /status are served; undefined when they are not. */
   readonly health: { readonly address: Ip; readonly port: number } | undefined;
+  readonly cni: CniConfig;
   readonly dryRun: boolean;
   /** klog's level: 0, 1-3 or more. */
   readonly verbosity: number;
@@ -63,6 +81,7 @@ export interface AgentConfig {
 export type Invocation =
   | { readonly command: 'run' | 'cleanup'; readonly config: AgentConfig }
   | { readonly command: 'status'; readonly config: AgentConfig; readonly json: boolean }
+  | { readonly command: 'docker-opts'; readonly options: DockerOptions }
   | { readonly command: 'help' | 'version'; readonly text: string };
 
 const COMMANDS = ['run', 'status', 'cleanup'] as const;
@@ -72,6 +91,7 @@ const COMMANDS = ['run', 'status', 'cleanup'] as const;
  * @throws NetError invalid-flag: one line naming the flag or variable and its value
  */
 export function parseArguments(argv: readonly string[], env: Environment): Invocation {
+  if (argv[0] === 'docker-opts') return dockerInvocation(argv.slice(1));
   const parsed = readArguments(argv, env);
   const command = commandOf(parsed.words);
   if (parsed.values.help) return { command: 'help', text: usage(command) };
@@ -80,6 +100,12 @@ export function parseArguments(argv: readonly string[], env: Environment): Invoc
   const config = agentConfig(parsed);
   return command === 'status' ? { command, config, json: parsed.values.json } : { command, config };
 }
+
+/** It has flannel's mk-docker-opts.sh's options, and none of the agent's. */
+const dockerInvocation = (argv: readonly string[]): Invocation =>
+  ['-h', '-?', '--help'].includes(argv[0] ?? '')
+    ? { command: 'help', text: DOCKER_USAGE }
+    : { command: 'docker-opts', options: readDockerOptions(argv) };
 
 function commandOf(words: readonly string[]): (typeof COMMANDS)[number] {
   const [word = 'run', extra] = words;
@@ -94,9 +120,13 @@ function commandOf(words: readonly string[]): (typeof COMMANDS)[number] {
 }
 
 function agentConfig({ values, given }: Arguments): AgentConfig {
-  requireEtcd(values);
+  requireSupported(values);
   return {
     etcd: etcdConfig(values),
+    fileStore:
+      values['subnet-mgr'] === 'file'
+        ? { networkConfig: path(values, given, 'net-config-path'), leases: path(values, given, 'leases-file') }
+        : undefined,
     interface: {
       names: values.iface,
       expressions: values['iface-regex'],
@@ -113,22 +143,38 @@ function agentConfig({ values, given }: Arguments): AgentConfig {
     resyncSeconds: values['iptables-resync'],
     health:
       values['healthz-port'] === 0 ? undefined : { address: values['healthz-ip'] || ANY, port: values['healthz-port'] },
+    cni: cniConfig(values),
     dryRun: values['dry-run'],
     verbosity: values.v,
   };
 }
 
 const ANY = '0.0.0.0' as Ip;
+/** sockaddr_un has 108, the last of them for the end. */
+const MOST_SOCKET_BYTES = 107;
 
-function requireEtcd(values: FlagValues): void {
+function cniConfig({ 'cni-socket': path, 'cni-only': only, 'dry-run': dryRun }: FlagValues): CniConfig {
+  const fits = path === '' || (path.startsWith('/') && Buffer.byteLength(path) <= MOST_SOCKET_BYTES);
+  if (!fits) {
+    const expected = `an absolute path of at most ${MOST_SOCKET_BYTES} bytes, or nothing`;
+    throw invalid(`--cni-socket ${JSON.stringify(path)}: expected ${expected}`, '--cni-socket');
+  }
+  if (only && path === '') throw invalid('--cni-only: expected --cni-socket with it', '--cni-only');
+  if (only && dryRun) throw invalid('--cni-only: nothing would be changed, so there is no --dry-run', '--dry-run');
+  return { socket: path || undefined, only };
+}
+
+function requireSupported(values: FlagValues): void {
   if (values['kube-subnet-mgr']) throw unsupported('--kube-subnet-mgr');
-  if (values['subnet-mgr'] !== 'etcd') throw unsupported(`--subnet-mgr=${values['subnet-mgr']}`);
+  if (values['subnet-mgr'] === 'kube') throw unsupported('--subnet-mgr=kube');
 }
 
 const unsupported = (flag: string) =>
-  invalid(`${flag}: not supported in this version; only --subnet-mgr=etcd is`, flag);
+  invalid(`${flag}: not supported in this version; --subnet-mgr=etcd and --subnet-mgr=file are`, flag);
 
-function path(values: FlagValues, given: ReadonlySet<FlagName>, name: 'subnet-file' | 'node-id-file'): string {
+type PathFlag = 'subnet-file' | 'node-id-file' | 'net-config-path' | 'leases-file';
+
+function path(values: FlagValues, given: ReadonlySet<FlagName>, name: PathFlag): string {
   if (given.has(name) && !values[name].startsWith('/')) {
     throw invalid(`--${name} ${JSON.stringify(values[name])}: expected an absolute path`, `--${name}`);
   }

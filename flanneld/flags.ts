@@ -27,6 +27,8 @@ export interface Flag<T> {
   readonly action?: true | undefined;
   /** Not a flag of flannel. */
   readonly ours?: true | undefined;
+  /** Another variable it is read from, where its own is not set; in either, nothing is a value too. */
+  readonly shared?: string | undefined;
 }
 
 const value = <T>(initial: T, placeholder: string, expected: string, read: Flag<T>['read'], help: string): Flag<T> => ({
@@ -173,7 +175,11 @@ export const FLAGS = {
   'kube-api-url': text('', 'URL', `API server; ${KUBE}`),
   'kubeconfig-file': text('', 'FILE', `access to the API server; ${KUBE}`),
   'kube-annotation-prefix': text('flannel.alpha.coreos.com', 'PREFIX', `prefix of node annotations; ${KUBE}`),
-  'net-config-path': text('/etc/kube-flannel/net-conf.json', 'FILE', `network configuration; ${KUBE}`),
+  'net-config-path': text(
+    '/etc/kube-flannel/net-conf.json',
+    'FILE',
+    'network configuration; used with the Kubernetes and file subnet managers only',
+  ),
   'set-node-network-unavailable': toggle(true, `clear the node condition NetworkUnavailable; ${KUBE}`),
   'iptables-resync': whole(
     1,
@@ -187,13 +193,24 @@ export const FLAGS = {
     false,
     'a blackhole route for the subnet of this node, so that addresses of no pod are not sent out',
   ),
-  'healthz-ip': address(undefined, 'address that /healthz, /readyz and /status are served on', '0.0.0.0' as Ip),
+  'healthz-ip': address(
+    undefined,
+    'address that /healthz, /readyz, /status and /metrics are served on',
+    '0.0.0.0' as Ip,
+  ),
   'healthz-port': whole(0, 65_535, 0, 'PORT', 'port of the same; 0 turns it off'),
   v: whole(0, 99, 0, 'LEVEL', 'log verbosity: 0 what an operator needs, 1-3 also details, 4 and up everything'),
   vmodule: text('', 'PATTERN', 'accepted for compatibility; has no effect'),
   log_backtrace_at: text('', 'FILE:LINE', 'accepted for compatibility; has no effect'),
   'subnet-mgr': ours(
-    choice(['etcd', 'kube', 'file'], 'etcd', 'etcd|kube|file', 'who hands out subnets; only etcd in this version'),
+    choice(['etcd', 'kube', 'file'], 'etcd', 'etcd|kube|file', 'who hands out subnets; kube not in this version'),
+  ),
+  'leases-file': ours(
+    text(
+      '/var/lib/flannel/leases.json',
+      'FILE',
+      'leases of all nodes, which may share the file (docs/file-subnet-manager.md); used with --subnet-mgr=file only',
+    ),
   ),
   'node-id-file': ours(
     text(
@@ -202,6 +219,11 @@ export const FLAGS = {
       'identity of this node, made at the first start; a lease belongs to it whatever address the node has',
     ),
   ),
+  'cni-socket': {
+    ...ours(text('/run/flannel/cni.sock', 'PATH', 'where CNI clients of this host are served; nothing turns it off')),
+    shared: 'FLANNEL_CNI_SOCKET',
+  },
+  'cni-only': ours(toggle(false, 'serve CNI clients and do nothing else: no subnet manager, no other nodes')),
   'dry-run': ours(toggle(false, 'print what would be changed on this machine, change nothing, take no lease')),
   json: { ...ours(toggle(false, 'print JSON')), only: 'status', action: true },
   version: { ...toggle(false, 'print the version'), action: true },

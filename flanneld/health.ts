@@ -1,9 +1,12 @@
-// The agent's HTTP: /healthz (the process lives), /readyz (pods can be served), /status (everything, as JSON). On a TCP port
+// The agent's HTTP: /healthz (the process lives), /readyz (pods can be served), /status (everything, as
+// JSON), /metrics (the same for Prometheus). On a TCP port
 // where --healthz-port asks for it, and always on a unix socket beside the subnet file, for `flanneld status`.
 
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { NetError } from '../model/errors.ts';
 import type { AgentConfig } from './config.ts';
+import { METRICS_TYPE, metricsText } from './metrics.ts';
+import { processFacts } from './process-facts.ts';
 import type { AgentStatus } from './progress.ts';
 
 /** What the answers are made of. */
@@ -14,7 +17,7 @@ export interface HealthView {
 
 interface Answer {
   readonly code: number;
-  readonly type: 'text/plain' | 'application/json';
+  readonly type: 'text/plain' | 'application/json' | typeof METRICS_TYPE;
   readonly body: string;
 }
 
@@ -30,8 +33,10 @@ function answer(path: string, view: HealthView): Answer {
     }
     case '/status':
       return { code: 200, type: 'application/json', body: `${JSON.stringify(view.status())}\n` };
+    case '/metrics':
+      return { code: 200, type: METRICS_TYPE, body: metricsText(view.status(), processFacts()) };
     default:
-      return text(404, 'paths: /healthz /readyz /status');
+      return text(404, 'paths: /healthz /readyz /status /metrics');
   }
 }
 

@@ -5,20 +5,22 @@ import { describe } from '../model/errors.ts';
 import { familyOf } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
 import type { AgentDeps } from './agent.ts';
+import { keepProxy } from './backend/proxy-keeper.ts';
 import type { AgentConfig } from './config.ts';
 import { examine, printDifference, type Target } from './difference.ts';
 import { type KnownPeers, learn, mayRemove, settle } from './known-peers.ts';
 import { ownLeaseKeeper } from './own-lease.ts';
 import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts';
 import type { Prepared } from './prepare.ts';
-import { type Progress, unreadiness } from './progress.ts';
+import { followUnderlay } from './follow-underlay.ts';
+import { addRun, type Progress, unreadiness } from './progress.ts';
 import { type Run, startReconciler } from './reconcile.ts';
 import { ownsChains, type RuleSettings, rulesTable } from './rules/table.ts';
 import { fits } from './subnet/choose.ts';
 import type { Snapshot, SubnetManager } from './subnet/manager.ts';
 import { ensureSubnetFile } from './subnet-file.ts';
 
-type HoldDeps = Pick<AgentDeps, 'kernel' | 'config' | 'log' | 'clock'> & {
+type HoldDeps = Pick<AgentDeps, 'kernel' | 'config' | 'log' | 'clock' | 'proxy'> & {
   readonly manager: SubnetManager;
   readonly graceMs: number;
 };
@@ -43,7 +45,7 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
   const { prepared, lease, first, snapshots, report } = held;
   const checkOwn = ownLeaseKeeper({
     manager,
-    lease,
+    lease: () => progress.lease ?? lease,
     clock,
     log,
     signal,
@@ -51,12 +53,20 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
       progress.leaseTrouble = trouble ?? misfit(prepared, lease);
     },
   });
+  if (prepared.backend.proxy !== undefined && deps.proxy !== undefined) {
+    progress.proxy = keepProxy(deps.proxy, clock, log);
+  }
+  let own: Lease | undefined;
+  const underlay = followUnderlay(deps, progress, () => checkOwn(own));
   const reconciler = startReconciler({
     kernel,
     clock,
     log,
     resyncMs: config.resyncSeconds * 1000,
-    target: () => currentTarget(deps, progress),
+    target: () => {
+      underlay.check();
+      return currentTarget(deps, progress);
+    },
     onRun: (run) => afterRun(deps, progress, run),
   });
   let cancelGrace = () => {};
@@ -66,7 +76,8 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     progress.known = learn(before, snapshot, clock.now(), graceMs);
     const fresh = newcomers(before.peers, progress.known.peers);
     if (fresh.length <= MOST_HURRIED) reconciler.hurry(fresh);
-    checkOwn(snapshot.own);
+    own = snapshot.own;
+    checkOwn(own);
     reconciler.trigger('leases');
     cancelGrace();
     if (mayRemove(progress.known, clock.now())) return;
@@ -74,10 +85,16 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
       reconciler.trigger('end of the grace period'),
     );
   };
+  const ignore = kernel.watch((change) => {
+    const reason = underlay.hear(change);
+    if (reason !== undefined) reconciler.trigger(reason);
+  });
   try {
     take(sinceAcquired(first, lease));
     await Promise.all([manager.keepAlive(signal, report), follow(snapshots, take)]);
   } finally {
+    ignore();
+    progress.proxy?.stop();
     cancelGrace();
     reconciler.stop();
   }
@@ -153,7 +170,9 @@ export function targetOf(
 function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run): void {
   const { prepared, lease } = progress;
   const before = unreadiness(progress);
+  holdProxy(progress, run);
   progress.run = run;
+  progress.totals = addRun(progress.totals, run);
   if (run.problems.length > 0 || prepared === undefined || lease === undefined) return;
   try {
     ensureSubnetFile(config.subnetFile, {
@@ -172,6 +191,14 @@ function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run
     { peers: run.peers.length, ms: Math.round(clock.now() - progress.startedAt) },
     `ready: ${subnets.join(', ')}`,
   );
+}
+
+/** The program carries packets to the peers whose leases make sense. */
+function holdProxy({ proxy, prepared, lease, known }: Progress, { peers }: Run): void {
+  if (proxy === undefined || prepared?.backend.proxy === undefined || lease === undefined) return;
+  const good = new Set(peers.filter(({ state }) => state !== 'refused').map(({ key }) => key));
+  const leases = (known?.peers ?? []).filter(({ subnet }) => good.has(leaseKey(subnet)));
+  proxy.hold(prepared.backend.proxy(lease, leases));
 }
 
 /** What would be changed right now, as lines; a comment line when the host can't be read. */

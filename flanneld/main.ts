@@ -1,17 +1,23 @@
 // flanneld, the executable: reads the command line, puts the parts together, turns signals into a clean stop and errors into
 // one line and an exit code.
 
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { type Logger, pino } from 'pino';
 import { ensureDirectory } from '../kernel/files.ts';
+import type { Kernel } from '../kernel/kernel.ts';
 import { openKernel } from '../kernel/open.ts';
 import { asNetError, describe, ERRORS } from '../model/errors.ts';
-import { type AgentDeps, createAgent } from './agent.ts';
+import { type Agent, type AgentDeps, createAgent } from './agent.ts';
 import { cleanup } from './cleanup.ts';
+import { startChild } from '../kernel/child.ts';
 import { systemClock } from './clock.ts';
+import { type CniRun, openCni } from './cni/run.ts';
+import { cniOnly, withCni } from './cni/view.ts';
 import { type AgentConfig, type Invocation, parseArguments } from './config.ts';
+import { writeDockerOptions } from './docker-opts.ts';
 import { dryRun } from './dry-run.ts';
 import { healthServer, serveHealth } from './health.ts';
 import { humanLine } from './human-log.ts';
@@ -19,7 +25,7 @@ import type { Log } from './log.ts';
 import { nodeId } from './node-id.ts';
 import { statusReport } from './status.ts';
 import { keepSocket, statusSocketPath } from './status-socket.ts';
-import { openEtcd } from './subnet/etcd.ts';
+import { openFileStore } from './subnet/file.ts';
 
 /** Whatever still hangs then: a stop is fast. */
 const STOP_MS = 1500;
@@ -32,40 +38,67 @@ function openLog({ verbosity }: AgentConfig): Logger {
   return pino({ base: null, level: verbosity > 0 ? 'debug' : 'info' }, { write });
 }
 
-function stopSignal(log: Log): AbortSignal {
+/** `last` begins with the stop, and may take longer than all else. */
+function stopSignal(log: Log, last: () => Promise<void> = async () => undefined): AbortSignal {
   const controller = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.on(name, () => {
       if (controller.signal.aborted) process.exit(0);
       log.info({}, `${name}: stopping; routes, rules and lease stay`);
       controller.abort(new Error(name));
-      setTimeout(() => process.exit(0), STOP_MS).unref();
+      const ended = last();
+      setTimeout(() => void ended.then(() => process.exit(0)), STOP_MS).unref();
     });
   }
   return controller.signal;
 }
 
-function agentDeps(config: AgentConfig, log: Log): Omit<AgentDeps, 'kernel'> {
+async function agentDeps(config: AgentConfig, log: Log): Promise<Omit<AgentDeps, 'kernel'>> {
   return {
     config,
     log,
     clock: systemClock,
+    proxy: { program: fileURLToPath(new URL('../build/bin/udp-proxy', import.meta.url)), start: startChild },
     identity: { isKept: () => existsSync(config.nodeIdFile), keep: () => nodeId(config.nodeIdFile) },
-    openManager: (id) =>
-      openEtcd({
-        etcd: config.etcd,
-        nodeId: id,
-        renewMarginMinutes: config.renewMarginMinutes,
-        report: (trouble) => log.warn({}, describe(trouble)),
-      }),
+    openManager: await managerOpener(config, log),
   };
+}
+
+/** Loaded only where it is used: etcd's client takes more memory than any other module. */
+async function managerOpener(config: AgentConfig, log: Log): Promise<AgentDeps['openManager']> {
+  const { fileStore, etcd, renewMarginMinutes } = config;
+  if (fileStore !== undefined) return (nodeId) => openFileStore({ files: fileStore, nodeId });
+  const { openEtcd } = await import('./subnet/etcd.ts');
+  const report = (trouble: unknown) => log.warn({}, describe(trouble));
+  return (nodeId) => openEtcd({ etcd, nodeId, renewMarginMinutes, report });
+}
+
+function cniOf({ cni: { socket } }: AgentConfig, kernel: Kernel, log: Log): CniRun | undefined {
+  if (socket === undefined) return undefined;
+  return openCni({ socket, kernel, log, bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim() });
+}
+
+async function agentOf(
+  config: AgentConfig,
+  kernel: Kernel,
+  log: Log,
+  cni: CniRun | undefined,
+  onAccepted: () => void,
+): Promise<Agent> {
+  if (cni !== undefined && config.cni.only) return cniOnly(cni.service, config, systemClock.now(), onAccepted);
+  const agent = createAgent({ ...(await agentDeps(config, log)), kernel, onAccepted });
+  return cni === undefined ? agent : withCni(agent, cni.service);
 }
 
 async function runAgent(config: AgentConfig): Promise<void> {
   const log = openLog(config);
-  const signal = stopSignal(log);
   const kernel = openKernel();
-  const agent = createAgent({ ...agentDeps(config, log), kernel, onAccepted: () => serveStatus() });
+  const cni = cniOf(config, kernel, log);
+  const signal = stopSignal(log, async () => cni?.stop());
+  const agent = await agentOf(config, kernel, log, cni, () => {
+    serveStatus();
+    serveCni();
+  });
   const servers: Server[] = [];
   const socket = statusSocketPath(config.subnetFile);
   let local: Server | undefined;
@@ -76,12 +109,18 @@ async function runAgent(config: AgentConfig): Promise<void> {
     ensureDirectory(dirname(socket));
     void keepSocket(local, socket, systemClock, log, signal);
   };
+  const serveCni = () => {
+    if (cni !== undefined) ensureDirectory(dirname(cni.socket));
+    cni?.start();
+  };
   try {
     if (config.health !== undefined) servers.push(await serveHealth(agent, config.health));
     // A start that is refused makes no directory; where there is one, the status tells what the start is waiting for.
     if (existsSync(dirname(socket))) serveStatus();
+    if (cni !== undefined && existsSync(dirname(cni.socket))) serveCni();
     await agent.run(signal);
   } finally {
+    await cni?.stop();
     for (const server of servers) {
       server.close();
       server.closeAllConnections();
@@ -92,7 +131,7 @@ async function runAgent(config: AgentConfig): Promise<void> {
 
 async function printDryRun(config: AgentConfig): Promise<void> {
   const log = openLog(config);
-  const deps = { ...agentDeps(config, log), kernel: openKernel() };
+  const deps = { ...(await agentDeps(config, log)), kernel: openKernel() };
   const id = deps.identity.isKept() ? deps.identity.keep() : crypto.randomUUID();
   for (const line of await dryRun(deps, id, stopSignal(log))) print(line);
 }
@@ -113,6 +152,9 @@ async function run(invocation: Invocation): Promise<number> {
       process.stdout.write(text);
       return exitCode;
     }
+    case 'docker-opts':
+      writeDockerOptions(invocation.options, process.env, openKernel);
+      return 0;
     case 'cleanup':
       await runCleanup(invocation.config);
       return 0;

@@ -10,7 +10,8 @@ import type { SubnetManager } from './subnet/manager.ts';
 
 export interface OwnLeaseOptions {
   readonly manager: Pick<SubnetManager, 'publish'>;
-  readonly lease: Lease;
+  /** What it should say now. */
+  readonly lease: () => Lease;
   readonly clock: Clock;
   readonly log: Log;
   readonly signal: AbortSignal;
@@ -32,13 +33,18 @@ export function ownLeaseKeeper({
   const publish = async () => {
     publishing = true;
     try {
-      await retry(() => manager.publish(lease, signal), {
-        clock,
-        log,
-        signal,
-        what: 'write our lease again',
-        onTrouble: (error) => onTrouble(error === undefined ? undefined : describe(error)),
-      });
+      // While it was written, it may have had to say something else.
+      for (let written: Lease | undefined; written !== lease(); ) {
+        const wanted = lease();
+        await retry(() => manager.publish(wanted, signal), {
+          clock,
+          log,
+          signal,
+          what: 'write our lease again',
+          onTrouble: (error) => onTrouble(error === undefined ? undefined : describe(error)),
+        });
+        written = wanted;
+      }
     } catch (error) {
       if (signal.aborted) return;
       log.error({}, `write our lease again: ${describe(asNetError(error))}`);
@@ -49,7 +55,7 @@ export function ownLeaseKeeper({
   };
 
   return (stored) => {
-    if (stored !== undefined && leaseChanges([stored], [lease]).changed.length === 0)
+    if (stored !== undefined && leaseChanges([stored], [lease()]).changed.length === 0)
       return publishing ? undefined : onTrouble(undefined);
     if (publishing) return;
     const problem = stored === undefined ? 'our lease is not in the store' : 'our lease in the store differs';

@@ -8,6 +8,8 @@ import { type Address, type Item, type Link, OUR_PROTOCOL, type Route, type Stat
 
 /** rtm_protocol of what Go flannel and `ip route add` make; unspec is what older kernels report for the former. */
 const FLANNEL_PROTOCOLS: readonly number[] = [0, 3];
+/** Of the udp backend. */
+const TUN_NAME = 'flannel0';
 const DEVICE_NAME = /^flannel(-v6)?\.[1-9]\d*$/;
 
 export interface Claim {
@@ -19,10 +21,12 @@ export interface Claim {
   readonly gateways: readonly Ip[];
 }
 
-/** Names of VXLAN devices of ours: called like flannel's and holding an address inside one of the Networks. */
+/** Names of VXLAN and TUN devices of ours: called like flannel's and holding an address inside one of the Networks. */
 export function ourDevices(have: Pick<State, 'links' | 'addresses'>, networks: readonly Prefix[]): string[] {
   return have.links
-    .filter((link) => isVtep(link) && addressesOn(have, link.name).some((entry) => inside(networks, entry.address)))
+    .filter(
+      (link) => isNamedLikeOurs(link) && addressesOn(have, link.name).some((entry) => inside(networks, entry.address)),
+    )
     .map(({ name }) => name);
 }
 
@@ -73,7 +77,8 @@ function madeByUs(route: Route, devices: ReadonlySet<string>, gateways: Readonly
   );
 }
 
-const isVtep = ({ kind, name }: Link): boolean => kind === 'vxlan' && DEVICE_NAME.test(name);
+const isNamedLikeOurs = ({ kind, name }: Link): boolean =>
+  (kind === 'vxlan' && DEVICE_NAME.test(name)) || (kind === 'tun' && name === TUN_NAME);
 
 const addressesOn = ({ addresses }: Pick<State, 'addresses'>, device: string): Address[] =>
   addresses.filter((entry) => entry.device === device);

@@ -37,8 +37,12 @@ export const PLANNING_SYSCTLS: readonly string[] = [IPV6_PRESENT];
 
 export function planHost(input: PlanInput, have: State): Plan {
   const { backend, self } = input;
-  const { sysctls: _, ...devices } = backend.base(self);
-  const base = merge(devices, { sysctls: wantedSysctls(input), routes: input.blackhole ? blackholes(self) : [] });
+  const there = (device: string) => have.links.some(({ name }) => name === device);
+  const { sysctls: _, ...devices } = backend.base(self, there);
+  const base = merge(devices, {
+    sysctls: wantedSysctls(input, there),
+    routes: input.blackhole ? blackholes(self) : [],
+  });
   const claims: Claims = new Map(itemsOf(base).map((item) => [identity(item), { item, key: leaseKey(self.subnet) }]));
   const surroundings = surroundingsOf(have);
   const reached = planPeers(input, surroundings, claims, input.peers);
@@ -57,8 +61,8 @@ export function planHost(input: PlanInput, have: State): Plan {
 }
 
 /** Every sysctl that is held to a value. */
-export const wantedSysctls = (input: PlanInput): Sysctl[] => [
-  ...(input.backend.base(input.self).sysctls ?? []),
+export const wantedSysctls = (input: PlanInput, there: (device: string) => boolean = () => true): Sysctl[] => [
+  ...(input.backend.base(input.self, there).sysctls ?? []),
   ...forwarding(input),
 ];
 

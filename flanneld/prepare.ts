@@ -51,17 +51,24 @@ export interface PrepareInput {
   readonly previous: PreviousSubnet;
   /** What the store held before this start, where it is known. */
   readonly store: Snapshot | undefined;
+  /** The agent asks again while it runs: what the store says of its devices holds, whatever somebody did to them. */
+  readonly running?: boolean | undefined;
 }
 
 /** @throws NetError no-interface, invalid-network-config, invalid-flag, foreign-object */
-export function prepare({ kernel, config, network, nodeId, previous, store }: PrepareInput): Prepared {
+export function prepare({ kernel, config, network, nodeId, previous, store, running }: PrepareInput): Prepared {
   const families = familiesOf(network.families);
   const have = readHost(kernel, [...families, ...previous.networks.map(familyOf)]);
   const underlay = chooseUnderlay(have, families, config, (address) => kernel.routeTo(kernel.host, address));
   const networks = Object.fromEntries(families.map((family) => [family, network.families[family]?.network]));
   const site: Site = { nodeId, networks, underlay };
   const stored = store && storedLease(store, underlay);
-  const backend = openBackend(network.backend.type, { options: network.backend.options, site, have, stored });
+  const backend = openBackend(network.backend.type, {
+    options: network.backend.options,
+    site,
+    have: running ? { ...have, links: [] } : have,
+    stored,
+  });
   const ours = [
     ...new Set([...families.map((family) => networks[family] as Prefix), ...previous.networks.map(networkOf)]),
   ];

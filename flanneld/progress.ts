@@ -3,6 +3,8 @@
 import packageJson from '../package.json' with { type: 'json' };
 import type { Ip, Prefix } from '../model/ip.ts';
 import { familiesOf, type Lease } from '../model/lease.ts';
+import type { CniStatus } from './cni/service.ts';
+import type { ProxyKeeper, ProxyStatus } from './backend/proxy-keeper.ts';
 import type { AgentConfig } from './config.ts';
 import type { KnownPeers } from './known-peers.ts';
 import type { PeerStatus } from './peer-status.ts';
@@ -17,6 +19,8 @@ export interface Progress {
   waitingFor: string | undefined;
   /** What is the matter with our own lease: not ready, the data path stays. */
   leaseTrouble: string | undefined;
+  /** Why the interface to other nodes can't be told any more: not ready, the data path stays. */
+  underlayTrouble: string | undefined;
   /** Why the subnet file could not be written. */
   fileTrouble: string | undefined;
   /** What the lease store last reported; passes with the next snapshot. The data path doesn't depend on it. */
@@ -25,36 +29,62 @@ export interface Progress {
   lease: Lease | undefined;
   known: KnownPeers | undefined;
   run: Run | undefined;
+  totals: Totals;
+  /** The udp backend's program. */
+  proxy: ProxyKeeper | undefined;
 }
+
+/** Of all runs since the start. */
+export interface Totals {
+  readonly runs: number;
+  /** Runs after which something was still amiss. */
+  readonly failedRuns: number;
+  readonly changes: number;
+  readonly seconds: number;
+}
+
+/** The totals with one more run. */
+export const addRun = (totals: Totals, { problems, peers, changes, durationMs }: Run): Totals => ({
+  runs: totals.runs + 1,
+  failedRuns: totals.failedRuns + Number(problems.length > 0 || peers.some(({ state }) => state === 'failed')),
+  changes: totals.changes + changes,
+  seconds: totals.seconds + durationMs / 1000,
+});
 
 export const newProgress = (startedAt: number): Progress => ({
   startedAt,
   waitingFor: 'the network configuration',
   leaseTrouble: undefined,
+  underlayTrouble: undefined,
   fileTrouble: undefined,
   storeTrouble: undefined,
   prepared: undefined,
   lease: undefined,
   known: undefined,
   run: undefined,
+  totals: { runs: 0, failedRuns: 0, changes: 0, seconds: 0 },
+  proxy: undefined,
 });
 
 /** Why pods can't be served, in one line; undefined when they can. */
 export function unreadiness({
   waitingFor,
   leaseTrouble,
+  underlayTrouble,
   fileTrouble,
   storeTrouble,
   run,
   known,
+  proxy,
 }: Progress): string | undefined {
   if (waitingFor !== undefined)
     return `waiting for ${waitingFor}${storeTrouble === undefined ? '' : `: ${storeTrouble}`}`;
   if (leaseTrouble !== undefined) return leaseTrouble;
+  if (underlayTrouble !== undefined) return underlayTrouble;
   if (known === undefined)
     return `waiting for the leases of the other nodes${storeTrouble === undefined ? '' : `: ${storeTrouble}`}`;
   if (run === undefined) return 'waiting for the first comparison of what is with what should be';
-  return run.problems[0] ?? fileTrouble;
+  return run.problems[0] ?? proxy?.status().trouble ?? fileTrouble;
 }
 
 /** One family of the node. */
@@ -68,6 +98,9 @@ export interface FamilyStatus {
   readonly deviceMtu: number;
 }
 
+/** Parts that something can be the matter with while the rest goes on. */
+export type Part = 'store' | 'lease' | 'interface' | 'host' | 'subnet-file';
+
 /** What /status answers. */
 export interface AgentStatus {
   readonly version: string;
@@ -79,6 +112,8 @@ export interface AgentStatus {
   readonly reason?: string | undefined;
   /** What the lease store last reported. */
   readonly trouble?: string | undefined;
+  /** What is the matter, by the part of the agent that it is the matter with. */
+  readonly troubles?: Readonly<Record<Part, string | undefined>> | undefined;
   readonly nodeId?: string | undefined;
   readonly families: readonly FamilyStatus[];
   readonly backend?: string | undefined;
@@ -89,8 +124,15 @@ export interface AgentStatus {
   readonly graceUntil?: string | undefined;
   readonly peers: readonly PeerStatus[];
   readonly lastRun?: (Omit<Run, 'at' | 'peers'> & { readonly at: string }) | undefined;
+  readonly totals?: Totals | undefined;
+  /** Absent where no program carries packets. */
+  readonly proxy?: ProxyStatus | undefined;
   /** What would be changed right now, as `ip` and `nft` lines. */
   readonly differences: readonly string[];
+  /** Absent when no CNI clients are served. */
+  readonly cni?: CniStatus | undefined;
+  /** There is no subnet manager: only CNI clients are served. */
+  readonly cniOnly?: true | undefined;
 }
 
 /** The status at a moment; `differences` as printed by difference.ts. */
@@ -110,6 +152,13 @@ export function statusOf(
     ready: reason === undefined,
     reason,
     trouble: storeTrouble,
+    troubles: {
+      store: storeTrouble,
+      lease: progress.leaseTrouble,
+      interface: progress.underlayTrouble,
+      host: run?.problems[0] ?? progress.proxy?.status().trouble,
+      'subnet-file': progress.fileTrouble,
+    },
     nodeId: prepared?.site.nodeId,
     families: familyStatuses(progress),
     backend: prepared?.backend.type,
@@ -124,6 +173,8 @@ export function statusOf(
       changes: run.changes,
       problems: run.problems,
     },
+    totals: progress.totals,
+    proxy: progress.proxy?.status(),
     differences,
   };
 }

@@ -17,6 +17,9 @@ import type { Plan } from './plan.ts';
 const QUIET_MS = 20;
 /** With thousands of peers a run takes long: then they share a run for this many times as long. */
 const QUIET_FACTOR = 5;
+/** After so many runs in a row that found something to change, somebody undoes what we do: then less and less often. */
+const PATIENT_RUNS = 5;
+const LONGEST_QUIET_MS = 1000;
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 30_000;
 /** Changes that are written out in the log; the rest is counted. */
@@ -65,6 +68,7 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
   let scheduled: { readonly at: number; readonly cancel: () => void } | undefined;
   let lastEnd = 0;
   let failedRuns = 0;
+  let changingRuns = 0;
   let last: Attempt | undefined;
 
   const schedule = (at: number, reason?: string) => {
@@ -82,11 +86,12 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
     last = current;
     lastEnd = clock.now();
     failedRuns = isFailed(current.run) ? failedRuns + 1 : 0;
+    changingRuns = current.run.changes > 0 ? changingRuns + 1 : 0;
     schedule(lastEnd + (failedRuns > 0 ? Math.min(retryAfter(failedRuns), resyncMs) : resyncMs));
     report(current.run);
     options.onRun(current.run);
   };
-  const quietUntil = () => lastEnd + Math.max(QUIET_MS, QUIET_FACTOR * (last?.run.durationMs ?? 0));
+  const quietUntil = () => lastEnd + Math.max(quietAfter(changingRuns), QUIET_FACTOR * (last?.run.durationMs ?? 0));
 
   return {
     trigger: (reason) => schedule(Math.max(clock.now(), quietUntil()), reason),
@@ -97,6 +102,9 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
 
 const isFailed = ({ problems, peers }: Run): boolean =>
   problems.length > 0 || peers.some(({ state }) => state === 'failed');
+
+const quietAfter = (changingRuns: number): number =>
+  Math.min(QUIET_MS * 2 ** Math.max(0, Math.min(changingRuns - PATIENT_RUNS, 10)), LONGEST_QUIET_MS);
 
 const retryAfter = (failedRuns: number): number =>
   Math.min(FIRST_RETRY_MS * 2 ** Math.min(failedRuns - 1, 10), LONGEST_RETRY_MS);

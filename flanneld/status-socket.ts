@@ -17,13 +17,15 @@ const RETRY_MS = 1000;
 const UMASK = 0o177;
 
 /**
- * Binds the server to the path; a socket that nobody answers on is replaced. Closing the server removes it.
+ * Binds the server to the path; a socket that nobody answers on is replaced. Closing the server removes it. `cause`: how
+ * it may come that another agent is there.
  * @throws NetError busy when another agent answers there; io when the directory is no place for it
  */
-export async function listenOnSocket(server: Server, path: string): Promise<void> {
+export async function listenOnSocket(server: Server, path: string, cause = 'its flags are the same'): Promise<void> {
   requireSafeDirectory(dirname(path));
-  if (await answers(path))
-    throw new NetError('busy', `another flanneld answers on ${path}: its subnet file is the same`, { subject: path });
+  if (await answers(path)) {
+    throw new NetError('busy', `another flanneld answers on ${path}: ${cause}`, { subject: path });
+  }
   removeSocket(path);
   await bind(server, path);
 }
@@ -55,8 +57,7 @@ export function answers(path: string): Promise<boolean> {
 export function removeSocket(path: string): boolean {
   const found = statIfThere(path);
   if (found === undefined) return false;
-  if (!found.isSocket())
-    throw new NetError('foreign-object', `${path} is in the way of the status socket`, { subject: path });
+  if (!found.isSocket()) throw new NetError('foreign-object', `${path} is in the way of a socket`, { subject: path });
   return removeIfThere(path);
 }
 
@@ -91,7 +92,7 @@ export async function keepSocket(
   let told: string | undefined;
   while (!signal.aborted) {
     try {
-      return await listenOnSocket(server, path);
+      return await listenOnSocket(server, path, 'its subnet file is the same');
     } catch (error) {
       const text = describe(error);
       if (text !== told) log.warn({}, `flanneld status won't work: ${text}; trying again`);

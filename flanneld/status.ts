@@ -3,6 +3,7 @@
 
 import { request } from 'node:http';
 import { asNetError, NetError } from '../model/errors.ts';
+import { cniLines } from './cni/view.ts';
 import type { AgentStatus } from './progress.ts';
 import { statusSocketPath } from './status-socket.ts';
 
@@ -64,7 +65,8 @@ export function printStatus(status: AgentStatus, now: number): string {
     ...(status.backend === undefined
       ? []
       : [`backend ${status.backend}, MTU of pods ${status.mtu}, node ${status.nodeId}`]),
-    ...peerLines(status),
+    ...(status.cniOnly ? ['no subnet manager and no other nodes (--cni-only)'] : peerLines(status)),
+    ...(status.cni === undefined ? [] : cniLines(status.cni)),
     ...(status.graceUntil === undefined
       ? []
       : [`nothing is removed until ${status.graceUntil}: our own lease was missing from the store`]),

@@ -7,8 +7,10 @@ type Command = 'run' | 'status' | 'cleanup';
 const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
   run: [
     'Usage: flanneld [flag]...             the agent: a subnet for this node, and the way to those of the others',
+    '       flanneld --cni-only [flag]...  only serves the CNI plugin of this host',
     '       flanneld status [--json]       what should be, what is, what differs; exit code 1 when something does',
     '       flanneld cleanup [--dry-run]   take away everything the agent made on this machine',
+    '       flanneld docker-opts [-h]      options for a Docker daemon, as by mk-docker-opts.sh of flannel',
   ],
   status: [
     'Usage: flanneld status [--json] [flag]...',
@@ -37,7 +39,7 @@ export function flagReference(): string {
     const scope = [flag.ours ? 'not in flannel' : '', flag.only ? `only ${flag.only}` : ''].filter(Boolean).join(', ');
     const cells = [
       `\`${written(name, flag)}\``,
-      variableOf(name, flag) ?? '',
+      [variableOf(name, flag), flag.shared].filter(Boolean).join(', '),
       printed(flag),
       `${flag.help}${scope && ` (${scope})`}`,
     ];

@@ -34,18 +34,25 @@ const DIRECTIONS: Readonly<Record<(typeof PRODUCT)[number], readonly string[]>> 
   kernel: ['model/**'],
   ipam: ['model/**', 'kernel/**'],
   'cni-plugin': ['model/**', 'kernel/**', 'ipam/**'],
-  flanneld: ['model/**', 'kernel/**', 'ipam/**', 'cni-plugin/{verbs,protocol}.ts', 'package.json'],
+  flanneld: [
+    'model/**',
+    'kernel/**',
+    'ipam/**',
+    'cni-plugin/{answer,config,execute,protocol,reclaim,verbs,wire}.ts',
+    'package.json',
+  ],
 };
 
 /** Files that compute and do nothing else. */
 const PURE = [
   'model/**',
   'ipam/{config,ranges,allocate,reservation,resolv-conf}.ts',
-  'cni-plugin/{answer,config,form,masquerade,names,plan,protocol,result,subnet-file,versions}.ts',
-  'flanneld/{arguments,config,difference,flags,network-config,on-link,ownership,plan,usage}.ts',
-  'flanneld/subnet/{choose,lease-record}.ts',
-  'flanneld/backend/{backend,registry,vxlan,host-gw,udp,alloc}.ts',
+  'cni-plugin/{answer,bandwidth,config,form,masquerade,names,plan,portmap,portmap-config,protocol,result,routes,subnet-file,table,versions}.ts',
+  'flanneld/{arguments,config,difference,docker-options,flags,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,usage}.ts',
+  'flanneld/subnet/{choose,lease-file,lease-record}.ts',
+  'flanneld/backend/{backend,registry,vxlan,host-gw,udp,udp-control,alloc}.ts',
   'flanneld/rules/**',
+  'flanneld/cni/{counters,queue}.ts',
   'flanneld/policy/{policies,select,compile}.ts',
 ];
 
@@ -67,7 +74,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
 
 const ENTRY = ['{flanneld,cni-plugin}/main.ts'];
 const SUBNET_SOURCES = 'flanneld/subnet/{etcd,etcd-*,kubernetes,file}.ts';
-const LOCAL = ['flanneld/{agent-server,health,status,status-socket}.ts', 'cni-plugin/agent-client.ts'];
+const LOCAL = ['flanneld/{health,status,status-socket}.ts', 'flanneld/cni/listen.ts'];
 
 /** Where an effect may come from. Modules of Node that are not here only compute. */
 const EFFECTS: Readonly<Record<string, readonly string[]>> = {

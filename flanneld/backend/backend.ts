@@ -5,6 +5,7 @@
 import type { Family, Ip, Prefix } from '../../model/ip.ts';
 import type { Lease, PerFamily } from '../../model/lease.ts';
 import type { State } from '../../model/state.ts';
+import type { ProxyRoute } from './udp-control.ts';
 
 /** The interface to other nodes, for one family. */
 export interface Underlay {
@@ -40,6 +41,14 @@ export interface Peer {
 /** What reaches a peer, or why nothing can. */
 export type Reach = { readonly state: Partial<State> } | { readonly refused: string };
 
+/** What a program that carries the packets in user space is to do. */
+export interface ProxySettings {
+  readonly args: readonly string[];
+  /** UDP port of every peer. */
+  readonly port: number;
+  readonly routes: readonly ProxyRoute[];
+}
+
 export interface Backend {
   /** As configured: "vxlan". */
   readonly type: string;
@@ -49,12 +58,14 @@ export interface Backend {
   readonly backendData: PerFamily<unknown>;
   /** Largest packet of a pod, in bytes. */
   readonly mtu: number;
-  /** The devices it makes. */
+  /** The devices it has. */
   readonly devices: readonly string[];
-  /** The node's own part, whatever peers there are. */
-  base(self: Lease): Partial<State>;
+  /** The node's own part, whatever peers there are. `there`: whether a device exists, for one that others make. */
+  base(self: Lease, there: (device: string) => boolean): Partial<State>;
   /** The part for one family of one peer. */
   reach(peer: Peer): Reach;
+  /** For a backend that has such a program: what it is to do. */
+  proxy?(self: Lease, peers: readonly Lease[]): ProxySettings;
 }
 
 /** What a backend is made from. */

@@ -4,9 +4,15 @@ import { NetError } from '../../model/errors.ts';
 import { openAlloc } from './alloc.ts';
 import type { Backend, BackendInput, OpenBackend } from './backend.ts';
 import { openHostGw } from './host-gw.ts';
+import { openUdp } from './udp.ts';
 import { openVxlan } from './vxlan.ts';
 
-const BACKENDS: Readonly<Record<string, OpenBackend>> = { alloc: openAlloc, 'host-gw': openHostGw, vxlan: openVxlan };
+const BACKENDS: Readonly<Record<string, OpenBackend>> = {
+  alloc: openAlloc,
+  'host-gw': openHostGw,
+  udp: openUdp,
+  vxlan: openVxlan,
+};
 
 /** The backend of that type. @throws NetError invalid-network-config naming key and value */
 export function openBackend(type: string, input: BackendInput): Backend {

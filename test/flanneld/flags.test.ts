@@ -8,7 +8,7 @@ import { NetError } from '../../model/errors.ts';
 
 const configOf = (argv: readonly string[], env: Record<string, string> = {}): AgentConfig => {
   const parsed = parseArguments(argv, env);
-  if (!('config' in parsed)) throw new Error(parsed.text);
+  if (!('config' in parsed)) throw new Error(parsed.command);
   return parsed.config;
 };
 
@@ -77,6 +77,7 @@ t.test('the defaults are flannel’s', async (t) => {
       tls: undefined,
       user: undefined,
     },
+    fileStore: undefined,
     interface: { names: [], expressions: [], canReach: undefined },
     publicIp: { 4: undefined, 6: undefined },
     subnetFile: '/run/flannel/subnet.env',
@@ -184,9 +185,15 @@ t.test('what is wrong is named in one line', async (t) => {
       '--etcd-cafile /ca: expected an https:// endpoint with it, got http://a:1',
     ],
     [['--etcd-password=secret'], '--etcd-password: expected --etcd-username with it'],
-    [['--kube-subnet-mgr'], '--kube-subnet-mgr: not supported in this version; only --subnet-mgr=etcd is'],
-    [['--subnet-mgr=kube'], '--subnet-mgr=kube: not supported in this version; only --subnet-mgr=etcd is'],
-    [['--subnet-mgr=file'], /--subnet-mgr=file: not supported/],
+    [
+      ['--kube-subnet-mgr'],
+      '--kube-subnet-mgr: not supported in this version; --subnet-mgr=etcd and --subnet-mgr=file are',
+    ],
+    [
+      ['--subnet-mgr=kube'],
+      '--subnet-mgr=kube: not supported in this version; --subnet-mgr=etcd and --subnet-mgr=file are',
+    ],
+    [['--subnet-mgr=file', '--leases-file=x'], '--leases-file "x": expected an absolute path'],
     [['--subnet-mgr=zk'], '--subnet-mgr "zk": expected one of etcd, kube, file'],
   ];
   for (const [argv, message, env = {}] of wrong) {
@@ -197,6 +204,17 @@ t.test('what is wrong is named in one line', async (t) => {
       t.ok(error instanceof NetError && !error.message.includes('\n'), 'one line');
     }
   }
+});
+
+t.test('files in place of etcd', async (t) => {
+  t.strictSame(configOf(['--subnet-mgr=file']).fileStore, {
+    networkConfig: '/etc/kube-flannel/net-conf.json',
+    leases: '/var/lib/flannel/leases.json',
+  });
+  t.strictSame(configOf(['--subnet-mgr=file', '--net-config-path=/n', '--leases-file=/l']).fileStore, {
+    networkConfig: '/n',
+    leases: '/l',
+  });
 });
 
 t.test('docs/flags.md is what the table says', async (t) => {

@@ -3,7 +3,7 @@
 import t from 'tap';
 import { type Run, startReconciler } from '../../flanneld/reconcile.ts';
 import type { FakeKernel } from '../../kernel/fake.ts';
-import { prefix } from '../../model/ip.ts';
+import { ip, prefix } from '../../model/ip.ts';
 import { dumpSorted, fakeHost, testClock, testLog } from './fixtures/host.ts';
 import { apply, STATES, step, target, type Wanted } from './fixtures/target.ts';
 import { peerLease } from './fixtures/world.ts';
@@ -99,6 +99,34 @@ t.test("trouble with the node's own part", async (t) => {
   t.match(runs[0]?.problems[1], /ip link add flannel\.1.*EPERM/);
   clock.advance(1000);
   t.match(runs.at(-1), { problems: [], peers: [{ state: 'programmed' }, { state: 'programmed' }] });
+});
+
+t.test('somebody undoes everything we do', async (t) => {
+  const kernel = fakeHost();
+  const { clock, runs, reconciler } = loop(kernel, () => STATES[1]);
+  const route = step('delete', {
+    type: 'route',
+    value: { destination: prefix('10.244.2.0/24'), via: ip('10.244.2.0'), device: 'flannel.1' },
+  });
+  reconciler.trigger('start');
+  clock.advance(0);
+  const undo = kernel.watch((change) => {
+    if (change.type === 'route') reconciler.trigger('route changed');
+  });
+  for (let ms = 0; ms < 10_000; ms += 10) {
+    if (kernel.apply(kernel.host, [route]).length === 0) await Promise.resolve();
+    clock.advance(10);
+  }
+  t.ok(runs.length < 25, `${runs.length} runs in 10 s`);
+  t.ok(runs.length > 10, 'at least one in a second');
+  undo();
+  const calm = runs.length;
+  clock.advance(5000);
+  kernel.apply(kernel.host, [route]);
+  reconciler.trigger('route changed');
+  clock.advance(1000);
+  t.ok(runs.length > calm);
+  reconciler.stop();
 });
 
 t.test('a host that cannot be read', async (t) => {

@@ -3,14 +3,22 @@
 
 import { readlinkSync } from 'node:fs';
 import { parseEnvironment, parseRequest } from '../../cni-plugin/protocol.ts';
-import { perform } from '../../cni-plugin/verbs.ts';
+import { removeOwn } from '../../cni-plugin/attach.ts';
+import { type Dependencies, perform } from '../../cni-plugin/verbs.ts';
 import { straysFrom } from '../../kernel/netns.ts';
 import { openKernel } from '../../kernel/open.ts';
 
 const [config = '', pods = '', rounds = ''] = process.argv.slice(2);
 const home = readlinkSync('/proc/self/ns/net');
 const kernel = openKernel();
-const dependencies = { kernel, bootId: 'test', now: Date.now, lockTimeoutMs: 1000 };
+const dependencies: Dependencies = {
+  kernel,
+  bootId: 'test',
+  now: Date.now,
+  lockTimeoutMs: 1000,
+  execute: () => Promise.reject(new Error('no plugin is executed')),
+  removeLink: async (link) => removeOwn(kernel, link),
+};
 const strays = new Set<string>();
 const failures: string[] = [];
 

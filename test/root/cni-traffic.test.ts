@@ -3,10 +3,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
-import { attach, type CniNode, makeNode } from '../support/cni.ts';
+import t from 'tap';
+import { attach, type CniNode, makeNode, outside } from '../support/cni.ts';
 import { count } from '../support/count.ts';
-import { linksOf, makeNamespace, type TestNamespace } from '../support/namespace.ts';
+import { linksOf, makeNamespace } from '../support/namespace.ts';
 import { pings, serveTcp, tcpSource } from '../support/traffic.ts';
 
 const plainIpam = (node: CniNode, subnet: string) => ({
@@ -94,21 +94,6 @@ t.test('the bridge keeps its MAC', async (t) => {
   const now = /link\/ether (\S+)/.exec(node.namespace.must('ip link show br7'))?.[1];
   t.strictSame([now, mine[0]?.mac], [made, made], 'one that a person made, too');
 });
-
-/** The node's uplink to a machine that knows no way to the pods. */
-function outside(t: Test, node: CniNode): TestNamespace {
-  const machine = makeNamespace(t, 'outside');
-  node.namespace.must(`ip link add up0 type veth peer name up0 netns ${machine.name}`);
-  for (const [where, last] of [
-    [node.namespace, 1],
-    [machine, 2],
-  ] as const) {
-    where.must(`ip address add 192.0.2.${last}/24 dev up0`);
-    where.must(`ip address add 2001:db8::${last}/64 dev up0 nodad`);
-    where.must('ip link set up0 up');
-  }
-  return machine;
-}
 
 t.test('ipMasq: outside as the node, inside as itself', async (t) => {
   const node = makeNode(t);

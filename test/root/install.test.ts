@@ -82,14 +82,16 @@ for (const [name, prepare] of [
   });
 }
 
-t.test('the list chains portmap only where there is one', async (t) => {
-  const types = (root: string) =>
-    JSON.parse(readFileSync(join(root, LIST), 'utf8')).plugins.map(({ type }: { type: string }) => type);
-  const [without, having] = [tree(t), tree(t, withFlannel)];
-  t.match(install(without), /without host ports/);
-  install(having);
-  t.strictSame(types(without), ['flannel']);
-  t.strictSame(types(having), ['flannel', 'portmap']);
+t.test('the list asks for host ports and bandwidth, and every executable has its name', async (t) => {
+  const root = tree(t);
+  install(root);
+  const [plugin, ...others] = JSON.parse(readFileSync(join(root, LIST), 'utf8')).plugins;
+  t.match(plugin, { type: 'flannel', capabilities: { portMappings: true, bandwidth: true } });
+  t.strictSame(others, []);
+  for (const name of ['flannel', 'flannel-ipam', 'flannel-portmap', 'flannel-bandwidth']) {
+    const { stdout, stderr } = spawnSync(join(root, 'opt/cni/bin', name), [], { env: {}, encoding: 'utf8' });
+    t.match(stdout + stderr, `CNI plugin ${name} `);
+  }
 });
 
 t.test('installed executables run without PATH, HOME or a fixed folder', async (t) => {

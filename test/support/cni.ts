@@ -134,3 +134,22 @@ export function attach(
   if (status !== 0) throw new Error(`ADD ${containerId}: ${JSON.stringify(output)}`);
   return [pod, output];
 }
+
+/**
+ * The node's uplink to a machine that knows no way to the pods: 192.0.2.1 and 2001:db8::1 are the node's, .2 and ::2 the
+ * machine's.
+ */
+export function outside(t: Test, node: CniNode): TestNamespace {
+  const machine = makeNamespace(t, 'outside');
+  node.namespace.must(`ip link add up0 type veth peer name up0 netns ${machine.name}`);
+  for (const [where, last] of [
+    [node.namespace, 1],
+    [machine, 2],
+  ] as const) {
+    where.must('sysctl -qw net.ipv6.conf.up0.accept_dad=0');
+    where.must(`ip address add 192.0.2.${last}/24 dev up0`);
+    where.must(`ip address add 2001:db8::${last}/64 dev up0 nodad`);
+    where.must('ip link set up0 up');
+  }
+  return machine;
+}

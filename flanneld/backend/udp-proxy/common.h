@@ -10,42 +10,43 @@
 #include <sys/socket.h>
 
 enum {
-  CONTROL = 3,
+  CONTROL = 3, /* descriptor */
   NOBODY = 65534,
   MAX_ROUTES = 16384,
   MAX_PACKET = 65535,
-  READS = 64,                    /* from the device in one turn */
-  READ_BYTES = 4 * 65536,        /* in one turn */
-  RECEIVES = 16,                 /* from peers in one turn; each may be many datagrams */
-  BURSTS = 64,                   /* sends in one turn */
-  BURST_SEGMENTS = 64,           /* datagrams in one send: the kernel's limit */
-  BURST_BYTES = 65535 - 40 - 8,  /* in one send, less the underlay's headers */
-  VECTORS = 1024,                /* of all sends in one turn */
-  HEADERS = 512,                 /* of segments in one turn */
+  READS = 64,                   /* from the device in one turn */
+  READ_BYTES = 4 * 65536,       /* in one turn */
+  RECEIVES = 16,                /* from peers in one turn; each may be many datagrams */
+  BURSTS = 64,                  /* sends in one turn */
+  BURST_SEGMENTS = 64,          /* datagrams in one send: the kernel's limit */
+  BURST_BYTES = 65535 - 40 - 8, /* in one send, less the underlay's headers */
+  VECTORS = 1024,               /* of all sends in one turn */
+  HEADERS = 512,                /* of segments in one turn */
   HEADER_BYTES = 256,
   MERGED_SEGMENTS = 64,
-  ERROR_BYTES = 1280,  /* of an ICMP error: what passes everywhere */
+  ERROR_BYTES = 1280, /* of an ICMP error: what passes everywhere */
   ERRORS_PER_SECOND = 1000,
   SOCKET_BYTES = 4 << 20,
 };
 
+/* The order is that of an answer on control. */
 enum counter {
-  SENT_PACKETS,  /* to peers */
+  SENT_PACKETS, /* to peers */
   SENT_BYTES,
-  DELIVERED_PACKETS,  /* from peers to the device */
+  DELIVERED_PACKETS, /* from peers to the device */
   DELIVERED_BYTES,
   OUT_MALFORMED,  /* dropped on the way to peers (a large packet counts once): not a whole IP packet */
-  OUT_NO_ROUTE,   /*   no network holds its destination */
-  OUT_TTL,        /*   its time to live is over */
-  OUT_FAILED,     /*   the underlay refused it */
+  OUT_NO_ROUTE,   /* no network holds its destination */
+  OUT_TTL,        /* its time to live is over */
+  OUT_FAILED,     /* the underlay refused it */
   IN_NOT_A_PEER,  /* dropped on the way from peers: the sender is nobody's next hop */
-  IN_MALFORMED,
-  IN_TTL,
-  IN_FAILED,  /*   the device refused it */
-  ICMP_SENT,
-  ICMP_LIMITED,    /* errors that were not sent: too many in this second */
-  ROUTES,          /* in force */
-  ROUTES_REFUSED,  /* SETs that found the table full */
+  IN_MALFORMED,   /* not a whole IP packet */
+  IN_TTL,         /* its time to live is over */
+  IN_FAILED,      /* the device refused it */
+  ICMP_SENT,      /* errors */
+  ICMP_LIMITED,   /* errors that were not sent: too many in this second */
+  ROUTES,         /* in force */
+  ROUTES_REFUSED, /* SETs that found the table full */
   COUNTERS
 };
 

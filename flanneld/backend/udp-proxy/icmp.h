@@ -10,7 +10,7 @@
 enum error { UNREACHABLE, TIME_EXCEEDED };
 
 static const struct {
-  uint8_t ipv4, ipv6;  /* the code is 0 in all */
+  uint8_t ipv4, ipv6; /* the code is 0 in all */
 } error_types[] = {[UNREACHABLE] = {3, 1}, [TIME_EXCEEDED] = {11, 3}};
 
 /* Whom errors come from. */

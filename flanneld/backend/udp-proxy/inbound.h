@@ -9,20 +9,20 @@
 
 /* A TCP segment that may be merged. */
 struct segment {
-  size_t transport, head, payload;  /* where TCP begins and ends, and the bytes behind it */
+  size_t transport, head, payload; /* where TCP begins and ends, and the bytes behind it */
   uint32_t sequence;
   bool push;
 };
 
 /* What is written next: one packet, or one with the payloads of those that follow it. */
 static struct {
-  struct iovec parts[1 + MERGED_SEGMENTS];  /* the first is for the device's header */
+  struct iovec parts[1 + MERGED_SEGMENTS]; /* the first is for the device's header */
   uint8_t *packet;
   size_t length;
   uint32_t count;
-  bool open;  /* more may follow */
+  bool open; /* more may follow */
   struct segment first;
-  uint32_t next;  /* sequence number */
+  uint32_t next; /* sequence number */
 } merged;
 
 /* Merging needs plain headers, no flags but ACK and PSH, data, DF (it will be cut again with other identifications),

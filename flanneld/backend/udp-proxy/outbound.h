@@ -123,9 +123,9 @@ static bool fits(const struct burst *burst, const struct key *hop, size_t length
 }
 
 static struct burst *burst_for(const struct key *hop, size_t length) {
-  struct burst *last = &queue.bursts[queue.bursts_used - 1];
-  if (queue.bursts_used > 0 && fits(last, hop, length)) return last;
-  struct burst *burst = &queue.bursts[queue.bursts_used++];
+  struct burst *burst = queue.bursts + queue.bursts_used;
+  if (queue.bursts_used > 0 && fits(burst - 1, hop, length)) return burst - 1;
+  queue.bursts_used++;
   burst->hop = *hop;
   burst->vectors = queue.vectors + queue.vectors_used;
   burst->vectors_used = burst->segments = 0;
@@ -150,9 +150,9 @@ static void enqueue(const struct key *hop, const struct iovec *parts, uint32_t c
 struct large {
   uint8_t *packet;
   size_t length;
-  size_t transport;  /* where the TCP header begins */
-  size_t head;       /* and where it ends */
-  size_t size;       /* of a segment's payload */
+  size_t transport; /* where the TCP header begins */
+  size_t head; /* and where it ends */
+  size_t size; /* of a segment's payload */
 };
 
 /* What the kernel says of a large packet. False when it is none that we asked for. */

@@ -8,7 +8,7 @@
 
 #include "common.h"
 
-enum { SLOTS = 2 * MAX_ROUTES };  /* at most half full, so that searches are short and end */
+enum { SLOTS = 2 * MAX_ROUTES }; /* at most half full, so that searches are short and end */
 
 /* An address (its numbers in the machine's order) with a prefix length or a port. IPv4 is ::ffff:a.b.c.d, so that there
  * is one kind of address. */
@@ -19,8 +19,8 @@ struct key {
 
 struct entry {
   struct key key;
-  struct key hop;  /* of a route */
-  uint32_t uses;   /* of a peer: by how many routes; 0: the slot is free */
+  struct key hop; /* of a route */
+  uint32_t uses; /* of a peer: by how many routes; 0: the slot is free */
 };
 
 struct map {
@@ -31,7 +31,7 @@ struct table {
   struct map routes, peers;
   uint32_t count;
   uint32_t with_length[129];
-  uint8_t lengths[129];  /* those in use, longest first */
+  uint8_t lengths[129]; /* those in use, longest first */
   uint32_t lengths_used;
 };
 

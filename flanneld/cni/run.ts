@@ -1,0 +1,50 @@
+// The CNI service with what it stands on, as the agent's start and stop see it.
+
+import type { Kernel } from '../../kernel/kernel.ts';
+import { openLinkRemover } from '../../kernel/remove-links.ts';
+import { systemClock } from '../clock.ts';
+import type { Log } from '../log.ts';
+import type { CniService } from './service.ts';
+import { createCniService } from './service.ts';
+
+export interface CniRun {
+  readonly service: CniService;
+  /** Path of the socket. */
+  readonly socket: string;
+  /** Begins to serve; again, it does nothing. */
+  start(): void;
+  /** Resolves when what runs has ended, or after ten seconds. */
+  stop(): Promise<void>;
+}
+
+export interface CniRunOptions {
+  readonly socket: string;
+  readonly kernel: Kernel;
+  readonly bootId: string;
+  readonly log: Log;
+}
+
+/** Behind another verb on the same attachment, be it of another process. */
+const LOCK_TIMEOUT_MS = 10_000;
+/** What takes longer is undone by the next agent. */
+const STOP_MS = 10_000;
+
+/** @throws NetError kernel */
+export function openCni({ socket, kernel, bootId, log }: CniRunOptions): CniRun {
+  const remover = openLinkRemover();
+  const shared = { kernel, bootId, now: Date.now, lockTimeoutMs: LOCK_TIMEOUT_MS, removeLink: remover.remove };
+  const service = createCniService({ socket, shared, log, clock: systemClock, uid: process.getuid?.() ?? 0 });
+  const ending = new AbortController();
+  let running: Promise<void> | undefined;
+  return {
+    service,
+    socket,
+    start() {
+      running ??= service.run(ending.signal);
+    },
+    async stop() {
+      ending.abort();
+      await Promise.race([running, new Promise((resolve) => setTimeout(resolve, STOP_MS).unref())]);
+    },
+  };
+}

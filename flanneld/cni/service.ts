@@ -1,0 +1,184 @@
+// The CNI service of the agent: takes the socket if no other agent of the host has it, makes up for the time before, then
+// serves until it is told to stop.
+
+import type { Socket } from 'node:net';
+import type { Dependencies } from '../../cni-plugin/verbs.ts';
+import { SPOOL_DIRECTORY } from '../../cni-plugin/wire.ts';
+import { settleThreads } from '../../kernel/netns.ts';
+import { peerOf } from '../../kernel/peer.ts';
+import { describe } from '../../model/errors.ts';
+import type { Clock } from '../clock.ts';
+import { sleep } from '../clock.ts';
+import type { Log } from '../log.ts';
+import type { Counted, VerbCounts } from './counters.ts';
+import { newCounters } from './counters.ts';
+import type { CniSocket } from './listen.ts';
+import { lockSocket, openCniSocket } from './listen.ts';
+import { recordDirectories } from './records.ts';
+import type { RepairStatus } from './repair.ts';
+import { createRepair } from './repair.ts';
+import { createCniServer } from './server.ts';
+import { addToSpool } from './spool.ts';
+
+export interface CniServiceDeps {
+  /** Path. */
+  readonly socket: string;
+  /** What all verbs share. */
+  readonly shared: Omit<Dependencies, 'execute' | 'asked'>;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** The user this process runs as. */
+  readonly uid: number;
+}
+
+/** The part of /status. */
+export interface CniStatus extends RepairStatus {
+  readonly socket: string;
+  /** Why this agent doesn't serve it. */
+  readonly reason?: string | undefined;
+  /** Of clients, since the start. */
+  readonly requests: Readonly<Partial<Record<Counted, VerbCounts>>>;
+  readonly running: number;
+  readonly waiting: number;
+}
+
+export interface CniService {
+  /** Serves until the signal aborts, and then until what runs has ended. Never throws. */
+  run(signal: AbortSignal): Promise<void>;
+  /** Why clients aren't served; undefined when they are, be it by another agent. */
+  unreadiness(): string | undefined;
+  status(): CniStatus;
+}
+
+/** Between two looks at the socket, be it another agent's. */
+const LOOK_MS = 1000;
+const REPAIR_MS = 60_000;
+/** From a failure to the look for what it may have left. */
+const AFTER_FAILURE_MS = 2000;
+
+export function createCniService({ socket, shared, log, clock, uid }: CniServiceDeps): CniService {
+  const counters = newCounters();
+  const records = recordDirectories();
+  const repair = createRepair({ shared, records, spool: SPOOL_DIRECTORY, log });
+  const repairs = repairTimer(clock, () => repair.run());
+  const server = createCniServer({
+    shared,
+    records,
+    log,
+    counters,
+    uid,
+    keep: (message) => addToSpool(SPOOL_DIRECTORY, message, shared.now()),
+    onFailure: () => repairs.within(AFTER_FAILURE_MS),
+  });
+  /** Undefined while it is served. */
+  let reason: string | undefined = 'the agent is starting';
+  let isTrouble = true;
+
+  function cannotServe(why: string, trouble: boolean): void {
+    if (why !== reason) log.warn({}, `CNI socket ${socket}: ${why}`);
+    reason = why;
+    isTrouble = trouble;
+  }
+
+  async function takeLock(signal: AbortSignal): Promise<(() => void) | undefined> {
+    while (!signal.aborted) {
+      try {
+        const unlock = lockSocket(socket);
+        if (unlock !== undefined) return unlock;
+        cannotServe('another agent of this host serves it', false);
+      } catch (error) {
+        cannotServe(describe(error), true);
+      }
+      await sleep(clock, LOOK_MS, signal);
+    }
+    return undefined;
+  }
+
+  /** Somebody may take the socket's path away; it is put back. */
+  async function keepListening(signal: AbortSignal): Promise<void> {
+    let listening: CniSocket | undefined;
+    while (!signal.aborted) {
+      if (!listening?.isThere()) {
+        listening?.close();
+        listening = await listen();
+      }
+      await sleep(clock, LOOK_MS, signal);
+    }
+    listening?.close();
+  }
+
+  function accept(client: Socket): void {
+    try {
+      void server.serve(client, peerOf(client));
+    } catch {
+      // Gone already, or the kernel doesn't tell who it is.
+      client.destroy();
+    }
+  }
+
+  async function listen(): Promise<CniSocket | undefined> {
+    try {
+      const listening = await openCniSocket(socket, accept);
+      log.info({}, `serving CNI clients on ${socket}`);
+      reason = undefined;
+      return listening;
+    } catch (error) {
+      cannotServe(describe(error), true);
+      return undefined;
+    }
+  }
+
+  return {
+    async run(signal) {
+      settleThreads();
+      const unlock = await takeLock(signal);
+      if (unlock === undefined) return;
+      try {
+        await repair.run();
+        repairs.start();
+        await keepListening(signal);
+        repairs.stop();
+        reason = 'the agent is stopping';
+        await server.stop();
+      } finally {
+        unlock();
+      }
+    },
+    unreadiness: () => (isTrouble && reason !== undefined ? `CNI socket ${socket}: ${reason}` : undefined),
+    status: () => ({
+      socket,
+      reason,
+      requests: counters.all(),
+      running: server.running,
+      waiting: server.waiting,
+      ...repair.status(),
+    }),
+  };
+}
+
+/** Runs a repair every minute, and sooner when it is asked to. */
+function repairTimer(clock: Clock, run: () => Promise<void>) {
+  let due = Number.POSITIVE_INFINITY;
+  let cancel = () => {};
+  let active = false;
+  const within = (ms: number) => {
+    if (!active || clock.now() + ms >= due) return;
+    cancel();
+    due = clock.now() + ms;
+    cancel = clock.after(ms, () => {
+      due = Number.POSITIVE_INFINITY;
+      void run().then(() => within(REPAIR_MS));
+    });
+  };
+  return {
+    start() {
+      active = true;
+      within(REPAIR_MS);
+    },
+    within,
+    stop() {
+      active = false;
+      cancel();
+    },
+  };
+}

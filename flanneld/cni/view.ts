@@ -1,0 +1,72 @@
+// The CNI service as part of the agent's health, or as all of it.
+
+import packageJson from '../../package.json' with { type: 'json' };
+import type { Agent } from '../agent.ts';
+import type { AgentConfig } from '../config.ts';
+import type { CniService, CniStatus } from './service.ts';
+
+/** An agent that serves CNI clients too. */
+export const withCni = (agent: Agent, cni: CniService): Agent => ({
+  run: agent.run,
+  unreadiness: () => agent.unreadiness() ?? cni.unreadiness(),
+  status() {
+    const status = agent.status();
+    const reason = status.reason ?? cni.unreadiness();
+    return { ...status, ready: reason === undefined, reason, cni: cni.status() };
+  },
+});
+
+/** An agent that does nothing else. `startedAt`: milliseconds since the epoch. `onAccepted`: as createAgent's. */
+export const cniOnly = (
+  cni: CniService,
+  { subnetFile }: AgentConfig,
+  startedAt: number,
+  onAccepted: () => void,
+): Agent => ({
+  run(signal) {
+    onAccepted();
+    return new Promise((resolve) => {
+      if (signal.aborted) resolve();
+      signal.addEventListener('abort', () => resolve());
+    });
+  },
+  unreadiness: cni.unreadiness,
+  status() {
+    const reason = cni.unreadiness();
+    return {
+      version: packageJson.version,
+      pid: process.pid,
+      startedAt: new Date(startedAt).toISOString(),
+      ready: reason === undefined,
+      reason,
+      families: [],
+      subnetFile,
+      peers: [],
+      differences: [],
+      cni: cni.status(),
+      cniOnly: true,
+    };
+  },
+});
+
+/** For people. */
+export function cniLines(status: CniStatus): string[] {
+  const { socket, reason, requests, running, waiting, reclaimed, lastReclaimed, problems, spool } = status;
+  const verbs = Object.entries(requests).map(([verb, { succeeded, failed, undone }]) =>
+    [
+      `${verb} ${succeeded}`,
+      ...(failed > 0 ? [`(${failed} failed)`] : []),
+      ...(undone > 0 ? [`(${undone} undone)`] : []),
+    ].join(' '),
+  );
+  return [
+    `CNI clients: ${reason === undefined ? `served on ${socket}` : `not served on ${socket}: ${reason}`}`,
+    `  ${[...verbs, `${running} running`, `${waiting} waiting`].join(', ')}`,
+    ...(spool.done + spool.waiting + spool.aside === 0
+      ? []
+      : [`  kept deletions: ${spool.done} done, ${spool.waiting} waiting, ${spool.aside} put aside`]),
+    ...(reclaimed === 0 ? [] : [`  ${reclaimed} attachments had ended without a deletion, the last:`]),
+    ...lastReclaimed.slice(-3).map((line) => `    ${line}`),
+    ...problems.map((problem) => `  failed: ${problem}`),
+  ];
+}

@@ -1,0 +1,109 @@
+// The interface to other nodes, followed while the agent runs: when its name, address or MTU changes, backend and lease are
+// made anew for what is there now, and the loop brings the host to it. The subnet stays. When there is no such interface
+// for a while, everything stays as it is and the node says that it isn't ready.
+
+import type { Change } from '../kernel/kernel.ts';
+import { describe } from '../model/errors.ts';
+import { familiesOf, type Lease } from '../model/lease.ts';
+import type { AgentDeps } from './agent.ts';
+import type { Underlay } from './backend/backend.ts';
+import { type Prepared, prepare } from './prepare.ts';
+import type { Progress } from './progress.ts';
+import { concernOf } from './relevance.ts';
+
+/** Notifications say when to look; this often it is looked without one (ms). */
+const LOOK_MS = 30_000;
+
+export interface UnderlayFollower {
+  /** The reason to reconcile that a change is, if it is one. */
+  hear(change: Change): string | undefined;
+  /** Looks, if there is a reason to. */
+  check(): void;
+}
+
+/** `onMoved` is told that the lease has to say something else. */
+export function followUnderlay(
+  deps: Pick<AgentDeps, 'kernel' | 'config' | 'clock' | 'log'>,
+  progress: Progress,
+  onMoved: () => void,
+): UnderlayFollower {
+  const { clock, log } = deps;
+  let doubtful = false;
+  let nextLook = clock.now() + LOOK_MS;
+
+  const look = (prepared: Prepared, lease: Lease) => {
+    const fresh = preparedAgain(deps, prepared, lease);
+    progress.underlayTrouble = undefined;
+    if (text(fresh) === text(prepared)) return;
+    progress.prepared = fresh;
+    if (JSON.stringify(fresh.attributes) !== JSON.stringify(prepared.attributes)) {
+      progress.lease = { ...lease, ...fresh.attributes };
+      onMoved();
+    }
+    log.warn({ mtu: fresh.backend.mtu }, `the interface to other nodes has changed: ${underlayText(fresh)}`);
+  };
+
+  return {
+    hear(change) {
+      const { prepared } = progress;
+      if (prepared === undefined) return undefined;
+      const concern = concernOf(change, prepared);
+      doubtful ||= concern === 'underlay';
+      // Any device that comes up may be the one that is missing.
+      const hope = progress.underlayTrouble !== undefined && ['link', 'address', 'route'].includes(change.type);
+      if (concern === undefined && !hope) return undefined;
+      return change.type === 'overrun' ? 'notifications lost' : `${change.type} changed`;
+    },
+    check() {
+      const { prepared, lease, underlayTrouble } = progress;
+      if (prepared === undefined || lease === undefined) return;
+      if (!doubtful && underlayTrouble === undefined && clock.now() < nextLook) return;
+      doubtful = false;
+      nextLook = clock.now() + LOOK_MS;
+      try {
+        look(prepared, lease);
+      } catch (error) {
+        const trouble = describe(error);
+        if (trouble !== underlayTrouble) log.warn({}, `${trouble}: what is there stays as it is`);
+        progress.underlayTrouble = trouble;
+      }
+    },
+  };
+}
+
+/** For the host as it is now; what our lease tells the peers of our devices stays. @throws NetError */
+function preparedAgain(
+  { kernel, config }: Pick<AgentDeps, 'kernel' | 'config'>,
+  before: Prepared,
+  lease: Lease,
+): Prepared {
+  const fresh = prepare({
+    kernel,
+    config,
+    network: before.network,
+    nodeId: before.site.nodeId,
+    previous: { networks: before.networks, subnet: {} },
+    store: { own: lease, peers: [] },
+    running: true,
+  });
+  return {
+    ...fresh,
+    // A route by advertisement that is gone comes back only while its device still accepts them.
+    advertised: [...new Set([...before.advertised, ...fresh.advertised])],
+    stored: before.stored,
+    podsInPrevious: before.podsInPrevious,
+  };
+}
+
+/** What makes a difference. */
+const text = ({ site, backend, advertised, devices, attributes }: Prepared): string =>
+  JSON.stringify([site.underlay, backend.mtu, advertised, [...devices].sort(), attributes]);
+
+const underlayText = ({ site: { underlay } }: Prepared): string =>
+  familiesOf(underlay)
+    .map((family) => underlay[family] as Underlay)
+    .map(
+      ({ device, address, publicIp, mtu }) =>
+        `${device} with ${address}${publicIp === address ? '' : ` (${publicIp})`}, MTU ${mtu}`,
+    )
+    .join('; ');
