@@ -7,7 +7,6 @@ set -euo pipefail
 umask 022
 
 RUN_PACKAGES=(libnftables1 nftables)
-CNI_PLUGINS=(flannel flannel-ipam flannel-portmap flannel-bandwidth)
 BUILD_PACKAGES=(g++ gcc libc6-dev linux-libc-dev make python3)
 TEST_PACKAGES=(containernetworking-plugins conntrack etcd-client etcd-server ethtool iperf3 iproute2 iputils-ping openssl
   procps tcpdump util-linux)
@@ -167,28 +166,33 @@ put() {
   mv -fT "$temporary" "$file"
 }
 
-# The client is one static executable, so that it runs in whatever mount namespace a runtime executes it in.
-compile_client() {
-  cc -std=gnu11 -O2 -Wall -Wextra -static -s -o "$1" "$tree/cni-plugin/client.c"
+# compile SOURCE EXECUTABLE: one static executable, which runs in whatever mount namespace it is executed in.
+compile() {
+  cc -std=gnu11 -O2 -Wall -Wextra -static -s -o "$2" "$1"
 }
 
-# build_client: build/bin/flannel, when its source is newer, and its other names.
-build_client() {
+# build_program NAME SOURCE: build/bin/NAME, when anything beside its source is newer.
+build_program() {
+  local executable=$tree/build/bin/$1 source=$tree/$2
+  [[ ! -e $executable || $(find "$source" "${source%.c}" "$tree/install.sh" -newer "$executable" 2>/dev/null) ]] || return 0
+  mkdir -p "$tree/build/bin"
+  run "build/bin: compiling $1" 'see the compiler messages above' compile "$source" "$tree/build/bin/.$1"
+  mv -fT "$tree/build/bin/.$1" "$executable"
+}
+
+build_programs() {
   local bin=$tree/build/bin name
-  mkdir -p "$bin"
-  if [[ $tree/cni-plugin/client.c -nt $bin/flannel || $tree/install.sh -nt $bin/flannel ]]; then
-    run 'build/bin: compiling the CNI client' 'see the compiler messages above' compile_client "$bin/.flannel"
-    mv -fT "$bin/.flannel" "$bin/flannel"
-  fi
+  build_program flannel cni-plugin/client.c
+  build_program udp-proxy flanneld/backend/udp-proxy.c
   for name in "${CNI_NAMES[@]:1}"; do
     [[ $bin/$name -ef $bin/flannel ]] || ln -f "$bin/flannel" "$bin/$name"
   done
 }
 
 build_bin() {
-  build_client
+  build_programs
   put "$(launcher flanneld/main.ts ../..)" 755 "$tree/build/bin/flanneld"
-  say "build/bin: ${CNI_NAMES[*]} flanneld"
+  say "build/bin: ${CNI_NAMES[*]} flanneld udp-proxy"
 }
 
 deps() {
@@ -298,6 +302,7 @@ copy_program() {
   for path in model kernel ipam cni-plugin flanneld package.json LICENSE; do
     [[ ! -e $path ]] || cp -R -- "$path" "$new/"
   done
+  install -D -m 755 build/bin/udp-proxy "$new/build/bin/udp-proxy"
   while read -r path; do
     mkdir -p "$new/${path%/*}"
     case $path in
@@ -388,11 +393,7 @@ install_executables() {
   local up
   up=$(realpath --relative-to "$root/usr/bin" "$root/$PROGRAM")
   place "$(launcher flanneld/main.ts "$up")" 755 usr/bin/flanneld
-  make_dir "$cni_bin"
-  up=$(realpath --relative-to "$root/$cni_bin" "$root/$PROGRAM")
-  for name in "${CNI_PLUGINS[@]}"; do
-    place "$(launcher cni-plugin/main.ts "$up")" 755 "$cni_bin/$name"
-  done
+  place_client
 }
 
 install_all() {
@@ -402,7 +403,7 @@ install_all() {
   fi
   if [[ $root ]]; then packages "${BUILD_PACKAGES[@]}"; else packages "${RUN_PACKAGES[@]}" "${BUILD_PACKAGES[@]}"; fi
   modules
-  build_client
+  build_programs
   make_dir var/lib/flannel-ts/saved
   make_dir usr/bin
   install_program

@@ -63,7 +63,7 @@ async function attach(work: Work, undo: Undo): Promise<Record<string, unknown>> 
   files.write(record);
   const addresses = await addressesFor(work, record, undo);
   const ips = addresses.ips.map(({ address }) => addressOf(address));
-  const known = { ...record, addresses: ips, ...recorded(work.extras, record, ips) };
+  const known = { ...record, addresses: ips, ...recorded(work.extras, record, work.config.bridge, ips) };
   if (known.portMappings !== undefined || known.ifb !== undefined) files.write(known);
   const [result, attached] = connect(work, known, addresses, undo);
   const answer = resultFor(request.cniVersion, result);
@@ -108,7 +108,7 @@ function connect(work: Work, record: Attachment, addresses: IpamResult, undo: Un
   const [ends, current] = createEnds(work, record, undo);
   const routes = configurePod(kernel, pod, config, ends, addresses);
   if (config.ipMasq && addresses.ips.length > 0) masquerade(kernel, planMasquerade(config, addresses.ips));
-  const plan = planExtras(extras, current, { bridge: config.bridge, host: ends.host, mtu: config.mtu });
+  const plan = planExtras(extras, current, { host: ends.host, mtu: config.mtu });
   const added = addExtras(dependencies, plan, undo);
   const result = resultOf(config, bridge, ends, pod.path, { ...addresses, routes });
   return [

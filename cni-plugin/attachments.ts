@@ -29,7 +29,7 @@ import {
 import type { CniRoute } from '../model/cni.ts';
 import { NetError } from '../model/errors.ts';
 import type { Ip, Mac } from '../model/ip.ts';
-import { HOST_PORT, type HostPort } from './portmap-config.ts';
+import { PORT_PLAN, type PortPlan } from './portmap.ts';
 import { parseResult } from './result.ts';
 import type { AttachmentKey } from './names.ts';
 
@@ -59,7 +59,7 @@ export interface Attachment extends AttachmentKey {
   /** The pod's routes with what older versions' results leave out; known and written with the addresses. */
   readonly routes: readonly CniRoute[];
   /** Ports of the host that lead to the pod. */
-  readonly portMappings?: readonly HostPort[] | undefined;
+  readonly portMappings?: PortPlan | undefined;
   /** The device for what the pod sends, when that is limited. */
   readonly ifb?: { readonly name: string; readonly mac: Mac } | undefined;
 }
@@ -79,7 +79,7 @@ const RECORD = object({
   addressDir: optional(string),
   addresses: list(ipAddress),
   routes: list(anything),
-  portMappings: optional(list(HOST_PORT)),
+  portMappings: optional(PORT_PLAN),
   ifb: optional(object({ name: string, mac: ethernet })),
 });
 

@@ -74,8 +74,8 @@ function compare(comparison: Comparison): void {
 
 function extrasOf({ request, config, extras, kernel }: Comparison, ends: Ends, ips: readonly CniAddress[]): string[] {
   const addresses = ips.map(({ address }) => addressOf(address));
-  const wanted = { ...request, ...recorded(extras, request, addresses) };
-  const plan = planExtras(extras, wanted, { bridge: config.bridge, host: ends.host, mtu: config.mtu });
+  const wanted = { ...request, ...recorded(extras, request, config.bridge, addresses) };
+  const plan = planExtras(extras, wanted, { host: ends.host, mtu: config.mtu });
   return extraDifferences(kernel, plan);
 }
 

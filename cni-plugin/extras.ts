@@ -5,10 +5,9 @@ import type { Kernel } from '../kernel/kernel.ts';
 import type { Ip } from '../model/ip.ts';
 import type { State } from '../model/state.ts';
 import type { Attachment } from './attachments.ts';
-import { type Bandwidth, isLimited, parseBandwidth, planShaping } from './bandwidth.ts';
+import { type Bandwidth, isLimited, parseBandwidth, planShaping, type ShapedPair } from './bandwidth.ts';
 import { closePorts, openPorts, portDifferences } from './host-ports.ts';
 import { type AttachmentKey, ifbOf } from './names.ts';
-import type { PortPlan } from './portmap.ts';
 import { hostPorts, type PortmapConfig, parsePortmap } from './portmap-config.ts';
 import type { Request } from './protocol.ts';
 import type { CniInterface } from './result.ts';
@@ -30,54 +29,49 @@ export const parseExtras = (request: Request): Extras => ({
 type Recorded = Pick<Attachment, 'portMappings' | 'ifb'>;
 
 /** What the record says of them, so that they are found again whatever happens. @throws NetError invalid-config */
-export function recorded({ portmap, bandwidth }: Extras, key: AttachmentKey, addresses: readonly Ip[]): Recorded {
+export function recorded(
+  { portmap, bandwidth }: Extras,
+  key: AttachmentKey,
+  bridge: string,
+  addresses: readonly Ip[],
+): Recorded {
   const ports = hostPorts(portmap, addresses);
   return {
-    ...(ports.length > 0 && { portMappings: ports }),
+    ...(ports.length > 0 && { portMappings: { ports, device: bridge, isBridge: true, snat: portmap.snat } }),
     ...(bandwidth.egress !== undefined && { ifb: ifbOf(key) }),
   };
 }
 
-export interface ExtrasPlan {
-  readonly ports: PortPlan;
+export interface ExtrasPlan extends Recorded {
   /** Undefined: no limits. */
   readonly shaping: State | undefined;
-  readonly ifb: Recorded['ifb'];
 }
 
-/** The bridge, and the host's end of the pair with its MTU in bytes. */
-interface Devices {
-  readonly bridge: string;
-  readonly host: string;
-  readonly mtu: number | undefined;
-}
-
-/** Pure. */
+/** The plan for a pair with this host's end and MTU in bytes. Pure. */
 export function planExtras(
-  { portmap, bandwidth }: Extras,
-  { portMappings = [], ifb, ...key }: Recorded & AttachmentKey,
-  { bridge, host, mtu }: Devices,
+  { bandwidth }: Extras,
+  { portMappings, ifb, ...key }: Recorded & AttachmentKey,
+  { host, mtu }: Pick<ShapedPair, 'host' | 'mtu'>,
 ): ExtrasPlan {
-  return {
-    ports: { ports: portMappings, device: bridge, isBridge: true, snat: portmap.snat },
-    shaping: isLimited(bandwidth) ? planShaping(bandwidth, { host, mtu, ifb: ifbOf(key) }) : undefined,
-    ifb,
-  };
+  const shaping = isLimited(bandwidth) ? planShaping(bandwidth, { host, mtu, ifb: ifbOf(key) }) : undefined;
+  return { portMappings, ifb, shaping };
 }
 
 /** Puts the plan in place, and gives the interface that it adds, if any. @throws NetError kernel, foreign-object */
 export function addExtras({ kernel, removeLink }: Dependencies, plan: ExtrasPlan, undo: Undo): CniInterface[] {
-  const { ports, shaping, ifb } = plan;
-  undo(() => closePorts(kernel, ports.ports));
-  openPorts(kernel, ports);
+  const { portMappings, shaping, ifb } = plan;
+  if (portMappings !== undefined) {
+    undo(() => closePorts(kernel, portMappings));
+    openPorts(kernel, portMappings);
+  }
   if (ifb !== undefined) undo(() => removeLink({ ...ifb, kind: 'ifb' }));
   if (shaping !== undefined) shape(kernel, shaping);
   return (shaping?.links ?? []).map(({ name, mac, mtu }) => ({ name, mac, mtu }));
 }
 
 /** What is missing of the plan, in words for CHECK. @throws NetError kernel, foreign-object */
-export const extraDifferences = (kernel: Kernel, { ports, shaping }: ExtrasPlan): string[] => [
-  ...portDifferences(kernel, ports),
+export const extraDifferences = (kernel: Kernel, { portMappings, shaping }: ExtrasPlan): string[] => [
+  ...(portMappings === undefined ? [] : portDifferences(kernel, portMappings)),
   ...(shaping === undefined ? [] : shapingDifferences(kernel, shaping)),
 ];
 
@@ -87,6 +81,6 @@ export async function removeExtras(
   record: Recorded & Pick<Attachment, 'bootId'>,
 ): Promise<void> {
   // After a reboot another attachment may have the same ports and the same address.
-  if (record.bootId === bootId) closePorts(kernel, record.portMappings ?? []);
+  if (record.portMappings !== undefined && record.bootId === bootId) closePorts(kernel, record.portMappings);
   if (record.ifb !== undefined) await removeLink({ ...record.ifb, kind: 'ifb' });
 }

@@ -28,6 +28,17 @@ function validOf({ config, network }: Request): ReadonlySet<string> | undefined 
 /** Neither part has a colon. */
 const keyText = (containerId: string, ifname: string): string => `${containerId}:${ifname}`;
 
+/**
+ * GC of the plugins that other plugins come before: of records, not of reservations, which are for those to judge.
+ * @throws NetError as {@link gc}
+ */
+export async function gcRecords(request: Request, dependencies: Dependencies): Promise<void> {
+  const valid = validOf(request);
+  if (valid === undefined) return;
+  const files = attachmentsIn(placesOf(request).records, dependencies.lockTimeoutMs);
+  report(request, await detachStale(request, valid, files, dependencies));
+}
+
 /** @throws NetError with every failure's message when something could not be removed; invalid-config */
 export async function gc(request: Request, dependencies: Dependencies): Promise<void> {
   const valid = validOf(request);

@@ -10,7 +10,16 @@ import { EMPTY_STATE } from '../model/state.ts';
 import { printStep } from '../model/steps.ts';
 import { localhostSettings, type PortPlan, portTable, takeOut, takeOver } from './portmap.ts';
 import type { HostPort } from './portmap-config.ts';
-import { addElements, declaration, elements, missingFrom, transaction } from './table.ts';
+import {
+  addElements,
+  brokenChains,
+  declaration,
+  elements,
+  missingElements,
+  missingFrom,
+  TABLE,
+  transaction,
+} from './table.ts';
 
 /** Two attachments that fight for a port at once find each other's element within one more try. */
 const TRIES = 5;
@@ -60,9 +69,10 @@ function commits(kernel: Kernel, commands: readonly NftCommand[], ...expected: r
 }
 
 /** Closes those of the ports that the attachment still has. @throws NetError kernel */
-export function closePorts(kernel: Kernel, ports: readonly HostPort[]): void {
+export function closePorts(kernel: Kernel, { ports }: Pick<PortPlan, 'ports'>): void {
   if (ports.length === 0) return;
-  const { sets } = portTable({ ports, device: undefined, isBridge: false, snat: true });
+  // A bridge may lead to other pods with ports.
+  const { sets } = portTable({ ports, isBridge: false, snat: true });
   const all = sets.flatMap((set) => takeOut(set, set.elements));
   if (!commits(kernel, all, 'EEXIST', 'ENOENT')) {
     for (const set of sets) {
@@ -90,9 +100,22 @@ export function portDifferences(kernel: Kernel, plan: PortPlan): string[] {
   if (plan.ports.length === 0) return [];
   const sysctls = localhostSettings(plan);
   const have = kernel.read(kernel.host, { sysctls: sysctls.map(({ key }) => key) });
-  const want = portTable(plan);
   return [
     ...diff(have, { ...EMPTY_STATE, sysctls }).map(printStep),
-    ...missingFrom(kernel.readTable(want.family, want.name), want),
+    ...missingFrom(kernel.readTable(TABLE.family, TABLE.name), portTable(plan)),
   ].map((what) => `missing: ${what}`);
+}
+
+/**
+ * Puts back what someone has removed of the ports, given the table as it is, and gives it in words. A port that another
+ * attachment has stays with it. @throws NetError kernel
+ */
+export function restorePorts(kernel: Kernel, plan: PortPlan, have: Table | undefined): string[] {
+  const want = portTable(plan);
+  const broken = brokenChains(have, want);
+  if (broken.length > 0) kernel.commit(transaction(declaration(want)));
+  const back = missingElements(have, want).flatMap((set) =>
+    set.elements.filter((one) => commits(kernel, elements('add', set, [one]), 'EEXIST')),
+  );
+  return [...broken.map(({ name }) => `chain ${name}`), ...back];
 }

@@ -18,8 +18,8 @@ export async function addPorts(request: Request, dependencies: Dependencies): Pr
   const result = handedResult(request);
   const plan = planOf(kernel, request, result);
   if (plan.ports.length > 0) {
-    await withPart('flannel-portmap', request, dependencies, { portMappings: plan.ports }, (before) => {
-      closePorts(kernel, before.portMappings ?? []);
+    await withPart('flannel-portmap', request, dependencies, { portMappings: plan }, (before) => {
+      if (before.portMappings !== undefined) closePorts(kernel, before.portMappings);
       openPorts(kernel, plan);
     });
   }

@@ -6,6 +6,7 @@
 // it leaves by the bridge it came in by, since pods answer each other past the host (unless the bridge hands its frames
 // to these chains anyway; those have no incoming device here).
 
+import { boolean, list, object, optional, string } from '../model/check.ts';
 import { contains, FAMILIES, type Family, familyOf, type Ip, type Prefix } from '../model/ip.ts';
 import {
   type Chain,
@@ -17,7 +18,7 @@ import {
   type Table,
 } from '../model/ruleset.ts';
 import type { Sysctl } from '../model/state.ts';
-import type { HostPort } from './portmap-config.ts';
+import { HOST_PORT, type HostPort } from './portmap-config.ts';
 import { elements, TABLE } from './table.ts';
 
 const PROTOCOL = { 4: identifier('ip'), 6: identifier('ip6') };
@@ -78,14 +79,23 @@ const CHAINS: readonly Chain[] = [
   },
 ];
 
-/** The ports, with how hairpins over them are masqueraded. */
+/** All that is to be known of an attachment's ports, whatever becomes of its configuration. */
 export interface PortPlan {
   readonly ports: readonly HostPort[];
   /** The device the pods are reached by; undefined: the host has none that leads there. */
-  readonly device: string | undefined;
+  readonly device?: string | undefined;
   readonly isBridge: boolean;
+  /** Whether hairpins over the ports are masqueraded. */
   readonly snat: boolean;
 }
+
+/** The plan as a record keeps it. */
+export const PORT_PLAN = object({
+  ports: list(HOST_PORT),
+  device: optional(string),
+  isBridge: boolean,
+  snat: boolean,
+});
 
 /** The table in which the ports lead to their pods. */
 export function portTable({ ports, device, isBridge, snat }: PortPlan): Table {

@@ -6,15 +6,21 @@
 import { DEFAULT_DATA_DIR } from '../ipam/config.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Mac } from '../model/ip.ts';
+import type { Table } from '../model/ruleset.ts';
 import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
 import { detach, freeUnrecorded } from './detach.ts';
+import { restorePorts } from './host-ports.ts';
 import { type AttachmentKey, hostVethMac, hostVethName } from './names.ts';
+import { portTable } from './portmap.ts';
 import { describe } from '../model/errors.ts';
+import { missingFrom, TABLE } from './table.ts';
 import type { Dependencies } from './verbs.ts';
 
-/** What was taken away, or could not be, in words. */
+/** What was taken away or put back, or could not be, in words. */
 export interface Reclaimed {
   readonly removed: readonly string[];
+  /** Host ports of living attachments that were put back. */
+  readonly restored: readonly string[];
   readonly problems: readonly string[];
 }
 
@@ -25,13 +31,17 @@ const CHUNK = 64;
 export async function reclaim(records: string, dependencies: Dependencies): Promise<Reclaimed> {
   const files = attachmentsIn(records, dependencies.lockTimeoutMs);
   const judge = judgeOf(dependencies);
+  const { kernel } = dependencies;
+  const table = kernel.readTable(TABLE.family, TABLE.name);
   const removed: string[] = [];
+  const restored: string[] = [];
   const problems: string[] = [];
   const one = async (key: AttachmentKey): Promise<void> => {
     const name = `${key.ifname} of ${key.containerId} in network ${key.network}`;
     try {
       const reason = await reclaimOne(key, files, judge, dependencies);
       if (reason !== undefined) removed.push(`${name}: ${reason}`);
+      else restored.push(...(await restoreOne(key, files, table, kernel)).map((what) => `${name}: ${what}`));
     } catch (error) {
       problems.push(`${name}: ${describe(error)}`);
     }
@@ -47,7 +57,7 @@ export async function reclaim(records: string, dependencies: Dependencies): Prom
   } catch (error) {
     problems.push(describe(error));
   }
-  return { removed, problems };
+  return { removed, restored, problems };
 }
 
 /** Why the attachment is dead; undefined when it lives, or nobody can tell. */
@@ -72,6 +82,26 @@ async function reclaimOne(
     if (record !== undefined) await detach(record, files, dependencies);
     else freeUnrecorded(key, files, { addresses: DEFAULT_DATA_DIR });
     return reason;
+  } finally {
+    unlock();
+  }
+}
+
+/** Puts back what is missing of the host ports of an attachment that lives. */
+async function restoreOne(
+  key: AttachmentKey,
+  files: Attachments,
+  table: Table | undefined,
+  kernel: Kernel,
+): Promise<string[]> {
+  const plan = files.read(key)?.portMappings;
+  if (plan === undefined || missingFrom(table, portTable(plan)).length === 0) return [];
+  const unlock = await files.tryLock(key);
+  if (unlock === undefined) return [];
+  try {
+    const record = files.read(key);
+    const isHere = record?.host === undefined || record.host === kernel.host.id;
+    return record?.portMappings === undefined || !isHere ? [] : restorePorts(kernel, record.portMappings, table);
   } finally {
     unlock();
   }

@@ -1,7 +1,7 @@
 // The plugin's part of the agent's table `inet flannel`, pure: chains that never change, whose names begin with "cni-" as
 // no owner key of the agent does, and elements of their sets, which are all that an attachment adds.
 
-import type { NftCommand, NftSet, Table, Transaction } from '../model/ruleset.ts';
+import type { Chain, NftCommand, NftSet, Table, Transaction } from '../model/ruleset.ts';
 
 export const TABLE = { family: 'inet', name: 'flannel' } as const;
 
@@ -35,18 +35,25 @@ export const declaration = ({ chains, sets }: Table): NftCommand[] => [
   ),
 ];
 
+/** The chains whose rules aren't there as wanted. */
+export const brokenChains = (have: Table | undefined, want: Table): Chain[] =>
+  want.chains.filter(({ name, rules }) => {
+    const there = have?.chains.find((chain) => chain.name === name);
+    return there?.rules.join('\n') !== rules.join('\n');
+  });
+
+/** The sets with those of their elements that aren't there. */
+export const missingElements = (have: Table | undefined, want: Table): NftSet[] =>
+  want.sets.map((set) => {
+    const present = new Set(have?.sets.find(({ name }) => name === set.name)?.elements);
+    return { ...set, elements: set.elements.filter((each) => !present.has(each)) };
+  });
+
 /** What of the wanted table isn't there, in words for CHECK. */
 export function missingFrom(have: Table | undefined, want: Table): string[] {
   if (have === undefined) return [`nft table ${want.family} ${want.name}`];
-  const chains = want.chains.filter(({ name, rules }) => {
-    const there = have.chains.find((chain) => chain.name === name);
-    return there?.rules.join('\n') !== rules.join('\n');
-  });
   return [
-    ...chains.map(({ name }) => `the rules of nft chain ${name}`),
-    ...want.sets.flatMap((set) => {
-      const present = have.sets.find(({ name }) => name === set.name)?.elements ?? [];
-      return set.elements.filter((each) => !present.includes(each)).map((each) => `${each} in nft set ${set.name}`);
-    }),
+    ...brokenChains(have, want).map(({ name }) => `the rules of nft chain ${name}`),
+    ...missingElements(have, want).flatMap((set) => set.elements.map((each) => `${each} in nft set ${set.name}`)),
   ];
 }

@@ -220,7 +220,7 @@ export const FLAGS = {
     ),
   ),
   'cni-socket': {
-    ...ours(text('/run/flannel/cni.sock', 'PATH', 'where CNI clients of this host are served; nothing turns it off')),
+    ...ours(text('/run/flannel/cni.sock', 'PATH', 'where CNI clients of this host are served; empty: not at all')),
     shared: 'FLANNEL_CNI_SOCKET',
   },
   'cni-only': ours(toggle(false, 'serve CNI clients and do nothing else: no subnet manager, no other nodes')),

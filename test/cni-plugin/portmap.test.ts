@@ -203,11 +203,11 @@ t.test('open, check, close', async (t) => {
   ]);
   openPorts(kernel, plan(own));
   t.strictSame(setOf(kernel, 'cni-hostport-v4'), ['udp . 8080 : 10.5.1.2 . 80'], 'again changes nothing');
-  closePorts(kernel, own);
+  closePorts(kernel, plan(own));
   t.match(kernel.forgotten.at(-1), { family: 6, destinationPort: 8080, end: 'fd00:5::2' });
   t.match(portDifferences(kernel, plan(own)), [/udp \. 8080 : 10\.5\.1\.2 \. 80 in nft set cni-hostport-v4/]);
-  closePorts(kernel, own);
-  closePorts(createFakeKernel(), own);
+  closePorts(kernel, plan(own));
+  closePorts(createFakeKernel(), plan(own));
   t.strictSame(
     kernel.readTable('inet', 'flannel')?.sets.flatMap(({ elements }) => elements),
     ['"cni0" . "cni0"'],
@@ -217,7 +217,7 @@ t.test('open, check, close', async (t) => {
 t.test('without ports nothing happens', async (t) => {
   const kernel = createFakeKernel();
   openPorts(kernel, plan([]));
-  closePorts(kernel, []);
+  closePorts(kernel, plan([]));
   t.equal(kernel.readTable('inet', 'flannel'), undefined);
   t.strictSame(portDifferences(kernel, plan([])), []);
 });
@@ -229,7 +229,7 @@ t.test('only what is expected is overcome', async (t) => {
   t.throws(() => openPorts(kernel, plan(own)), { code: 'kernel', errno: 'EPERM' });
   openPorts(kernel, plan(own));
   kernel.failNext(/delete element/, 'EPERM');
-  t.throws(() => closePorts(kernel, own), { code: 'kernel', errno: 'EPERM' });
+  t.throws(() => closePorts(kernel, plan(own)), { code: 'kernel', errno: 'EPERM' });
 });
 
 t.test('whoever asked last has the port; DEL takes only what is its own', async (t) => {
@@ -252,7 +252,7 @@ t.test('whoever asked last has the port; DEL takes only what is its own', async 
           openPorts(kernel, plan(own));
           for (const port of own) owners.set(keyOf(port), port);
         } else {
-          closePorts(kernel, own);
+          closePorts(kernel, plan(own));
           for (const port of own) if (owners.get(keyOf(port)) === port) owners.delete(keyOf(port));
         }
       }

@@ -89,6 +89,7 @@ t.test('the defaults are flannel’s', async (t) => {
     blackholeRoute: false,
     resyncSeconds: 5,
     health: undefined,
+    cni: { socket: '/run/flannel/cni.sock', only: false },
     dryRun: false,
     verbosity: 0,
   });
@@ -194,6 +195,10 @@ t.test('what is wrong is named in one line', async (t) => {
       '--subnet-mgr=kube: not supported in this version; --subnet-mgr=etcd and --subnet-mgr=file are',
     ],
     [['--subnet-mgr=file', '--leases-file=x'], '--leases-file "x": expected an absolute path'],
+    [['--cni-socket=here'], '--cni-socket "here": expected an absolute path of at most 107 bytes, or nothing'],
+    [[`--cni-socket=/${'x'.repeat(107)}`], /--cni-socket .* 107 bytes/],
+    [['--cni-only', '--cni-socket='], '--cni-only: expected --cni-socket with it'],
+    [['--cni-only', '--dry-run'], /--cni-only: .* no --dry-run/],
     [['--subnet-mgr=zk'], '--subnet-mgr "zk": expected one of etcd, kube, file'],
   ];
   for (const [argv, message, env = {}] of wrong) {
@@ -215,6 +220,19 @@ t.test('files in place of etcd', async (t) => {
     networkConfig: '/n',
     leases: '/l',
   });
+});
+
+t.test('the socket for CNI clients', async (t) => {
+  const cni = (argv: readonly string[], env: Record<string, string> = {}) => configOf(argv, env).cni;
+  t.strictSame(cni(['--cni-socket=/x/s']), { socket: '/x/s', only: false });
+  t.strictSame(cni(['--cni-socket=']), { socket: undefined, only: false });
+  t.strictSame(cni(['--cni-only']), { socket: '/run/flannel/cni.sock', only: true });
+  t.strictSame(cni([], { FLANNELD_CNI_ONLY: 'true', FLANNELD_CNI_SOCKET: '/a' }), { socket: '/a', only: true });
+  t.equal(cni([], { FLANNEL_CNI_SOCKET: '/b' }).socket, '/b', 'the variable of the client');
+  t.equal(cni([], { FLANNEL_CNI_SOCKET: '/b', FLANNELD_CNI_SOCKET: '/a' }).socket, '/a');
+  t.equal(cni(['--cni-socket=/c'], { FLANNEL_CNI_SOCKET: '/b', FLANNELD_CNI_SOCKET: '/a' }).socket, '/c');
+  t.equal(cni([], { FLANNEL_CNI_SOCKET: '' }).socket, undefined, 'empty is off, as for the client');
+  t.equal(cni([], { FLANNEL_CNI_SOCKET: '/b', FLANNELD_CNI_SOCKET: '' }).socket, undefined);
 });
 
 t.test('docs/flags.md is what the table says', async (t) => {
