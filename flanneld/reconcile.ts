@@ -17,7 +17,7 @@ import type { Plan } from './plan.ts';
 const QUIET_MS = 20;
 /** With thousands of peers a run takes long: then they share a run for this many times as long. */
 const QUIET_FACTOR = 5;
-/** After so many runs in a row that found something to change, somebody undoes what we do: then less and less often. */
+/** When so many runs in a row make the same changes, somebody undoes them each time: from then on less and less often. */
 const PATIENT_RUNS = 5;
 const LONGEST_QUIET_MS = 1000;
 const FIRST_RETRY_MS = 100;
@@ -68,7 +68,7 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
   let scheduled: { readonly at: number; readonly cancel: () => void } | undefined;
   let lastEnd = 0;
   let failedRuns = 0;
-  let changingRuns = 0;
+  let sameRuns = 0;
   let last: Attempt | undefined;
 
   const schedule = (at: number, reason?: string) => {
@@ -83,15 +83,15 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
     reasons = new Set();
     const current = runOnce(options, why, last?.run.peers ?? []);
     if (current === undefined) return schedule(clock.now() + resyncMs);
+    sameRuns = current.made !== '' && current.made === last?.made ? sameRuns + 1 : 0;
     last = current;
     lastEnd = clock.now();
     failedRuns = isFailed(current.run) ? failedRuns + 1 : 0;
-    changingRuns = current.run.changes > 0 ? changingRuns + 1 : 0;
     schedule(lastEnd + (failedRuns > 0 ? Math.min(retryAfter(failedRuns), resyncMs) : resyncMs));
     report(current.run);
     options.onRun(current.run);
   };
-  const quietUntil = () => lastEnd + Math.max(quietAfter(changingRuns), QUIET_FACTOR * (last?.run.durationMs ?? 0));
+  const quietUntil = () => lastEnd + Math.max(quietAfter(sameRuns), QUIET_FACTOR * (last?.run.durationMs ?? 0));
 
   return {
     trigger: (reason) => schedule(Math.max(clock.now(), quietUntil()), reason),
@@ -103,8 +103,8 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
 const isFailed = ({ problems, peers }: Run): boolean =>
   problems.length > 0 || peers.some(({ state }) => state === 'failed');
 
-const quietAfter = (changingRuns: number): number =>
-  Math.min(QUIET_MS * 2 ** Math.max(0, Math.min(changingRuns - PATIENT_RUNS, 10)), LONGEST_QUIET_MS);
+const quietAfter = (sameRuns: number): number =>
+  Math.min(QUIET_MS * 2 ** Math.max(0, Math.min(sameRuns - PATIENT_RUNS, 10)), LONGEST_QUIET_MS);
 
 const retryAfter = (failedRuns: number): number =>
   Math.min(FIRST_RETRY_MS * 2 ** Math.min(failedRuns - 1, 10), LONGEST_RETRY_MS);
@@ -113,6 +113,8 @@ const retryAfter = (failedRuns: number): number =>
 interface Attempt {
   readonly run: Run;
   readonly more?: Plan['more'] | undefined;
+  /** The first of the changes that it made, as text. */
+  readonly made: string;
 }
 
 /** One run; undefined when there is nothing to hold the host to. What a failing read leaves unknown is as it was. */
@@ -128,10 +130,12 @@ function runOnce(
     const difference = examine(kernel, wanted);
     const outcome = applyDifference(kernel, difference);
     const run = runOf(difference, outcome, { at, reasons, durationMs: clock.now() - at });
-    logChanges(log, difference, run);
-    return { run, more: difference.plan.more };
+    const made = firstChanges(difference);
+    logChanges(log, made, run);
+    return { run, more: difference.plan.more, made: made.join('\n') };
   } catch (error) {
-    return { run: { at, reasons, durationMs: clock.now() - at, changes: 0, problems: [describe(error)], peers } };
+    const run: Run = { at, reasons, durationMs: clock.now() - at, changes: 0, problems: [describe(error)], peers };
+    return { run, made: '' };
   }
 }
 
@@ -162,13 +166,12 @@ function runOf(
   };
 }
 
-function logChanges(log: Log, difference: Difference, { changes, durationMs, reasons }: Run): void {
+const firstChanges = ({ steps, transaction }: Difference): string[] =>
+  printDifference({ steps: steps.slice(0, LOGGED_CHANGES), transaction }).slice(0, LOGGED_CHANGES);
+
+function logChanges(log: Log, made: readonly string[], { changes, durationMs, reasons }: Run): void {
   if (changes === 0) return;
-  const few = { steps: difference.steps.slice(0, LOGGED_CHANGES), transaction: difference.transaction };
-  log.info(
-    { changes: printDifference(few).slice(0, LOGGED_CHANGES), ms: durationMs },
-    `${changes} changes: ${reasons.join(', ')}`,
-  );
+  log.info({ changes: made, ms: durationMs }, `${changes} changes: ${reasons.join(', ')}`);
 }
 
 /** Logs each trouble when it appears and when it has gone, not at every run. */

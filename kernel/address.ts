@@ -1,6 +1,12 @@
 // Addresses as rtnetlink messages: RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR (linux/if_addr.h).
 
-import { type AddressAttrs, formatAddress, formatAddressAttrs, parseAddress, parseAddressAttrs } from 'netlink/dist/rt/gen_structs.js';
+import {
+  type AddressAttrs,
+  formatAddress,
+  formatAddressAttrs,
+  parseAddress,
+  parseAddressAttrs,
+} from 'netlink/dist/rt/gen_structs.js';
 import { addressOf, bitsOf, familyOf, fromBytes, lastOf, lengthOf, toBytes, withLength } from '../model/ip.ts';
 import type { Address } from '../model/state.ts';
 import type { IndexOf, NameOf } from './link.ts';
@@ -20,14 +26,22 @@ export function addAddress(value: Address, replace: boolean, indexOf: IndexOf): 
 }
 
 /** Equivalent to: ip address delete ADDRESS dev DEVICE */
-export const deleteAddress = (value: Address, indexOf: IndexOf): Request => message(RTM_DELADDR, 0, 'delete address', value, indexOf, {});
+export const deleteAddress = (value: Address, indexOf: IndexOf): Request =>
+  message(RTM_DELADDR, 0, 'delete address', value, indexOf, {});
 
 /** Subnets with room for one have a broadcast address, as `ip address add … brd +` sets it. */
 function broadcast({ address }: Address): AddressAttrs {
   return familyOf(address) === 4 && lengthOf(address) < 31 ? { broadcast: Buffer.from(toBytes(lastOf(address))) } : {};
 }
 
-function message(type: number, flags: number, verb: string, { address, device }: Address, indexOf: IndexOf, extra: AddressAttrs): Request {
+function message(
+  type: number,
+  flags: number,
+  verb: string,
+  { address, device }: Address,
+  indexOf: IndexOf,
+  extra: AddressAttrs,
+): Request {
   const index = indexOf(device);
   const family = familyOf(address);
   const bytes = Buffer.from(toBytes(addressOf(address)));

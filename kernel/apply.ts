@@ -73,7 +73,9 @@ function requestsOf({ verb, item }: Step, indexOf: IndexOf): Request[] {
   const replace = verb === 'replace';
   switch (item.type) {
     case 'link':
-      return verb === 'change' ? linkChanges(item.value, indexOf) : [verb === 'add' ? addLink(named(item.value), indexOf) : deleteLink(item.value.name)];
+      return verb === 'change'
+        ? linkChanges(item.value, indexOf)
+        : [verb === 'add' ? addLink(named(item.value), indexOf) : deleteLink(item.value.name)];
     case 'address':
       return [verb === 'delete' ? deleteAddress(item.value, indexOf) : addAddress(item.value, replace, indexOf)];
     case 'route':
@@ -94,7 +96,10 @@ function requestsOf({ verb, item }: Step, indexOf: IndexOf): Request[] {
 function linkChanges(link: Link, indexOf: IndexOf): Request[] {
   const { port, ...rest } = link;
   const general = Object.keys(rest).some((key) => key !== 'name' && key !== 'kind');
-  return [...(general ? [changeLink(rest, indexOf)] : []), ...(port === undefined ? [] : [changePort(link.name, port, indexOf)])];
+  return [
+    ...(general ? [changeLink(rest, indexOf)] : []),
+    ...(port === undefined ? [] : [changePort(link.name, port, indexOf)]),
+  ];
 }
 
 /** The kernel would choose a name of its own for an empty one, and cut one at a NUL. */

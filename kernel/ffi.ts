@@ -46,11 +46,13 @@ function checked(result: number, call: string): number {
 }
 
 /** socket(2): a new descriptor in the namespace the thread is in. @throws NetError kernel */
-export const socket = (family: number, type: number, protocol: number): number => checked(raw.socket(family, type, protocol), 'socket');
+export const socket = (family: number, type: number, protocol: number): number =>
+  checked(raw.socket(family, type, protocol), 'socket');
 
 export const close = (fd: number): void => void raw.close(fd);
 
-export const bind = (fd: number, address: Uint8Array): void => void checked(raw.bind(fd, address, address.length), 'bind');
+export const bind = (fd: number, address: Uint8Array): void =>
+  void checked(raw.bind(fd, address, address.length), 'bind');
 
 export const setsockopt = (fd: number, level: number, option: number, value: Uint8Array): void =>
   void checked(raw.setsockopt(fd, level, option, value, value.length), 'setsockopt');
@@ -151,6 +153,9 @@ function loadNftables() {
       error: library.func('const char *nft_ctx_get_error_buffer(void *)'),
     };
   } catch (cause) {
-    throw new NetError('kernel', 'load libnftables.so.1: install the package libnftables1', { subject: 'libnftables.so.1', cause });
+    throw new NetError('kernel', 'load libnftables.so.1: install the package libnftables1', {
+      subject: 'libnftables.so.1',
+      cause,
+    });
   }
 }

@@ -1,8 +1,17 @@
 // Links as rtnetlink messages: RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK (linux/if_link.h).
 
-import { formatLinkAttrs, formatVxlan, type LinkAttrs, parseBridge, parseBridgePort, parseInfo, parseLinkAttrs, parseVxlan } from 'netlink/dist/rt/ifla.js';
+import {
+  formatLinkAttrs,
+  formatVxlan,
+  type LinkAttrs,
+  parseBridge,
+  parseBridgePort,
+  parseInfo,
+  parseLinkAttrs,
+  parseVxlan,
+} from 'netlink/dist/rt/ifla.js';
 import { type DeviceFlags, formatLink, parseLink } from 'netlink/dist/rt/gen_structs.js';
-import { AttrStream, putU8 } from 'netlink/dist/structs.js';
+import { type AttrStream, putU8 } from 'netlink/dist/structs.js';
 import { familyOf, fromBytes, macBytes, macOf, toBytes } from '../model/ip.ts';
 import type { BridgeOptions, BridgePortOptions, Link, VethPeer, VxlanOptions } from '../model/state.ts';
 import type { HeldNamespace } from './netns.ts';
@@ -29,7 +38,10 @@ export type NameOf = (index: number) => string | undefined;
 
 type Nested = (out: AttrStream) => void;
 
-const flagsOf = (link: Link): DeviceFlags => ({ ...(link.up && { up: true }), ...(link.promiscuous && { promisc: true }) });
+const flagsOf = (link: Link): DeviceFlags => ({
+  ...(link.up && { up: true }),
+  ...(link.promiscuous && { promisc: true }),
+});
 const changeOf = (link: Link): DeviceFlags => ({
   ...(link.up !== undefined && { up: true }),
   ...(link.promiscuous !== undefined && { promisc: true }),
@@ -94,7 +106,8 @@ const vethPeer =
 
 function vxlan({ vni, port, local, device, learning, gbp }: VxlanOptions, indexOf: IndexOf): Nested {
   const bigEndianPort = Buffer.from([port >> 8, port & 255]);
-  const source = local === undefined ? {} : { [familyOf(local) === 4 ? 'local' : 'local6']: Buffer.from(toBytes(local)) };
+  const source =
+    local === undefined ? {} : { [familyOf(local) === 4 ? 'local' : 'local6']: Buffer.from(toBytes(local)) };
   const format = formatVxlan({
     id: vni,
     port: bigEndianPort,
@@ -191,7 +204,10 @@ function linkRequest(type: number, attempt: string, subject: string | undefined,
 
 /** The name and index in a link's message: all that {@link NameOf} needs. */
 export function identityOf(reply: Reply): { readonly name: string; readonly index: number } {
-  return { name: parseLinkAttrs(reply.data.subarray(HEADER)).ifname ?? '', index: parseLink(reply.data.subarray(0, HEADER)).index ?? 0 };
+  return {
+    name: parseLinkAttrs(reply.data.subarray(HEADER)).ifname ?? '',
+    index: parseLink(reply.data.subarray(0, HEADER)).index ?? 0,
+  };
 }
 
 /** A link as the kernel describes it, every field filled in. */

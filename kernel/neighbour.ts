@@ -17,7 +17,13 @@ const AF_BRIDGE = 7;
 
 /** Equivalent to: ip neighbour add|replace IP lladdr MAC nud permanent dev DEVICE */
 export function addNeighbour(value: Neighbour, replace: boolean, indexOf: IndexOf): Request {
-  return neighbourMessage(RTM_NEWNEIGH, replace ? 'replace neighbour' : 'add neighbour', createFlags(replace), value, indexOf);
+  return neighbourMessage(
+    RTM_NEWNEIGH,
+    replace ? 'replace neighbour' : 'add neighbour',
+    createFlags(replace),
+    value,
+    indexOf,
+  );
 }
 
 /** Equivalent to: ip neighbour delete IP dev DEVICE */
@@ -30,11 +36,18 @@ export function addFdb(value: FdbEntry, replace: boolean, indexOf: IndexOf): Req
 }
 
 /** Equivalent to: bridge fdb delete MAC dev DEVICE dst VTEP self */
-export const deleteFdb = (value: FdbEntry, indexOf: IndexOf): Request => fdbMessage(RTM_DELNEIGH, 'delete fdb', 0, value, indexOf);
+export const deleteFdb = (value: FdbEntry, indexOf: IndexOf): Request =>
+  fdbMessage(RTM_DELNEIGH, 'delete fdb', 0, value, indexOf);
 
 const createFlags = (replace: boolean): number => FLAGS.create | (replace ? FLAGS.replace : FLAGS.exclusive);
 
-function neighbourMessage(type: number, verb: string, flags: number, { ip, mac, device }: Neighbour, indexOf: IndexOf): Request {
+function neighbourMessage(
+  type: number,
+  verb: string,
+  flags: number,
+  { ip, mac, device }: Neighbour,
+  indexOf: IndexOf,
+): Request {
   const ifindex = indexOf(device);
   return {
     type,
@@ -48,7 +61,13 @@ function neighbourMessage(type: number, verb: string, flags: number, { ip, mac, 
   };
 }
 
-function fdbMessage(type: number, verb: string, flags: number, { mac, destination, device }: FdbEntry, indexOf: IndexOf): Request {
+function fdbMessage(
+  type: number,
+  verb: string,
+  flags: number,
+  { mac, destination, device }: FdbEntry,
+  indexOf: IndexOf,
+): Request {
   const ifindex = indexOf(device);
   return {
     type,

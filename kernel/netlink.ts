@@ -25,7 +25,16 @@ const ACK_TLVS = 0x200;
 const DUMP_INTR = 0x10;
 const NLMSGERR_ATTR_MSG = 1;
 
-export const FLAGS = { request: 1, ack: 4, root: 0x100, match: 0x200, replace: 0x100, exclusive: 0x200, create: 0x400, append: 0x800 } as const;
+export const FLAGS = {
+  request: 1,
+  ack: 4,
+  root: 0x100,
+  match: 0x200,
+  replace: 0x100,
+  exclusive: 0x200,
+  create: 0x400,
+  append: 0x800,
+} as const;
 const DUMP = FLAGS.root | FLAGS.match;
 
 /** Receive buffer: more than the kernel ever packs into one datagram of a dump (32 KiB). */
@@ -72,7 +81,8 @@ export function openNetlink(protocol = 0): NetlinkSocket {
   const fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
   bind(fd, Uint8Array.of(AF_NETLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
   const on = int32(1);
-  for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) setsockopt(fd, SOL_NETLINK, option, on);
+  for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK])
+    setsockopt(fd, SOL_NETLINK, option, on);
   setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, int32(QUEUE_BYTES));
   setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, int32(QUEUE_BYTES));
   const timeout = Buffer.alloc(16);
@@ -96,7 +106,13 @@ function conversation(fd: number): NetlinkSocket {
     request.write(out);
     const body = Buffer.concat(out.bufs);
     sequence = (sequence + 1) >>> 0;
-    const header = formatHeader({ length: HEADER_LENGTH + body.length, type: request.type, flags: FLAGS.request | request.flags | flags, seq: sequence, port: 0 });
+    const header = formatHeader({
+      length: HEADER_LENGTH + body.length,
+      type: request.type,
+      flags: FLAGS.request | request.flags | flags,
+      seq: sequence,
+      port: 0,
+    });
     return Buffer.concat([header, body], align(HEADER_LENGTH + body.length));
   };
 
@@ -106,7 +122,8 @@ function conversation(fd: number): NetlinkSocket {
     const copy = Buffer.from(buffer.subarray(0, length));
     for (let at = 0; at + HEADER_LENGTH <= length; ) {
       const { length: size, type, flags, seq } = parseHeader(copy.subarray(at)).x;
-      if (size < HEADER_LENGTH || at + size > length) throw new NetError('kernel', `${attempt}: malformed answer`, { errno: 'EBADMSG' });
+      if (size < HEADER_LENGTH || at + size > length)
+        throw new NetError('kernel', `${attempt}: malformed answer`, { errno: 'EBADMSG' });
       yield { type, flags, seq, data: copy.subarray(at + HEADER_LENGTH, at + size) };
       at += align(size);
     }
@@ -155,7 +172,10 @@ function conversation(fd: number): NetlinkSocket {
       for (const message of receive(request.attempt)) {
         if (message.seq !== sequence) continue;
         if (message.type !== NLMSG_ERROR) return message;
-        throw errorOf(message.data, message.flags, request) ?? new NetError('kernel', `${request.attempt}: no answer`, { errno: 'ENODATA' });
+        throw (
+          errorOf(message.data, message.flags, request) ??
+          new NetError('kernel', `${request.attempt}: no answer`, { errno: 'ENODATA' })
+        );
       }
     }
   }
@@ -183,14 +203,21 @@ function conversation(fd: number): NetlinkSocket {
       const replies = dumpOnce(request);
       if (replies !== undefined) return replies;
     }
-    throw new NetError('busy', `${request.attempt}: changed ${DUMP_TRIES} times while being read`, { errno: 'EINTR', subject: request.subject });
+    throw new NetError('busy', `${request.attempt}: changed ${DUMP_TRIES} times while being read`, {
+      errno: 'EINTR',
+      subject: request.subject,
+    });
   }
 
   return { batch, batchAside, get, dump, close: () => close(fd) };
 }
 
 /** As many requests as fit one datagram, the last with ACK. */
-function pack(requests: readonly Request[], start: number, encode: (request: Request, flags: number) => Buffer): { datagram: Buffer; taken: number } {
+function pack(
+  requests: readonly Request[],
+  start: number,
+  encode: (request: Request, flags: number) => Buffer,
+): { datagram: Buffer; taken: number } {
   const parts: Buffer[] = [];
   let bytes = 0;
   for (let at = start; at < requests.length && (parts.length === 0 || bytes < BATCH_BYTES); at++) {
@@ -210,7 +237,9 @@ function receiveInto(fd: number, buffer: Buffer, attempt: string): number {
     throw new NetError('kernel', `${attempt}: answer of ${length} bytes`, { errno: 'EMSGSIZE' });
   } catch (error) {
     if (error instanceof NetError && error.errno === 'EAGAIN') {
-      throw new NetError('timeout', `${attempt}: the kernel did not answer within ${TIMEOUT_SECONDS} s`, { cause: error });
+      throw new NetError('timeout', `${attempt}: the kernel did not answer within ${TIMEOUT_SECONDS} s`, {
+        cause: error,
+      });
     }
     throw error;
   }
@@ -222,7 +251,10 @@ function errorOf(data: Buffer, flags: number, request: Request): NetError | unde
   if (errno <= 0) return undefined;
   const name = errnoName(errno);
   const reason = (flags & ACK_TLVS) === 0 ? undefined : kernelMessage(data, flags);
-  return new NetError('kernel', `${request.attempt}: ${name}${reason === undefined ? '' : ` (${reason})`}`, { errno: name, subject: request.subject });
+  return new NetError('kernel', `${request.attempt}: ${name}${reason === undefined ? '' : ` (${reason})`}`, {
+    errno: name,
+    subject: request.subject,
+  });
 }
 
 function kernelMessage(data: Buffer, flags: number): string | undefined {

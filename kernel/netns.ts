@@ -1,7 +1,17 @@
 // Network namespaces. A namespace is a descriptor we hold; the process enters one only for the length of a synchronous
 // function. Threads made while it is inside stay there for ever, so every thread must exist before the first entry.
 
-import { closeSync, constants, existsSync, fstatSync, openSync, readdirSync, readlinkSync, stat, statfsSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  stat,
+  statfsSync,
+} from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { hasErrno, NetError } from '../model/errors.ts';
 import type { Namespace } from '../model/state.ts';
@@ -68,7 +78,8 @@ function isNetworkNamespace(fd: number): boolean {
 export function settleThreads(): void {
   stat('/', () => undefined);
   const strays = straysFrom(readlinkSync('/proc/self/ns/net'));
-  if (strays.length > 0) throw new NetError('internal', `threads outside the host's network namespace: ${strays.join(', ')}`);
+  if (strays.length > 0)
+    throw new NetError('internal', `threads outside the host's network namespace: ${strays.join(', ')}`);
 }
 
 /** Threads of this process whose network namespace isn't the one named ("net:[4026531840]"). */
@@ -106,6 +117,7 @@ function comeBack(home: HeldNamespace): void {
 }
 
 function refusePromise<T>(result: T): T {
-  if (result instanceof Promise) throw new NetError('internal', 'a function that runs inside a namespace must not return a promise');
+  if (result instanceof Promise)
+    throw new NetError('internal', 'a function that runs inside a namespace must not return a promise');
   return result;
 }

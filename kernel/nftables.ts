@@ -2,7 +2,15 @@
 // own words; parseTable is the inverse of model/ruleset.ts' printTable.
 
 import { NetError } from '../model/errors.ts';
-import { type BaseChain, type Chain, type NftSet, printTransaction, type Rule, type Table, type Transaction } from '../model/ruleset.ts';
+import {
+  type BaseChain,
+  type Chain,
+  type NftSet,
+  printTransaction,
+  type Rule,
+  type Table,
+  type Transaction,
+} from '../model/ruleset.ts';
 import { errnoOfText, type NftablesLibrary, openNftables } from './ffi.ts';
 
 export interface Nftables {
@@ -39,7 +47,11 @@ export function nftables(open: () => NftablesLibrary = openNftables): Nftables {
 
 function failure(attempt: string, subject: string, error: string): NetError {
   const line = error.split('\n')[0] ?? '';
-  return new NetError('kernel', `${attempt}: ${line || 'failed'}`, { errno: errnoOfText(line), subject, details: error });
+  return new NetError('kernel', `${attempt}: ${line || 'failed'}`, {
+    errno: errnoOfText(line),
+    subject,
+    details: error,
+  });
 }
 
 /** The table that `nft list table` printed. @throws NetError internal for text that has another shape */
@@ -71,9 +83,14 @@ function parseChain(name: string, body: readonly string[]): Chain {
 
 function parseSet(name: string, body: readonly string[]): NftSet {
   const text = body.join(' ');
-  const type = /(?:^| )type ([^:{}]+?)(?: : ([^{}]+?))?(?= flags | elements | size | timeout | auto-merge|$)/.exec(text);
+  const type = /(?:^| )type ([^:{}]+?)(?: : ([^{}]+?))?(?= flags | elements | size | timeout | auto-merge|$)/.exec(
+    text,
+  );
   const flags = /(?:^| )flags (\S+)/.exec(text)?.[1]?.split(',');
-  const elements = /elements = \{(.*)\}/.exec(text)?.[1]?.split(',').map((element) => element.trim());
+  const elements = /elements = \{(.*)\}/
+    .exec(text)?.[1]
+    ?.split(',')
+    .map((element) => element.trim());
   return {
     name,
     type: type?.[1] ?? '',

@@ -72,12 +72,21 @@ export function readState(socket: NetlinkSocket, query: Query, sysctlsIn: <T>(ru
     addresses: readAddresses(socket, query, devices),
     routes: readRoutes(socket, query, devices),
     neighbours: perDevice(query.neighbours, devices, (name, index) =>
-      FAMILIES.flatMap((family) => dump(socket, listNeighbours(family, index))).map((reply) => readNeighbour(reply, name)),
+      FAMILIES.flatMap((family) => dump(socket, listNeighbours(family, index))).map((reply) =>
+        readNeighbour(reply, name),
+      ),
     ),
-    fdb: perDevice(query.fdb, devices, (name, index) => dump(socket, listFdb(index)).map((reply) => readFdb(reply, name))),
+    fdb: perDevice(query.fdb, devices, (name, index) =>
+      dump(socket, listFdb(index)).map((reply) => readFdb(reply, name)),
+    ),
     sysctls: query.sysctls === undefined ? [] : sysctlsIn(() => (query.sysctls ?? []).map(readSysctl)).filter(present),
     qdiscs: perDevice(query.qdiscs, devices, (name, index) =>
-      getQdiscs(name, index).map((request) => readQdisc(unlessMissing(() => socket.get(request)), name)),
+      getQdiscs(name, index).map((request) =>
+        readQdisc(
+          unlessMissing(() => socket.get(request)),
+          name,
+        ),
+      ),
     ),
     redirects: perDevice(query.qdiscs, devices, (name, index) =>
       dump(socket, listFilters(name, index)).map((reply) => readRedirect(reply, name, devices.nameOf)),
@@ -95,7 +104,9 @@ function readLinks(socket: NetlinkSocket, query: Query, devices: Devices): Link[
       ? dump(socket, listLinks())
       : (query.links ?? []).map((name) => unlessMissing(() => socket.get(getLink(name)))).filter(present);
   for (const reply of replies) devices.learn(reply);
-  return query.links === undefined ? [] : replies.map((reply) => readLink(reply, devices.nameOf)).filter(asked(query.links));
+  return query.links === undefined
+    ? []
+    : replies.map((reply) => readLink(reply, devices.nameOf)).filter(asked(query.links));
 }
 
 const asked =
@@ -120,7 +131,11 @@ function readRoutes(socket: NetlinkSocket, { routes }: Query, devices: Devices) 
     .filter(present);
 }
 
-function perDevice<T>(names: readonly string[] | undefined, devices: Devices, read: (name: string, index: number) => (T | undefined)[]): T[] {
+function perDevice<T>(
+  names: readonly string[] | undefined,
+  devices: Devices,
+  read: (name: string, index: number) => (T | undefined)[],
+): T[] {
   return (names ?? []).flatMap((name) => {
     const index = devices.indexOf(name);
     return index === undefined ? [] : read(name, index).filter(present);

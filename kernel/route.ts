@@ -11,7 +11,19 @@ import {
   type RouteScope as WireScope,
 } from 'netlink/dist/rt/gen_structs.js';
 import { putU32 } from 'netlink/dist/structs.js';
-import { addressOf, bitsOf, defaultPrefix, type Family, familyOf, fromBytes, hostPrefix, type Ip, lengthOf, toBytes, withLength } from '../model/ip.ts';
+import {
+  addressOf,
+  bitsOf,
+  defaultPrefix,
+  type Family,
+  familyOf,
+  fromBytes,
+  hostPrefix,
+  type Ip,
+  lengthOf,
+  toBytes,
+  withLength,
+} from '../model/ip.ts';
 import { MAIN_TABLE, type Route } from '../model/state.ts';
 import type { IndexOf, NameOf } from './link.ts';
 import { FLAGS, type Reply, type Request } from './netlink.ts';
@@ -30,7 +42,9 @@ const ANY_SCOPE = 255;
 /** IPv4 needs it right: a route without a gateway goes to a neighbour on the link (fib_check_nh). */
 function scopeOf(route: Route): number {
   if (route.scope !== undefined) return scopeNumber(route.scope);
-  return familyOf(route.destination) === 4 && route.via === undefined && route.type !== 'blackhole' ? SCOPES.link : SCOPES.global;
+  return familyOf(route.destination) === 4 && route.via === undefined && route.type !== 'blackhole'
+    ? SCOPES.link
+    : SCOPES.global;
 }
 
 /** Equivalent to: ip route add|replace DESTINATION [via GATEWAY] [dev DEVICE] [onlink] … */
@@ -61,7 +75,12 @@ function message(type: number, flags: number, verb: string, route: Route, scope:
           table: 0,
           protocol: route.protocol ?? (type === RTM_DELROUTE ? 0 : RouteProtocol.BOOT),
           scope: scope as WireScope,
-          type: route.type === 'blackhole' ? RouteType.BLACKHOLE : type === RTM_DELROUTE ? RouteType.UNSPEC : RouteType.UNICAST,
+          type:
+            route.type === 'blackhole'
+              ? RouteType.BLACKHOLE
+              : type === RTM_DELROUTE
+                ? RouteType.UNSPEC
+                : RouteType.UNICAST,
           ...(route.onlink && { flags: { __unknown: RTNH_F_ONLINK } }),
         }),
       );
@@ -71,7 +90,10 @@ function message(type: number, flags: number, verb: string, route: Route, scope:
 }
 
 function attributes(route: Route, indexOf: IndexOf): RouteAttrs {
-  const metrics = { ...(route.mtu !== undefined && { mtu: putU32(route.mtu) }), ...(route.advmss !== undefined && { advmss: putU32(route.advmss) }) };
+  const metrics = {
+    ...(route.mtu !== undefined && { mtu: putU32(route.mtu) }),
+    ...(route.advmss !== undefined && { advmss: putU32(route.advmss) }),
+  };
   return {
     table: route.table ?? MAIN_TABLE,
     ...(lengthOf(route.destination) > 0 && { dst: Buffer.from(toBytes(addressOf(route.destination))) }),
@@ -118,7 +140,11 @@ export function readRoute(reply: Reply, nameOf: NameOf): Route | undefined {
   const family = familyOfAf(header.family);
   if (family === undefined || header.flags?.cloned) return undefined;
   if (header.type !== 'UNICAST' && header.type !== 'BLACKHOLE') return undefined;
-  return { destination: destinationOf(attrs, header.dstLen ?? 0, family), ...forwarding(attrs, family, nameOf), ...facts(header, attrs) };
+  return {
+    destination: destinationOf(attrs, header.dstLen ?? 0, family),
+    ...forwarding(attrs, family, nameOf),
+    ...facts(header, attrs),
+  };
 }
 
 function destinationOf(attrs: RouteAttrs, length: number, family: Family) {

@@ -6,7 +6,8 @@ import type { RouteScope } from '../model/state.ts';
 export const AF = { 4: 2, 6: 10 } as const satisfies Record<Family, number>;
 
 /** The family of an AF_* number, or undefined for one we don't handle. */
-export const familyOfAf = (af: number | undefined): Family | undefined => (af === AF[4] ? 4 : af === AF[6] ? 6 : undefined);
+export const familyOfAf = (af: number | undefined): Family | undefined =>
+  af === AF[4] ? 4 : af === AF[6] ? 6 : undefined;
 
 export const SCOPES = { global: 0, site: 200, link: 253, host: 254 } as const;
 

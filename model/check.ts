@@ -25,7 +25,9 @@ function check<T>(expected: string, read: (value: unknown) => T | undefined): Ch
 }
 
 export const string: Check<string> = check('a string', (value) => (typeof value === 'string' ? value : undefined));
-export const boolean: Check<boolean> = check('true or false', (value) => (typeof value === 'boolean' ? value : undefined));
+export const boolean: Check<boolean> = check('true or false', (value) =>
+  typeof value === 'boolean' ? value : undefined,
+);
 export const ipAddress: Check<Ip> = check('an IP address', tryIp);
 export const cidr: Check<Prefix> = check('an address with prefix length', tryPrefix);
 export const ethernet: Check<Mac> = check('an Ethernet address', tryMac);
@@ -39,7 +41,9 @@ export const integer = (min: number, max: number): Check<number> =>
 
 /** A string of at most `max` bytes that the pattern matches. */
 export const matching = (pattern: RegExp, expected: string, max = 4096): Check<string> =>
-  check(expected, (value) => (typeof value === 'string' && value.length <= max && pattern.test(value) ? value : undefined));
+  check(expected, (value) =>
+    typeof value === 'string' && value.length <= max && pattern.test(value) ? value : undefined,
+  );
 
 export const oneOf = <const T extends string>(...allowed: readonly T[]): Check<T> =>
   check(`one of ${allowed.join(', ')}`, (value) => allowed.find((word) => word === value));

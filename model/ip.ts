@@ -91,7 +91,8 @@ export function toNumber(address: Ip): bigint {
 
 /** The address of a number. @throws NetError invalid-address when it doesn't fit the family */
 export function fromNumber(family: Family, value: bigint): Ip {
-  if (value < 0n || value >> BigInt(bitsOf(family))) throw new NetError('invalid-address', `${value} is outside IPv${family}`);
+  if (value < 0n || value >> BigInt(bitsOf(family)))
+    throw new NetError('invalid-address', `${value} is outside IPv${family}`);
   if (family === 6) return Address6.fromBigInt(value).correctForm() as Ip;
   const n = Number(value);
   return `${n >>> 24}.${(n >>> 16) & 255}.${(n >>> 8) & 255}.${n & 255}` as Ip;
@@ -139,7 +140,8 @@ export function contains(outer: Prefix, inner: Ip | Prefix): boolean {
 }
 
 /** Whether two prefixes share an address. */
-export const overlaps = (a: Prefix, b: Prefix): boolean => (lengthOf(a) <= lengthOf(b) ? contains(a, b) : contains(b, a));
+export const overlaps = (a: Prefix, b: Prefix): boolean =>
+  lengthOf(a) <= lengthOf(b) ? contains(a, b) : contains(b, a);
 
 /** Network-order bytes: 4 or 16. */
 export function toBytes(address: Ip): Uint8Array {
@@ -156,12 +158,13 @@ export function fromBytes(bytes: Uint8Array): Ip {
 }
 
 /** The six bytes of an Ethernet address. */
-export const macBytes = (address: Mac): Uint8Array => Uint8Array.from(address.split(':'), (byte) => Number.parseInt(byte, 16));
+export const macBytes = (address: Mac): Uint8Array =>
+  Uint8Array.from(address.split(':'), (byte) => Number.parseInt(byte, 16));
 
 /** The Ethernet address of six bytes. */
-export const macOf = (bytes: Uint8Array): Mac => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':') as Mac;
+export const macOf = (bytes: Uint8Array): Mac =>
+  Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':') as Mac;
 
 function v4Number(address: Ip): number {
   return address.split('.').reduce((value, part) => (value << 8) | Number(part), 0) >>> 0;
 }
-

@@ -29,7 +29,8 @@ export function leaseKey(subnet: PerFamily<Prefix>): string {
 }
 
 /** Families that have a value, IPv4 first. */
-export const familiesOf = (value: PerFamily<unknown>): Family[] => FAMILIES.filter((family) => value[family] !== undefined);
+export const familiesOf = (value: PerFamily<unknown>): Family[] =>
+  FAMILIES.filter((family) => value[family] !== undefined);
 
 export interface LeaseChanges {
   readonly added: readonly Lease[];

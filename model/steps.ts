@@ -47,7 +47,8 @@ const words = (...parts: readonly (string | number | false | null | undefined)[]
 const option = (name: string, value: string | number | null | undefined): string =>
   value === undefined || value === null ? '' : `${name} ${value}`;
 
-const onOff = (name: string, value: boolean | undefined): string => (value === undefined ? '' : `${name} ${value ? 'on' : 'off'}`);
+const onOff = (name: string, value: boolean | undefined): string =>
+  value === undefined ? '' : `${name} ${value ? 'on' : 'off'}`;
 
 function printLink(verb: Step['verb'], link: Link): string {
   if (verb === 'delete') return `ip link delete ${link.name}`;
@@ -57,7 +58,10 @@ function printLink(verb: Step['verb'], link: Link): string {
     onOff('promisc', link.promiscuous),
     link.up === undefined ? '' : link.up ? 'up' : 'down',
   );
-  const port = link.port === undefined ? '' : words('type bridge_slave', onOff('hairpin', link.port.hairpin), onOff('isolated', link.port.isolated));
+  const port =
+    link.port === undefined
+      ? ''
+      : words('type bridge_slave', onOff('hairpin', link.port.hairpin), onOff('isolated', link.port.isolated));
   if (verb === 'change') return words('ip link set', link.name, general, attached, kindOptions(link, true), port);
   return words('ip link add', link.name, general, attached, 'type', link.kind, kindOptions(link, false), port);
 }
@@ -77,7 +81,11 @@ function kindOptions(link: Link, withType: boolean): string {
   if (link.bridge !== undefined) {
     const { nfCallIptables, nfCallIp6tables } = link.bridge;
     const flag = (name: string, value: boolean | undefined) => (value === undefined ? '' : `${name} ${value ? 1 : 0}`);
-    return words(withType && 'type bridge', flag('nf_call_iptables', nfCallIptables), flag('nf_call_ip6tables', nfCallIp6tables));
+    return words(
+      withType && 'type bridge',
+      flag('nf_call_iptables', nfCallIptables),
+      flag('nf_call_ip6tables', nfCallIp6tables),
+    );
   }
   if (link.peer !== undefined) {
     const { name, mac, mtu, namespace } = link.peer;
@@ -134,4 +142,5 @@ function printRedirect(verb: Step['verb'], { device, to }: Redirect): string {
   return verb === 'delete' ? place : `${place} match u32 0 0 action mirred egress redirect dev ${to}`;
 }
 
-const printSysctl = ({ key, value }: Sysctl): string => `sysctl -w ${key.replaceAll('.', '\u0000').replaceAll('/', '.').replaceAll('\u0000', '/')}=${JSON.stringify(value).slice(1, -1)}`;
+const printSysctl = ({ key, value }: Sysctl): string =>
+  `sysctl -w ${key.replaceAll('.', '\u0000').replaceAll('/', '.').replaceAll('\u0000', '/')}=${JSON.stringify(value).slice(1, -1)}`;
