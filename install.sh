@@ -100,6 +100,8 @@ packages() {
 # Node that will load it, so that neither the npm nor the Node of this machine matters, and nothing is downloaded.
 build_raw_socket() {
   local home=${node%/bin/node}
+  # Under `npm run` the user's npm settings are in the environment, where node-gyp prefers them to its own flags.
+  unset "${!npm_config_@}" "${!npm_package_config_@}"
   PATH="$tree/node_modules/.bin:$PATH" "$node" "$tree/node_modules/node-gyp/bin/node-gyp.js" rebuild \
     --directory "$tree/node_modules/raw-socket" --nodedir "$home"
 }

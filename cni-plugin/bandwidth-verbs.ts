@@ -55,6 +55,11 @@ const noPeer = (message: string, subject: string): NetError => new NetError('inv
 export const delLimits = (request: Request, dependencies: Dependencies): Promise<void> =>
   withoutPart('flannel-bandwidth', request, dependencies);
 
+/** @throws NetError invalid-config */
+export async function limitStatus(request: Request): Promise<void> {
+  parseBandwidth(request);
+}
+
 /** @throws NetError check-failed naming what is missing; and what ADD throws for a bad request */
 export async function checkLimits(request: Request, { kernel }: Dependencies): Promise<void> {
   const want = planOf(kernel, request, handedResult(request));

@@ -19,7 +19,7 @@ const LISTS = object({
 });
 
 /** The attachments that are to stay; undefined when the runtime sent no list, which says nothing about any of them. */
-function validOf({ config, network }: Request): ReadonlySet<string> | undefined {
+function validOf({ config, network }: Request): Valid | undefined {
   const lists = parse(config, LISTS, `network ${network}`, 'invalid-config');
   const valid = lists['cni.dev/valid-attachments'] ?? lists['cni.dev/attachments'];
   return valid && new Set(valid.map(({ containerID, ifname }) => keyText(containerID, ifname)));
@@ -28,8 +28,19 @@ function validOf({ config, network }: Request): ReadonlySet<string> | undefined 
 /** Neither part has a colon. */
 const keyText = (containerId: string, ifname: string): string => `${containerId}:${ifname}`;
 
+/** @throws NetError with every failure's message when something could not be removed; invalid-config */
+export async function gc(request: Request, dependencies: Dependencies): Promise<void> {
+  const valid = validOf(request);
+  if (valid === undefined) return;
+  const files = attachmentsIn(placesOf(request).records, dependencies.lockTimeoutMs);
+  report(request, [
+    ...(await detachStale(request, valid, files, dependencies)),
+    ...releaseStale(request, valid, files.list(request.network)),
+  ]);
+}
+
 /**
- * GC of the plugins that other plugins come before: of records, not of reservations, which are for those to judge.
+ * GC of the plugins that are called behind others: of records only, since reservations are those others' to judge.
  * @throws NetError as {@link gc}
  */
 export async function gcRecords(request: Request, dependencies: Dependencies): Promise<void> {
@@ -39,36 +50,49 @@ export async function gcRecords(request: Request, dependencies: Dependencies): P
   report(request, await detachStale(request, valid, files, dependencies));
 }
 
-/** @throws NetError with every failure's message when something could not be removed; invalid-config */
-export async function gc(request: Request, dependencies: Dependencies): Promise<void> {
-  const valid = validOf(request);
-  if (valid === undefined) return;
-  const { network } = request;
-  const { records, addresses } = placesOf(request);
-  const files = attachmentsIn(records, dependencies.lockTimeoutMs);
-  const isStale = ({ containerId, ifname }: Pick<AttachmentKey, 'containerId' | 'ifname'>) =>
-    !valid.has(keyText(containerId, ifname));
+function report({ network }: Request, failures: readonly unknown[]): void {
+  if (failures.length === 0) return;
+  const message = `GC of network ${network}: ${failures.map(describe).join('; ')}`;
+  throw new NetError('io', message, { subject: network });
+}
+
+type Valid = ReadonlySet<string>;
+
+/** Detaches the recorded attachments that aren't valid, and gives what failed. */
+async function detachStale(
+  { network }: Request,
+  valid: Valid,
+  files: Attachments,
+  dependencies: Dependencies,
+): Promise<unknown[]> {
   const failures: unknown[] = [];
-  for (const key of files.list(network).filter(isStale)) {
+  for (const key of files.list(network).filter(({ containerId, ifname }) => !valid.has(keyText(containerId, ifname)))) {
     await detachRecorded(key, files, dependencies).catch((error: unknown) => failures.push(error));
   }
-  const recorded = new Set(files.list(network).map(({ containerId, ifname }) => keyText(containerId, ifname)));
-  for (const { owner } of reservations({ dataDir: addresses, network })) {
+  return failures;
+}
+
+/** Frees reservations that neither a valid attachment nor a record has, and gives what failed. */
+function releaseStale(request: Request, valid: Valid, records: readonly AttachmentKey[]): unknown[] {
+  const store = { dataDir: placesOf(request).addresses, network: request.network };
+  const recorded = new Set(records.map(({ containerId, ifname }) => keyText(containerId, ifname)));
+  const failures: unknown[] = [];
+  for (const { owner } of reservations(store)) {
+    if (owner === undefined) continue;
+    const { containerId, ifname } = owner;
     // A file of host-local's old form names no interface: the container is valid with any of them.
-    const kept =
-      owner === undefined || (owner.ifname === '' ? hasContainer(valid, owner.containerId) : !isStale(owner));
-    if (kept || recorded.has(keyText(owner.containerId, owner.ifname))) continue;
+    const isValid = ifname === '' ? hasContainer(valid, containerId) : valid.has(keyText(containerId, ifname));
+    if (isValid || recorded.has(keyText(containerId, ifname))) continue;
     try {
-      release({ dataDir: addresses, network }, owner);
+      release(store, owner);
     } catch (error) {
       failures.push(error);
     }
   }
-  if (failures.length > 0)
-    throw new NetError('io', `GC of network ${network}: ${failures.map(describe).join('; ')}`, { subject: network });
+  return failures;
 }
 
-const hasContainer = (valid: ReadonlySet<string>, containerId: string): boolean =>
+const hasContainer = (valid: Valid, containerId: string): boolean =>
   [...valid].some((key) => key.startsWith(`${containerId}:`));
 
 async function detachRecorded(key: AttachmentKey, files: Attachments, dependencies: Dependencies): Promise<void> {

@@ -10,6 +10,7 @@ import type { PortPlan } from './portmap.ts';
 import { hostPorts, parsePortmap } from './portmap-config.ts';
 import type { Request } from './protocol.ts';
 import { type CniAddress, type Result, resultFor } from './result.ts';
+import { TABLE } from './table.ts';
 import type { Dependencies } from './verbs.ts';
 
 /** Opens the ports, and hands on the result. @throws NetError invalid-config, unsupported-field, kernel, io, busy */
@@ -56,6 +57,16 @@ function deviceTo(kernel: Kernel, address: Ip): string | undefined {
 /** Closes the ports that the record names. @throws NetError kernel, io, busy */
 export const delPorts = (request: Request, dependencies: Dependencies): Promise<void> =>
   withoutPart('flannel-portmap', request, dependencies);
+
+/** @throws NetError not-ready when nftables can't be used; and what ADD throws for a bad configuration */
+export async function portStatus(request: Request, { kernel }: Dependencies): Promise<void> {
+  parsePortmap(request);
+  try {
+    kernel.readTable(TABLE.family, TABLE.name);
+  } catch (cause) {
+    throw new NetError('not-ready', 'nftables can not be used', { cause });
+  }
+}
 
 /** @throws NetError check-failed naming what is missing; and what ADD throws for a bad request */
 export async function checkPorts(request: Request, { kernel }: Dependencies): Promise<void> {

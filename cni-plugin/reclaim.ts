@@ -11,7 +11,7 @@ import { type Attachment, type Attachments, attachmentsIn } from './attachments.
 import { detach, freeUnrecorded } from './detach.ts';
 import { restorePorts } from './host-ports.ts';
 import { type AttachmentKey, hostVethMac, hostVethName } from './names.ts';
-import { portTable } from './portmap.ts';
+import { type PortPlan, portTable } from './portmap.ts';
 import { describe } from '../model/errors.ts';
 import { missingFrom, TABLE } from './table.ts';
 import type { Dependencies } from './verbs.ts';
@@ -31,8 +31,7 @@ const CHUNK = 64;
 export async function reclaim(records: string, dependencies: Dependencies): Promise<Reclaimed> {
   const files = attachmentsIn(records, dependencies.lockTimeoutMs);
   const judge = judgeOf(dependencies);
-  const { kernel } = dependencies;
-  const table = kernel.readTable(TABLE.family, TABLE.name);
+  const restore = restorer(files, dependencies.kernel);
   const removed: string[] = [];
   const restored: string[] = [];
   const problems: string[] = [];
@@ -41,7 +40,7 @@ export async function reclaim(records: string, dependencies: Dependencies): Prom
     try {
       const reason = await reclaimOne(key, files, judge, dependencies);
       if (reason !== undefined) removed.push(`${name}: ${reason}`);
-      else restored.push(...(await restoreOne(key, files, table, kernel)).map((what) => `${name}: ${what}`));
+      else restored.push(...(await restore(key)).map((what) => `${name}: ${what}`));
     } catch (error) {
       problems.push(`${name}: ${describe(error)}`);
     }
@@ -87,24 +86,27 @@ async function reclaimOne(
   }
 }
 
-/** Puts back what is missing of the host ports of an attachment that lives. */
-async function restoreOne(
-  key: AttachmentKey,
-  files: Attachments,
-  table: Table | undefined,
-  kernel: Kernel,
-): Promise<string[]> {
-  const plan = files.read(key)?.portMappings;
-  if (plan === undefined || missingFrom(table, portTable(plan)).length === 0) return [];
-  const unlock = await files.tryLock(key);
-  if (unlock === undefined) return [];
-  try {
-    const record = files.read(key);
+/** Puts back what is missing of the host ports of an attachment that lives. The table is read once, if there are any. */
+function restorer(files: Attachments, kernel: Kernel): (key: AttachmentKey) => Promise<string[]> {
+  let read: { readonly table: Table | undefined } | undefined;
+  const planMissing = (record: Attachment | undefined): PortPlan | undefined => {
     const isHere = record?.host === undefined || record.host === kernel.host.id;
-    return record?.portMappings === undefined || !isHere ? [] : restorePorts(kernel, record.portMappings, table);
-  } finally {
-    unlock();
-  }
+    if (record?.portMappings === undefined || !isHere) return undefined;
+    read ??= { table: kernel.readTable(TABLE.family, TABLE.name) };
+    const missing = missingFrom(read.table, portTable(record.portMappings));
+    return missing.length === 0 ? undefined : record.portMappings;
+  };
+  return async (key) => {
+    if (planMissing(files.read(key)) === undefined) return [];
+    const unlock = await files.tryLock(key);
+    if (unlock === undefined) return [];
+    try {
+      const plan = planMissing(files.read(key));
+      return plan === undefined ? [] : restorePorts(kernel, plan, read?.table);
+    } finally {
+      unlock();
+    }
+  };
 }
 
 const same = (a: AttachmentKey, b: AttachmentKey): boolean => a.containerId === b.containerId && a.ifname === b.ifname;

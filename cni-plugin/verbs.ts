@@ -8,11 +8,11 @@ import { addAddresses, checkAddresses, delAddresses } from './address-verbs.ts';
 import { type Answer, failure, success } from './answer.ts';
 import type { OwnLink } from './attach.ts';
 import type { PluginName } from './attachments.ts';
-import { addLimits, checkLimits, delLimits } from './bandwidth-verbs.ts';
+import { addLimits, checkLimits, delLimits, limitStatus } from './bandwidth-verbs.ts';
 import { check } from './check.ts';
 import { del } from './del.ts';
-import { gc } from './gc.ts';
-import { addPorts, checkPorts, delPorts } from './portmap-verbs.ts';
+import { gc, gcRecords } from './gc.ts';
+import { addPorts, checkPorts, delPorts, portStatus } from './portmap-verbs.ts';
 import type { Command, Request } from './protocol.ts';
 import { addressStatus, status } from './status.ts';
 import type { Ending, Variables } from './wire.ts';
@@ -41,8 +41,8 @@ type Verb = (request: Request, dependencies: Dependencies) => Promise<unknown>;
 const VERBS: Readonly<Record<PluginName, Partial<Record<Command, Verb>>>> = {
   flannel: { ADD: add, DEL: del, CHECK: check, GC: gc, STATUS: status },
   'flannel-ipam': { ADD: addAddresses, DEL: delAddresses, CHECK: checkAddresses, GC: gc, STATUS: addressStatus },
-  'flannel-portmap': { ADD: addPorts, DEL: delPorts, CHECK: checkPorts },
-  'flannel-bandwidth': { ADD: addLimits, DEL: delLimits, CHECK: checkLimits },
+  'flannel-portmap': { ADD: addPorts, DEL: delPorts, CHECK: checkPorts, GC: gcRecords, STATUS: portStatus },
+  'flannel-bandwidth': { ADD: addLimits, DEL: delLimits, CHECK: checkLimits, GC: gcRecords, STATUS: limitStatus },
 };
 
 /** Whether the executable is called by this name. */

@@ -40,10 +40,14 @@ interface Removal {
 
 type Found = Removal & { readonly index: number };
 
-/** Opens a remover of links in the namespace the thread is in. @throws NetError kernel */
-export function openLinkRemover(): LinkRemover {
+/**
+ * Opens a remover of links in the namespace the thread is in. `choose` gives a number of a group that isn't used.
+ * @throws NetError kernel
+ */
+export function openLinkRemover(choose: (used: ReadonlySet<number>) => number = unusedGroup): LinkRemover {
   const socket = openNetlink();
-  let group = unusedGroup(socket);
+  const newGroup = () => choose(new Set(socket.dump(listLinks()).map(groupOf)));
+  let group = newGroup();
   const waiting: Removal[] = [];
   let working = false;
 
@@ -71,7 +75,7 @@ export function openLinkRemover(): LinkRemover {
     const failed = errors[moves.length];
     if (failed === undefined) return settle(found, errors);
     // Someone has put a link there that can't be deleted, or the kernel has no groups: one by one.
-    group = unusedGroup(socket);
+    group = newGroup();
     await removeEach(socket, found);
   }
 
@@ -85,9 +89,8 @@ export function openLinkRemover(): LinkRemover {
   };
 }
 
-/** A number that no link has; that anyone should use it later is as likely as a stray hit. */
-function unusedGroup(socket: NetlinkSocket): number {
-  const used = new Set(socket.dump(listLinks()).map(groupOf));
+/** That anyone should use the same number later is as likely as a stray hit. */
+function unusedGroup(used: ReadonlySet<number>): number {
   for (;;) {
     const group = randomInt(...GROUPS);
     if (!used.has(group)) return group;

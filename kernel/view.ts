@@ -46,6 +46,7 @@ function linkTarget(path: string): string | undefined {
  * out.
  */
 export function seesSame(pid: number, directory: string): boolean | undefined {
+  if (linkTarget(`/proc/${pid}/ns/mnt`) === linkTarget('/proc/self/ns/mnt')) return true;
   const theirs = pathSeenBy(pid, directory);
   if (theirs === undefined) return undefined;
   try {

@@ -1,6 +1,7 @@
 // The CNI service with what it stands on, as the agent's start and stop see it.
 
 import type { Kernel } from '../../kernel/kernel.ts';
+import { settleThreads } from '../../kernel/netns.ts';
 import { openLinkRemover } from '../../kernel/remove-links.ts';
 import { systemClock } from '../clock.ts';
 import type { Log } from '../log.ts';
@@ -29,9 +30,10 @@ const LOCK_TIMEOUT_MS = 10_000;
 /** What takes longer is undone by the next agent. */
 const STOP_MS = 10_000;
 
-/** @throws NetError kernel */
+/** @throws NetError kernel; internal when a thread is outside the host's network namespace */
 export function openCni({ socket, kernel, bootId, log }: CniRunOptions): CniRun {
   const remover = openLinkRemover();
+  settleThreads();
   const shared = { kernel, bootId, now: Date.now, lockTimeoutMs: LOCK_TIMEOUT_MS, removeLink: remover.remove };
   const service = createCniService({ socket, shared, log, clock: systemClock, uid: process.getuid?.() ?? 0 });
   const ending = new AbortController();

@@ -4,7 +4,6 @@
 import type { Socket } from 'node:net';
 import type { Dependencies } from '../../cni-plugin/verbs.ts';
 import { SPOOL_DIRECTORY } from '../../cni-plugin/wire.ts';
-import { settleThreads } from '../../kernel/netns.ts';
 import { peerOf } from '../../kernel/peer.ts';
 import { describe } from '../../model/errors.ts';
 import type { Clock } from '../clock.ts';
@@ -53,6 +52,8 @@ export interface CniService {
 /** Between two looks at the socket, be it another agent's. */
 const LOOK_MS = 1000;
 const REPAIR_MS = 60_000;
+/** A client that has found no agent keeps its deletion a little after the agent has looked. */
+const AFTER_START_MS = 2000;
 /** From a failure to the look for what it may have left. */
 const AFTER_FAILURE_MS = 2000;
 
@@ -130,7 +131,6 @@ export function createCniService({ socket, shared, log, clock, uid }: CniService
 
   return {
     async run(signal) {
-      settleThreads();
       const unlock = await takeLock(signal);
       if (unlock === undefined) return;
       try {
@@ -173,7 +173,7 @@ function repairTimer(clock: Clock, run: () => Promise<void>) {
   return {
     start() {
       active = true;
-      within(REPAIR_MS);
+      within(AFTER_START_MS);
     },
     within,
     stop() {

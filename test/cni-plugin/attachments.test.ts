@@ -53,7 +53,7 @@ t.test('written, read, listed, removed', async (t) => {
   t.equal(statSync(path).mode & 0o7777, 0o600);
   for (const directory of [records, join(records, 'cbr0')])
     t.equal(statSync(directory).mode & 0o7777, 0o700, directory);
-  t.strictSame(files.read(KEY), RECORD);
+  t.strictSame(JSON.parse(JSON.stringify(files.read(KEY))), JSON.parse(JSON.stringify(RECORD)));
   t.strictSame(files.list('cbr0'), [KEY]);
   files.write({ ...RECORD, addresses: [] });
   t.strictSame(files.read(KEY)?.addresses, [], 'replaced');

@@ -2,7 +2,9 @@
 
 import t, { type Test } from 'tap';
 import type { PluginName } from '../../cni-plugin/attachments.ts';
+import { reclaim } from '../../cni-plugin/reclaim.ts';
 import { VERSIONS } from '../../cni-plugin/versions.ts';
+import { NetError } from '../../model/errors.ts';
 import { type Machine, machine, stepsOf, withoutBridge } from './fake-machine.ts';
 
 const WEB = { hostPort: 8080, containerPort: 80, protocol: 'tcp' };
@@ -273,4 +275,53 @@ t.test('a DEL that comes too late leaves a younger attachment alone', async (t) 
   Object.assign(m.dependencies, { asked: { bootId: 'boot1', at: 500 } });
   t.strictSame(await m.chained('flannel-portmap', 'DEL'), { status: 0 });
   t.equal(elements(m).length, 4);
+});
+
+t.test('what is removed of the ports of a living attachment is put back', async (t) => {
+  const m = machine(t);
+  const config = { runtimeConfig: { portMappings: [WEB] } };
+  await m.run('ADD', { config });
+  await m.run('ADD', {
+    config: { runtimeConfig: { portMappings: [WEB, { ...WEB, hostPort: 81 }] } },
+    containerId: 'pod2',
+  });
+  const all = elements(m);
+  const restore = async () => (await reclaim(`${m.directory}/flannel`, m.dependencies)).restored;
+  t.strictSame(await restore(), [], 'a port that went to another attachment is not missing');
+
+  const commands = [
+    { verb: 'delete', type: 'element', set: { name: 'cni-hostport-v4', type: '' }, elements: ['tcp . 81'] },
+  ];
+  m.kernel.commit({ family: 'inet', table: 'flannel', commands } as never);
+  t.strictSame(await restore(), ['eth0 of pod2 in network cbr0: tcp . 81 : 10.5.1.3 . 80']);
+  t.strictSame(elements(m), all);
+
+  t.strictSame(await m.run('DEL', { containerId: 'pod2' }), { status: 0 });
+  t.match(await restore(), [/pod1 .*: tcp \. 8080 : 10\.5\.1\.2/, /pod1 .*: tcp \. 8080 : fd00/], 'and comes back');
+  m.kernel.commit({ family: 'inet', table: 'flannel', commands: [{ verb: 'delete', type: 'table' }] });
+  t.match(await restore(), [/pod1 .*: chain cni-hostport/]);
+  t.strictSame(elements(m), ['tcp . 8080 : 10.5.1.2 . 80', 'tcp . 8080 : fd00:5:0:1::2 . 80']);
+  t.strictSame(await restore(), []);
+});
+
+t.test('chained: GC takes out what is not valid, STATUS says whether it works', async (t) => {
+  const m = await attached(t);
+  for (const name of ['flannel-portmap', 'flannel-bandwidth'] as const) {
+    await m.chained(name, 'ADD', CAPABLE);
+    t.strictSame(await m.run('GC', { plugin: name }), { status: 0 }, 'without a list');
+    const valid = { 'cni.dev/valid-attachments': [{ containerID: 'pod1', ifname: 'eth0' }] };
+    t.strictSame(await m.run('GC', { plugin: name, config: valid }), { status: 0 });
+    t.equal(m.records(), 1);
+    t.strictSame(await m.run('GC', { plugin: name, config: { 'cni.dev/valid-attachments': [] } }), { status: 0 });
+    t.strictSame([elements(m), ifbs(m), m.records()], [[], [], 0]);
+    t.ok(m.files().includes('10.5.1.2'), "another plugin's reservation stays");
+
+    t.strictSame(await m.run('STATUS', { plugin: name }), { status: 0 });
+  }
+  const readTable = () => {
+    throw new NetError('kernel', 'no nftables');
+  };
+  Object.assign(m.dependencies, { kernel: { ...m.kernel, readTable } });
+  t.match(await m.run('STATUS', { plugin: 'flannel-portmap' }), { code: 50, msg: /no nftables/ });
+  t.match(await m.run('STATUS', { plugin: 'flannel-bandwidth', config: { ingressRate: 8 } }), { code: 7 });
 });

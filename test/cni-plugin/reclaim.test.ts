@@ -70,7 +70,7 @@ t.test('the living stay', async (t) => {
   const { add, run, addresses, recorded } = machine(t);
   await add('pod1');
   await add('pod2', 'flannel-ipam');
-  t.strictSame(await run(), { removed: [], problems: [] });
+  t.strictSame(await run(), { removed: [], restored: [], problems: [] });
   t.strictSame(addresses(), ['10.5.1.2', '10.5.1.3']);
   t.strictSame(recorded(), ['pod1', 'pod2']);
 });
@@ -95,7 +95,7 @@ t.test('the dead go, with their reason', async (t) => {
   t.strictSame(recorded(), ['alive']);
   t.equal(kernel.dump(kernel.host).match(/type veth/g)?.length, 1);
   t.strictSame(kernel.forgotten.map(({ end }) => end).sort(), ['10.5.1.3', '10.5.1.4'], 'flows of this boot');
-  t.strictSame(await run(), { removed: [], problems: [] });
+  t.strictSame(await run(), { removed: [], restored: [], problems: [] });
   t.strictSame(files.networks(), ['cbr0']);
 });
 
@@ -108,7 +108,7 @@ t.test('never because a namespace can’t be seen, or is another host’s', asyn
   change('pod1', { netns: { path: '/gone' } });
   change('pod2', { host: '4:4711' });
   deleteLink('pod2');
-  t.strictSame(await run(), { removed: [], problems: [] });
+  t.strictSame(await run(), { removed: [], restored: [], problems: [] });
   t.strictSame(recorded(), ['pod1', 'pod2']);
   change('pod2', { host: '4:4711', bootId: 'boot0' });
   t.match(await run(), { removed: [/pod2.*before the last boot/] });
@@ -122,7 +122,7 @@ t.test('a device that was renamed is alive', async (t) => {
   const link = files.read(keyOf('pod1'))?.link;
   t.ok(link);
   if (link !== undefined) change('pod1', { link: { ...link, name: 'veth00000000' } });
-  t.strictSame(await run(), { removed: [], problems: [] });
+  t.strictSame(await run(), { removed: [], restored: [], problems: [] });
   t.strictSame(recorded(), ['pod1']);
 });
 
@@ -131,7 +131,7 @@ t.test('a verb at work is left alone', async (t) => {
   await add('pod1');
   change('pod1', { unfinished: true });
   const unlock = await files.lock(keyOf('pod1'));
-  t.strictSame(await run(), { removed: [], problems: [] });
+  t.strictSame(await run(), { removed: [], restored: [], problems: [] });
   t.strictSame(recorded(), ['pod1']);
   unlock();
   t.match(await run(), { removed: [/broken off/] });
@@ -141,7 +141,7 @@ t.test('a damaged record: gone with its device, not before', async (t) => {
   const { add, run, records, recorded, deleteLink } = machine(t);
   await add('pod1');
   writeFileSync(join(records, 'cbr0/pod1:eth0.json'), '');
-  t.strictSame(await run(), { removed: [], problems: [] });
+  t.strictSame(await run(), { removed: [], restored: [], problems: [] });
   deleteLink('pod1');
   t.match(await run(), { removed: ['eth0 of pod1 in network cbr0: its record is damaged and its interface gone'] });
   t.strictSame(recorded(), []);
@@ -158,6 +158,7 @@ t.test('files and directories of others', async (t) => {
   symlinkSync('cbr0', join(records, 'link'));
   t.strictSame(await run({ bootId: 'boot2' }), {
     removed: ['eth0 of pod1 in network cbr0: it was made before the last boot'],
+    restored: [],
     problems: [],
   });
   for (const path of ['f0e1d2', '.hidden/pod1:eth0.json', 'other/notes.txt', 'link']) {
@@ -178,11 +179,11 @@ t.test('one that can’t be taken away is said, and does not stop the others', a
       return true;
     },
   });
-  t.match(first, { removed: [/pod2/], problems: ['eth0 of pod1 in network cbr0: the kernel is busy'] });
+  t.match(first, { removed: [/pod2/], restored: [], problems: ['eth0 of pod1 in network cbr0: the kernel is busy'] });
   t.strictSame(recorded(), ['pod1']);
-  t.match(await run(), { removed: [/pod1/], problems: [] });
+  t.match(await run(), { removed: [/pod1/], restored: [], problems: [] });
 });
 
 t.test('no records at all', async (t) => {
-  t.strictSame(await machine(t).run(), { removed: [], problems: [] });
+  t.strictSame(await machine(t).run(), { removed: [], restored: [], problems: [] });
 });

@@ -1,6 +1,7 @@
 // Where a worker runs its rows, one after the other. Plugins that work alone get a fresh machine for every row. An agent
 // takes longer to start than a row takes, so one with an agent is kept and swept between rows, until a row fails on it.
 
+import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -25,7 +26,13 @@ const SWEEP = `
   nft flush ruleset
   rm -rf /var/lib/cni /run/resolv.conf ${PLUGINS}`;
 
-async function serve(machine: Machine, { directory }: Target): Promise<Machine> {
+interface Served {
+  readonly machine: Machine;
+  /** Absent: the plugins work alone. */
+  readonly agent?: ChildProcess;
+}
+
+async function serve(machine: Machine, { directory }: Target): Promise<Served> {
   const agent = machine.start(join(directory, 'flanneld'), ['--cni-only'], { env: CACHE });
   let said = '';
   for (const stream of [agent.stdout, agent.stderr])
@@ -36,29 +43,35 @@ async function serve(machine: Machine, { directory }: Target): Promise<Machine> 
     await machine.stop();
     throw new Error(`the agent does not serve: ${said}`);
   }
-  return machine;
+  return { machine, agent };
 }
 
 /** @throws Error when an agent is asked for and does not serve */
 export function laneOf(target: Target): Lane {
-  let kept: Machine | undefined;
+  let kept: Served | undefined;
 
-  async function fresh(): Promise<Machine> {
+  async function fresh(): Promise<Served> {
     const machine = await startMachine('conformance');
-    return target.agent ? serve(machine, target) : machine;
+    return target.agent ? serve(machine, target) : { machine };
   }
 
   async function close(): Promise<void> {
-    await kept?.stop();
+    await kept?.machine.stop();
     kept = undefined;
+  }
+
+  /** Without its agent a plugin works alone, and nobody would notice. */
+  async function sweep({ machine, agent }: Served): Promise<void> {
+    if (agent === undefined) return close();
+    if (agent.exitCode !== null || agent.signalCode !== null) throw new Error('the agent has ended');
+    await machine.must('sh', ['-ec', SWEEP]);
   }
 
   async function run(version: CniVersion, action: (stage: Stage) => Promise<void>): Promise<void> {
     kept ??= await fresh();
     try {
-      await action(stageOn(kept, target, version));
-      if (target.agent) await kept.must('sh', ['-ec', SWEEP]);
-      else await close();
+      await action(stageOn(kept.machine, target, version));
+      await sweep(kept);
     } catch (error) {
       await close();
       throw error;

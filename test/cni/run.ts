@@ -10,6 +10,8 @@ import type { Release, Target } from './target.ts';
 /** What ours does not do yet. The list must shrink to nothing. */
 export interface Pending {
   readonly reason: string;
+  /** Only without the agent. */
+  readonly alone?: true;
   /** All of the row's when absent. */
   readonly versions?: readonly CniVersion[];
 }
@@ -48,11 +50,18 @@ function defectOf({ row, version }: Instance, release: Release): Defect | undefi
   return marks.find((mark) => mark.releases.includes(release) && holdsFor(version, mark));
 }
 
+type Subject = Pick<Target, 'release' | 'agent'>;
+
 /** What becomes of a row that ended with that error, or with none. */
-export function judge(instance: Instance, release: Release, pending: PendingRows, error: Error | undefined): Verdict {
+export function judge(
+  instance: Instance,
+  { release, agent }: Subject,
+  pending: PendingRows,
+  error: Error | undefined,
+): Verdict {
   const defect = release === 'ours' ? undefined : defectOf(instance, release);
   const open = release === 'ours' ? pending[instance.row.id] : undefined;
-  const isPending = open !== undefined && holdsFor(instance.version, open);
+  const isPending = open !== undefined && holdsFor(instance.version, open) && !(agent && open.alone);
   if (error !== undefined && defect !== undefined) {
     return { state: 'known defect', details: `${defect.what} (${defect.cites})` };
   }
@@ -97,7 +106,7 @@ export async function runInstances(
       const started = performance.now();
       const error = await errorOf(instance, lane);
       const seconds = (performance.now() - started) / 1000;
-      outcomes.push({ ...instance, ...judge(instance, target.release, settings.pending, error), seconds });
+      outcomes.push({ ...instance, ...judge(instance, target, settings.pending, error), seconds });
     }
     await lane.close();
   }

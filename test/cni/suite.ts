@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { PENDING } from './pending.ts';
 import { ROWS } from './rows.ts';
 import { instancesOf, JOBS, type Outcome, runInstances } from './run.ts';
+import type { Row } from './table.ts';
 import { DEBIAN_BIN, OWN_BIN, openTarget } from './target.ts';
 
 const usage = `Usage: node test/cni/suite.ts [OPTION]... [WORD]...
@@ -14,7 +15,7 @@ the table in test/cni/rows/. With WORDs only rows whose id, or a case of theirs,
 Options:
   -a, --agent     have the plugins served by the directory's \`flanneld --cni-only\`
   -f, --few       of each row only one version, by turns
-  -l, --list      print the rows with the cases they cover, run nothing
+  -l, --list      print the rows: cases, differences on purpose, known defects; run nothing
   -v, --verbose   print every row, not only what failed
   -j, --jobs N    how many at once (default: ${JOBS})
   -h, --help      show this text
@@ -46,6 +47,13 @@ function commandLine() {
   }
 }
 
+/** A row of the table, as it is. */
+function describe({ id, covers, versions = ['1.0.0'], differs, defects = [] }: Row): void {
+  say(`${id} [${versions.join(' ')}]\n    covers ${covers.join(' ')}`);
+  if (differs !== undefined) say(`    differs on purpose: ${differs}`);
+  for (const { releases, what, cites } of defects) say(`    defect of ${releases.join(', ')}: ${what} (${cites})`);
+}
+
 /** Versions of a row that ended in the same way, in one paragraph. */
 function show(outcomes: readonly Outcome[]): void {
   const [{ row, state, details }] = outcomes as [Outcome];
@@ -69,9 +77,7 @@ const rows = ROWS.filter(({ id, covers }) => [id, ...covers].some(chosen));
 const instances = instancesOf(rows, values.few);
 
 if (values.list) {
-  for (const { id, covers, versions = ['1.0.0'] } of rows) {
-    say(`${id} [${versions.join(' ')}]\n    ${covers.join(' ')}`);
-  }
+  for (const row of rows) describe(row);
   say(`${rows.length} rows, ${instances.length} with their versions`);
   process.exit(0);
 }

@@ -72,40 +72,46 @@ const instance = (keys: Partial<Row> = {}, version: Instance['version'] = '1.0.0
   row: row(keys),
   version,
 });
+const OURS = { release: 'ours', agent: false } as const;
+const DEBIAN = { release: '1.1.1', agent: false } as const;
+const NEWER = { release: 'newer', agent: false } as const;
 const WRONG = new Error('seen otherwise');
 const DEFECT = { releases: ['1.1.1'], what: 'lacks it', cites: 'p#1' } as const;
 
 t.test('a row that fails is a failure', async (t) => {
-  t.match(judge(instance(), 'ours', {}, undefined), { state: 'passed' });
-  t.match(judge(instance(), 'ours', {}, WRONG), { state: 'failed', details: 'seen otherwise' });
-  t.match(judge(instance(), 'newer', {}, WRONG), { state: 'failed' });
+  t.match(judge(instance(), OURS, {}, undefined), { state: 'passed' });
+  t.match(judge(instance(), OURS, {}, WRONG), { state: 'failed', details: 'seen otherwise' });
+  t.match(judge(instance(), NEWER, {}, WRONG), { state: 'failed' });
 });
 
 t.test('a known defect must show, in its release and versions', async (t) => {
   const marked = instance({ defects: [DEFECT] });
-  t.match(judge(marked, '1.1.1', {}, WRONG), { state: 'known defect', details: 'lacks it (p#1)' });
-  t.match(judge(marked, '1.1.1', {}, undefined), { state: 'failed', details: /the defect is not there/ });
-  t.match(judge(marked, 'newer', {}, WRONG), { state: 'failed' });
-  t.match(judge(marked, 'ours', {}, WRONG), { state: 'failed' }, 'the reference has no say about ours');
+  t.match(judge(marked, DEBIAN, {}, WRONG), { state: 'known defect', details: 'lacks it (p#1)' });
+  t.match(judge(marked, DEBIAN, {}, undefined), { state: 'failed', details: /the defect is not there/ });
+  t.match(judge(marked, NEWER, {}, WRONG), { state: 'failed' });
+  t.match(judge(marked, OURS, {}, WRONG), { state: 'failed' }, 'the reference has no say about ours');
   const some = instance({ defects: [{ ...DEFECT, versions: ['0.4.0'] }] });
-  t.match(judge(some, '1.1.1', {}, WRONG), { state: 'failed' });
+  t.match(judge(some, DEBIAN, {}, WRONG), { state: 'failed' });
   const race = instance({ defects: [{ ...DEFECT, race: true }] });
-  t.match(judge(race, '1.1.1', {}, undefined), { state: 'passed' });
-  t.match(judge(race, '1.1.1', {}, WRONG), { state: 'known defect' });
+  t.match(judge(race, DEBIAN, {}, undefined), { state: 'passed' });
+  t.match(judge(race, DEBIAN, {}, WRONG), { state: 'known defect' });
 });
 
 t.test('1.1.1 knows no version 1.1.0', async (t) => {
-  t.match(judge(instance({}, '1.1.0'), '1.1.1', {}, WRONG), { state: 'known defect' });
-  t.match(judge(instance({}, '1.1.0'), '1.1.1', {}, undefined), { state: 'failed' });
+  t.match(judge(instance({}, '1.1.0'), DEBIAN, {}, WRONG), { state: 'known defect' });
+  t.match(judge(instance({}, '1.1.0'), DEBIAN, {}, undefined), { state: 'failed' });
 });
 
 t.test('what is pending must fail, of ours alone', async (t) => {
   const pending = { r: { reason: 'being written' } };
-  t.match(judge(instance(), 'ours', pending, WRONG), { state: 'pending', details: 'being written' });
-  t.match(judge(instance(), 'ours', pending, undefined), { state: 'failed', details: /no longer pending/ });
-  t.match(judge(instance(), '1.1.1', pending, WRONG), { state: 'failed' });
+  t.match(judge(instance(), OURS, pending, WRONG), { state: 'pending', details: 'being written' });
+  t.match(judge(instance(), OURS, pending, undefined), { state: 'failed', details: /no longer pending/ });
+  t.match(judge(instance(), DEBIAN, pending, WRONG), { state: 'failed' });
+  const alone = { r: { reason: 'being written', alone: true } } as const;
+  t.match(judge(instance(), OURS, alone, WRONG), { state: 'pending' });
+  t.match(judge(instance(), { ...OURS, agent: true }, alone, undefined), { state: 'passed' });
   const some = { r: { reason: 'being written', versions: ['1.1.0'] as const } };
-  t.match(judge(instance(), 'ours', some, undefined), { state: 'passed' });
+  t.match(judge(instance(), OURS, some, undefined), { state: 'passed' });
 });
 
 t.test('few: one version of each row, by turns', async (t) => {

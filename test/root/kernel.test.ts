@@ -2,6 +2,7 @@
 // own, so that tables and whatever a case gets wrong are not the host's.
 
 import { execFileSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import t from 'tap';
 import { openKernel } from '../../kernel/open.ts';
 import { kernelCompliance } from '../compliance/kernel.ts';
@@ -19,7 +20,7 @@ let made = 0;
 
 const setup: Setup = () => {
   const kernel = openKernel();
-  const names = [`suite-${process.pid}-${++made}a`, `suite-${process.pid}-${made}b`] as const;
+  const names = [`${process.env[INSIDE]}${++made}a`, `${process.env[INSIDE]}${made}b`] as const;
   for (const name of names) netns('add', name);
   const paths = names.map((name) => `/run/netns/${name}`);
   const [namespace, other] = paths.map((path) => kernel.openNamespace(path));
@@ -48,13 +49,16 @@ const setup: Setup = () => {
 };
 
 if (process.env[INSIDE] === undefined) {
-  const name = `suite-${process.pid}`;
-  netns('add', name);
-  t.teardown(() => netns('delete', name));
+  const prefix = `suite-${process.pid}-`;
+  netns('add', `${prefix}host`);
+  // All of them, should the child not get to it.
+  t.teardown(() => {
+    for (const name of readdirSync('/run/netns').filter((other) => other.startsWith(prefix))) netns('delete', name);
+  });
   await t.spawn(
     'nsenter',
-    [`--net=/run/netns/${name}`, process.execPath, import.meta.filename],
-    { env: { ...process.env, [INSIDE]: name } },
+    [`--net=/run/netns/${prefix}host`, process.execPath, import.meta.filename],
+    { env: { ...process.env, [INSIDE]: prefix } },
     'in a namespace',
   );
 } else {

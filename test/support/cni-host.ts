@@ -5,8 +5,10 @@ import type { ChildProcess } from 'node:child_process';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import type { Machine } from '../../examples/cluster/machine.ts';
@@ -47,6 +49,14 @@ export interface AgentProcess {
   kill(): Promise<void>;
 }
 
+export interface AgentOptions {
+  readonly flags?: readonly string[];
+  /** Whether to wait until it serves clients. */
+  readonly serving?: boolean;
+  /** What executes it, as words. */
+  readonly through?: readonly string[];
+}
+
 export interface CniHost {
   readonly machine: Machine;
   /** Directory of the test's own, outside the machine too. */
@@ -54,7 +64,9 @@ export interface CniHost {
   /** A path as it is seen from outside the machine. */
   path(inside: string): string;
   /** Starts an agent; by default waits until it serves. */
-  startAgent(options?: { readonly flags?: readonly string[]; readonly serving?: boolean }): Promise<AgentProcess>;
+  startAgent(options?: AgentOptions): Promise<AgentProcess>;
+  /** A command of flanneld's, as program and arguments. */
+  flanneld(...words: string[]): [string, string[]];
   /** Makes namespaces of pods named so. */
   addPods(ids: readonly string[]): Promise<void>;
   run(verbs: readonly Verb[], parallel?: number): Promise<Outcome[]>;
@@ -99,25 +111,18 @@ export const CONFIG = {
 /** So that a test can write to /etc without touching the machine it runs on. */
 const OWN_ETC = 'mkdir /run/etc && cp -a /etc/. /run/etc && mount --bind /run/etc /etc && mkdir -p /etc/cni/net.d';
 
-let timer: string | undefined;
-let clients: string | undefined;
-
-/** Compiled once, for as long as the test file runs. */
-function programs(t: Test): { readonly bin: string; readonly timer: string } {
-  clients ??= compileClient(t);
-  if (timer === undefined) {
-    timer = join(clients, 'exec-timer');
-    execFileSync('cc', ['-O2', '-o', timer, join(ROOT, 'bench/exec-timer.c')]);
-  }
-  return { bin: clients, timer };
+/** Compiles the client under all its names, and exec-timer; the directory is there until the test is over. */
+export function compilePrograms(t: Test): string {
+  const bin = compileClient(t);
+  execFileSync('cc', ['-O2', '-o', join(bin, 'exec-timer'), join(ROOT, 'bench/exec-timer.c')]);
+  return bin;
 }
 
-/** `expected`: the seconds that clients wait for an agent; undefined when none is expected. */
-export async function makeHost(t: Test, name: string, expected?: number): Promise<CniHost> {
-  const { bin, timer: timing } = programs(t);
+/** `bin`: of compilePrograms. `expected`: the seconds that clients wait for an agent; undefined when none is expected. */
+export async function makeHost(t: Test, bin: string, expected?: number): Promise<CniHost> {
   const directory = mkdtempSync(join(tmpdir(), 'cni-host-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  const machine = await startMachine(name);
+  const machine = await startMachine('host');
   t.teardown(() => machine.stop());
   await machine.must('sh', ['-ec', `${OWN_ETC}; mkdir -m 755 /run/flannel`]);
   const path = (inside: string): string => `/proc/${machine.pid}/root${inside}`;
@@ -156,7 +161,7 @@ export async function makeHost(t: Test, name: string, expected?: number): Promis
         ...variables,
       ];
     });
-    const text = await machine.must(timing, [], {
+    const text = await machine.must(join(bin, 'exec-timer'), [], {
       input: [String(parallel), ...jobs].map((word) => `${word}\0`).join(''),
       timeoutMs: 300_000,
     });
@@ -180,8 +185,10 @@ export async function makeHost(t: Test, name: string, expected?: number): Promis
       const [outcome] = await run([{ command, id, ...more }]);
       return outcome as Outcome;
     },
-    async startAgent({ flags = ['--cni-only'], serving = true } = {}) {
-      const agent = startAgent(machine, flags);
+    flanneld,
+    async startAgent({ flags = ['--cni-only'], serving = true, through = [] } = {}) {
+      const [program, words] = flanneld(...flags);
+      const agent = agentProcess(machine, [...through, program, ...words]);
       if (serving)
         await until(
           () => agent.log().includes('serving CNI clients'),
@@ -192,16 +199,23 @@ export async function makeHost(t: Test, name: string, expected?: number): Promis
     async addPods(ids) {
       await machine.must('sh', ['-ec', 'for id; do ip netns add "$id"; done', 'sh', ...ids], { timeoutMs: 120_000 });
     },
-    async status() {
-      const { stdout } = await machine.run(NODE, [join(ROOT, 'flanneld/main.ts'), 'status', '--json']);
-      return JSON.parse(stdout) as AgentStatusPart;
-    },
+    status: () => askStatus(path('/run/flannel/subnet.sock')),
     async links() {
       const text = await machine.must('ip', ['-j', 'link', 'show']);
       return (JSON.parse(text) as { ifname: string }[]).map(({ ifname }) => ifname).sort();
     },
     files: () => ['/var/lib/cni/flannel', '/var/lib/cni/networks'].flatMap((root) => filesBelow(path(root))),
   };
+}
+
+function askStatus(socketPath: string): Promise<AgentStatusPart> {
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath, path: '/status' }, async (response) => {
+      resolve((await new Response(Readable.toWeb(response) as ReadableStream).json()) as AgentStatusPart);
+    });
+    call.on('error', reject);
+    call.end();
+  });
 }
 
 function filesBelow(root: string): string[] {
@@ -212,8 +226,10 @@ function filesBelow(root: string): string[] {
     .sort();
 }
 
-function startAgent(machine: Machine, flags: readonly string[]): AgentProcess {
-  const child = machine.start(NODE, [join(ROOT, 'flanneld/main.ts'), ...flags]);
+const flanneld = (...words: string[]): [string, string[]] => [NODE, [join(ROOT, 'flanneld/main.ts'), ...words]];
+
+function agentProcess(machine: Machine, [program = '', ...words]: readonly string[]): AgentProcess {
+  const child = machine.start(program, words);
   let text = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on('data', (chunk) => {

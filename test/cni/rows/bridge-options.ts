@@ -5,7 +5,7 @@ import { printed, refused, silent } from '../expect.ts';
 import { addressesOf, isUp } from '../observe.ts';
 import type { Attachment, Json, Stage } from '../stage.ts';
 import type { CaseId } from '../catalogue.ts';
-import { ALL, type Defect, OWN_CODES, type Row, since } from '../table.ts';
+import { ALL, type Defect, OWN_CODES, REFERENCE, type Row, since } from '../table.ts';
 import { BRIDGE, bridgeConfig, hostEnd, ipamOf, NONE, reserved, V4 } from './attached.ts';
 
 /** Keys that releases after 1.1.1 brought: 1.1.1 ignores them. */
@@ -126,7 +126,7 @@ const rollback: Row = {
   versions: ['1.0.0'],
   defects: [
     {
-      releases: ['1.1.1', 'newer'],
+      releases: REFERENCE,
       what: 'the veth is not removed after a late failure',
       cites: 'cni.md 1b, ADD step 8; problem 6 (p#327)',
     },

@@ -6,7 +6,7 @@ import type { CaseId } from '../catalogue.ts';
 import { printed, silent } from '../expect.ts';
 import { kindOf } from '../observe.ts';
 import type { Json, Stage } from '../stage.ts';
-import { type Defect, type Row, since } from '../table.ts';
+import { type Defect, REFERENCE, type Row, since } from '../table.ts';
 import { BRIDGE, bridgeConfig, DUAL, hostEnd, V4 } from './attached.ts';
 import { withPrevious } from './bridge-attach.ts';
 import { lacks } from './bridge-options.ts';
@@ -65,7 +65,7 @@ const nftTable: Row = {
 };
 
 const LEAKS: Defect = {
-  releases: ['1.1.1', 'newer'],
+  releases: REFERENCE,
   what: 'DEL without a namespace leaves the rules of ipMasq',
   cites: 'cni.md 3, problem 5 (p#810)',
 };

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { atLeast } from '../../../cni-plugin/versions.ts';
 import { refused, resultOf, silent } from '../expect.ts';
-import { ALL, type Defect, OWN_CODES, type Row } from '../table.ts';
+import { ALL, type Defect, OWN_CODES, REFERENCE, type Row } from '../table.ts';
 import { add, added, allocated, CONTENT, del, filesOf, fill, ipamConfig, refusedAdd } from './addresses.ts';
 import { STORE } from './attached.ts';
 
@@ -168,7 +168,7 @@ const customRanges: Row = {
 };
 
 const EMPTY_FILES: Defect = {
-  releases: ['1.1.1', 'newer'],
+  releases: REFERENCE,
   what: 'an empty file blocks its address for ever',
   cites: 'cni.md 3, problem 3 (p#498)',
 };

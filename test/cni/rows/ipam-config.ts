@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import type { CaseId } from '../catalogue.ts';
 import type { Attachment, Json } from '../stage.ts';
-import { type Defect, OWN_CODES, type Row } from '../table.ts';
+import { type Defect, OWN_CODES, REFERENCE, type Row } from '../table.ts';
 import { allocated, ipamConfig, refusedAdd } from './addresses.ts';
 
 const BOUNDS = { rangeStart: '10.1.2.9', rangeEnd: '10.1.2.20', gateway: '10.1.2.30' };
@@ -144,7 +144,7 @@ const wrong: Row = {
 };
 
 const ARGS_ANY: Defect = {
-  releases: ['1.1.1', 'newer'],
+  releases: REFERENCE,
   what: 'CNI_ARGS and args.cni.ips are both taken, where the first must yield to the second',
   cites: 'cni.md 1a: "CNI_ARGS IP= is deprecated and must be ignored if the `args` equivalent is present"',
 };

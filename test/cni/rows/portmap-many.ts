@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { type Container, PluginError, type Runtime } from '../libcni.ts';
 import type { Stage } from '../stage.ts';
-import { type Defect, type Row, since } from '../table.ts';
+import { type Defect, REFERENCE, type Row, since } from '../table.ts';
 import { DUAL, type Net, V4 } from './attached.ts';
 import { rules } from './bridge-rules.ts';
 import { mapped, podWith, WEB } from './portmap.ts';
@@ -42,7 +42,7 @@ const parallel: Row = {
   covers: ['portmap/chain-parallel-delete', 'portmap/chain-delete-twice'],
   defects: [
     {
-      releases: ['1.1.1', 'newer'],
+      releases: REFERENCE,
       what: 'one DEL disturbs another one of the same container',
       cites: 'p#418',
       race: true,
@@ -57,7 +57,7 @@ const parallel: Row = {
 };
 
 const STALE: Defect = {
-  releases: ['1.1.1', 'newer'],
+  releases: REFERENCE,
   what: 'DEL without the mappings leaves their rules',
   cites: 'cni.md 3, problem 9 (p#752, rke#3440); p PR#509',
 };
