@@ -15,7 +15,7 @@ import type { Dependencies } from './verbs.ts';
 export async function detach(record: Attachment, files: Attachments, dependencies: Dependencies): Promise<void> {
   const { link } = record;
   await Promise.all([removeExtras(dependencies, record), link && dependencies.removeLink(link)]);
-  if (record.bootId === dependencies.bootId) forgetFlows(dependencies.kernel, record.addresses);
+  if (record.bootId === dependencies.bootId) await forgetFlows(dependencies.kernel, record.addresses);
   freeRecorded(record, files);
 }
 
@@ -29,9 +29,9 @@ export function freeUnrecorded(key: AttachmentKey, files: Attachments, { address
  * The next pod that gets the address must not get the answers to the last one's questions. A kernel without connection
  * tracking has nothing to forget, and none keeps a pod from being deleted.
  */
-function forgetFlows(kernel: Kernel, addresses: readonly Ip[]): void {
+async function forgetFlows(kernel: Kernel, addresses: readonly Ip[]): Promise<void> {
   try {
-    if (addresses.length > 0) kernel.forgetEnds(addresses);
+    if (addresses.length > 0) await kernel.forgetEnds(addresses);
   } catch {}
 }
 

@@ -63,7 +63,8 @@ const CHAINS: readonly Chain[] = [
     name: 'cni-hostport-postrouting',
     base: { type: 'nat', hook: 'postrouting', priority: 'srcnat', policy: 'accept' },
     rules: [
-      rule`oifname != "lo" ip saddr ${LOOPBACK} masquerade`,
+      // The set's elements are pairs of the same address.
+      rule`ip saddr ${LOOPBACK} ip daddr . ip daddr @${selves(4)} masquerade`,
       ...FAMILIES.map((family) => {
         const ip = PROTOCOL[family];
         return rule`${ip} saddr . ${ip} daddr @${selves(family)} masquerade`;
@@ -151,8 +152,8 @@ export const takeOut = (set: NftSet, texts: readonly string[]): NftCommand[] => 
 const keyOf = (text: string): string => text.split(' : ')[0] as string;
 
 /** The kernel's permission to route 127.0.0.1 by the device; nothing where no port asks for it. */
-export const localhostSettings = ({ ports, device }: PortPlan): Sysctl[] =>
-  device !== undefined && ports.some(isAtLocalhost)
+export const localhostSettings = ({ ports, device, snat }: PortPlan): Sysctl[] =>
+  device !== undefined && snat && ports.some(isAtLocalhost)
     ? [{ key: `net/ipv4/conf/${device}/route_localnet`, value: '1' }]
     : [];
 

@@ -96,7 +96,7 @@ export function createFakeKernel(): FakeKernel {
       forgotten.push(filter);
       return 0;
     },
-    forgetEnds: (ends) => void forgotten.push(...ends.map((end) => ({ family: familyOf(end), end }))),
+    forgetEnds: async (ends) => void forgotten.push(...ends.map((end) => ({ family: familyOf(end), end }))),
     forgotten,
     watch(onChange) {
       const listener = (change: Change) => onChange(change);

@@ -18,12 +18,22 @@ const SOURCE = { 4: 1, 6: 3 } as const;
 const COMPARE_SOURCE = Uint8Array.of(1, 0, 0, 0);
 
 /**
- * Forgets all flows that one of the addresses has begun or answers.
+ * Gives a function that forgets all flows that one of the addresses has begun or answers. It works aside; what comes
+ * meanwhile is done next.
  * Equivalent to: conntrack --delete --orig-src ADDRESS; conntrack --delete --reply-src ADDRESS
- * @throws NetError kernel
  */
-export function forgetEnds(socket: NetlinkSocket, ends: readonly Ip[]): void {
-  const errors = socket.batch(ends.flatMap((end) => [flush(end, 'original'), flush(end, 'reply')]));
+export function forgetterOfEnds(socket: NetlinkSocket): (ends: readonly Ip[]) => Promise<void> {
+  let last: Promise<void> = Promise.resolve();
+  return (ends) => {
+    const own = last.then(() => forgetEnds(socket, ends));
+    last = own.catch(() => undefined);
+    return own;
+  };
+}
+
+/** @throws NetError kernel */
+async function forgetEnds(socket: NetlinkSocket, ends: readonly Ip[]): Promise<void> {
+  const errors = await socket.batchAside(ends.flatMap((end) => [flush(end, 'original'), flush(end, 'reply')]));
   const failed = errors.find((error) => error !== undefined);
   if (failed === undefined) return;
   // Linux before 6.8 does not know filters here, and finds the address alone too little.

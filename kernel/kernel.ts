@@ -89,8 +89,8 @@ export interface Kernel {
    */
   forgetFlows(filter: FlowFilter): number;
 
-  /** Forgets every flow that one of the addresses is an end of. @throws NetError kernel */
-  forgetEnds(ends: readonly Ip[]): void;
+  /** Forgets every flow that one of the addresses is an end of, while the caller's thread goes on. @throws NetError kernel */
+  forgetEnds(ends: readonly Ip[]): Promise<void>;
 
   /**
    * Tells of every change in the host's namespace from now on, a little later than it happens and never from inside

@@ -4,7 +4,7 @@ import { NetError } from '../model/errors.ts';
 import type { Namespace } from '../model/state.ts';
 import { applySteps } from './apply.ts';
 import { forgetFlows } from './conntrack.ts';
-import { forgetEnds } from './forget-ends.ts';
+import { forgetterOfEnds } from './forget-ends.ts';
 import { getRoute, readRouteTo } from './route.ts';
 import type { Kernel } from './kernel.ts';
 import { inNamespace, openNamespace, settleThreads } from './netns.ts';
@@ -24,6 +24,8 @@ export function openKernel(): Kernel {
   const hostSocket = openNetlink();
   const tables = nftables();
   let flowSocket: NetlinkSocket | undefined;
+  let endSocket: NetlinkSocket | undefined;
+  let forgetEnds: ReturnType<typeof forgetterOfEnds> | undefined;
 
   /** The host's socket is kept; one in another namespace lives as long as the function. */
   function withSocket<T>(namespace: Namespace, use: (socket: NetlinkSocket) => T): T {
@@ -60,13 +62,15 @@ export function openKernel(): Kernel {
       return forgetFlows(flowSocket, filter);
     },
     forgetEnds(ends) {
-      flowSocket ??= openNetlink(NETLINK_NETFILTER);
-      forgetEnds(flowSocket, ends);
+      endSocket ??= openNetlink(NETLINK_NETFILTER);
+      forgetEnds ??= forgetterOfEnds(endSocket);
+      return forgetEnds(ends);
     },
     watch: (onChange) => watchKernel(() => deviceNames(hostSocket), onChange),
     close() {
       tables.close();
       flowSocket?.close();
+      endSocket?.close();
       hostSocket.close();
       host.close();
     },

@@ -58,7 +58,7 @@ async function flows(t: Test, [a, b]: readonly [Pod, Pod], what: string): Promis
 const state = (node: Node): Promise<string> =>
   node.must('sh', [
     '-c',
-    `ip -d -o link show type vxlan | grep -oE '(flannel[^:]*:|[<,]UP[,>]|mtu [0-9]+|link/ether [^ ]+|vxlan id .* (no)?learning)' | paste - - - - - | sort
+    `ip -d -o link show type vxlan | grep -oE '(flannel[^:]*:|[<,]UP|> mtu [0-9]+|link/ether [^ ]+|vxlan id .* (no)?learning)' | paste - - - - - | sort
      ip -o addr show | grep -E 'flannel' | grep -v fe80 | sed -E 's/^[0-9]+: //; s/valid.*//' | sort
      ip route show proto 251 | sort; ip -6 route show proto 251 | sort
      ip neigh show nud permanent | sort; ip -6 neigh show nud permanent | sort

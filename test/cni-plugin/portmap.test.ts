@@ -144,7 +144,7 @@ t.test('the table', async (t) => {
 
 \tchain cni-hostport-postrouting {
 \t\ttype nat hook postrouting priority srcnat; policy accept;
-\t\toifname != "lo" ip saddr 127.0.0.0/8 masquerade
+\t\tip saddr 127.0.0.0/8 ip daddr . ip daddr @cni-hairpin-v4 masquerade
 \t\tip saddr . ip daddr @cni-hairpin-v4 masquerade
 \t\tip6 saddr . ip6 daddr @cni-hairpin-v6 masquerade
 \t\tct status 0x20 iifname . oifname @cni-hairpin-bridge masquerade
@@ -177,6 +177,7 @@ t.test('127.0.0.1 is routed only where a port asks for it', async (t) => {
   t.strictSame(settings({ ...WEB, hostIP: '192.0.2.1' }), []);
   t.strictSame(settings({ ...WEB, hostIP: '::' }), []);
   t.strictSame(settings(WEB, { device: undefined }), []);
+  t.strictSame(settings(WEB, { snat: false }), [], 'the answers would not come back');
 });
 
 const setOf = (kernel: ReturnType<typeof createFakeKernel>, name: string) =>

@@ -37,6 +37,7 @@ function machine(t: Test) {
   return {
     directory,
     records,
+    base: config,
     kernel,
     dependencies,
     files,
@@ -182,6 +183,21 @@ t.test('one that can’t be taken away is said, and does not stop the others', a
   t.match(first, { removed: [/pod2/], restored: [], problems: ['eth0 of pod1 in network cbr0: the kernel is busy'] });
   t.strictSame(recorded(), ['pod1']);
   t.match(await run(), { removed: [/pod1/], restored: [], problems: [] });
+});
+
+t.test('an ADD that failed and could not be undone', async (t) => {
+  const { run, recorded, addresses, kernel, base, dependencies } = machine(t);
+  kernel.addNamespace('/run/netns/pod1');
+  kernel.failNext(/route (add|replace) 0\.0\.0\.0/, 'EPERM');
+  const request = requestWith(base, { containerId: 'pod1', netns: '/run/netns/pod1' });
+  const removeLink = () => Promise.reject(new Error('the kernel is busy'));
+  const { status, output } = await perform('flannel', request, { ...dependencies, removeLink });
+  t.equal(status, 1);
+  t.match(JSON.parse(output), { msg: /EPERM/ });
+  t.strictSame([recorded(), addresses()], [['pod1'], ['10.5.1.2']], 'its address is not given away');
+  t.match(await run(), { removed: [/broken off/], problems: [] });
+  t.strictSame([recorded(), addresses()], [[], []]);
+  t.notMatch(kernel.dump(kernel.host), /type veth/);
 });
 
 t.test('no records at all', async (t) => {

@@ -18,9 +18,6 @@ export const PENDING: PendingRows = {
   'macspoofchk: rules of the bridge family come with ADD and go with DEL': SPOOF,
   'macspoofchk: frames with another MAC are dropped': SPOOF,
   'VLAN: trunks that are refused': { reason: 'vlanTrunk is refused as a whole before it is looked at' },
-  'snat off: callers from outside come through, localhost and the pod itself do not': {
-    reason: 'defect of ours: with snat off, localhost is masqueraded all the same',
-  },
   'standard input that cannot be read, or is no JSON': {
     reason: 'defect of ours: main.ts takes a directory on standard input for an empty file (code 6 instead of 5)',
     alone: true,

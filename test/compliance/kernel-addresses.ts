@@ -74,6 +74,7 @@ export const ADDRESS_CASES: Readonly<Record<string, Case>> = {
       [set('v0', { mtu: 1279 }), 'ok'],
       [add.address(on('v0', 'fd01::1/64')), 'EINVAL'],
       [add.route({ destination: 'fd09::/64', device: 'v0' }), 'ENODEV'],
+      [add.neighbour({ device: 'v0', ip: 'fd01::9', mac: '02:00:00:00:00:99' }), 'EINVAL'],
     ]);
     t.strictSame([addresses(s, 'v0'), routes(s, 6)], [[], []], 'an MTU below 1280 ends IPv6 on the device');
     script(t, s, [

@@ -12,7 +12,7 @@ export const OUTSIDE = 'outside';
 
 const ECHO = join(import.meta.dirname, '../echo.ts');
 /** Seconds until a client gives up: nothing here is further away than one hop. */
-const PATIENCE = '0.7';
+const PATIENCE = '1.5';
 
 export async function neighbour(stage: Stage): Promise<void> {
   await stage.pod(OUTSIDE);
