@@ -1,10 +1,10 @@
 // Forgetting flows: connection tracking entries as ctnetlink messages (linux/netfilter/nfnetlink_conntrack.h). A flow that
 // is tracked keeps the translation it began with, whatever the rules say since.
 
-import { hasErrno } from '../model/errors.ts';
+import { hasErrno, type NetError } from '../model/errors.ts';
 import { FAMILIES, type Family, fromBytes, type Ip, toBytes } from '../model/ip.ts';
 import { attribute, attributesOf, nested } from './attributes.ts';
-import type { FlowFilter } from './kernel.ts';
+import type { FlowFilter, PortFilter } from './kernel.ts';
 import type { NetlinkSocket, Reply, Request } from './netlink.ts';
 import { AF } from './wire.ts';
 
@@ -19,7 +19,7 @@ const SOURCE: Record<Family, number> = { 4: 1, 6: 3 };
 const DESTINATION: Record<Family, number> = { 4: 2, 6: 4 };
 const PROTOCOL = { number: 1, destinationPort: 3 } as const;
 /** The parts of a tuple that a filter compares (net/netfilter/nf_internals.h: CTA_FILTER_F_CTA_…). */
-const COMPARE = { source: 1, protocol: 8, destinationPort: 32 } as const;
+const COMPARE = { source: 1, destination: 2, protocol: 8, destinationPort: 32 } as const;
 const NUMBERS = { tcp: 6, udp: 17, sctp: 132 } as const;
 
 /** One direction of a flow. */
@@ -38,58 +38,97 @@ interface Flow {
   readonly name: Buffer;
 }
 
-/** Forgets the flows that match, and gives their number. Equivalent to: conntrack --delete … @throws NetError kernel */
-export function forgetFlows(socket: NetlinkSocket, filter: FlowFilter): number {
-  const flows = questions(filter)
-    .flatMap((request) => socket.dump(request))
+/**
+ * Forgets the flows that match. Equivalent to: conntrack --delete …
+ * @throws NetError kernel
+ */
+export function forgetFlows(socket: NetlinkSocket, filter: FlowFilter): void {
+  const failed = socket.batch(flushes(filter)).find((error) => error !== undefined);
+  if (failed === undefined) return;
+  if (!lacksFilters(failed)) throw failed;
+  forgetListed(socket, filter);
+}
+
+/** Linux before 6.8 knows no filters in a deletion, and finds too little there for the name of a flow. */
+export const lacksFilters = (error: NetError): boolean => hasErrno(error, 'EINVAL') || hasErrno(error, 'ENOTSUP');
+
+/** Deletions that together flush every flow that matches: 0.2 ms each, where a listing takes 3.5 ms. */
+export const flushes = (filter: FlowFilter): Request[] =>
+  comparisons(filter).map((compared) => ({
+    type: DELETE,
+    flags: 0,
+    attempt: `forget flows of ${filter.end ?? filter.destinationPort}`,
+    subject: filter.end,
+    write: (out) => out.emit(Buffer.concat([header(filter.family), compared])),
+  }));
+
+/** The same by listing them and deleting one by one. @throws NetError kernel */
+export function forgetListed(socket: NetlinkSocket, filter: FlowFilter): void {
+  const flows = comparisons(filter)
+    .flatMap((compared) => socket.dump(listing(filter.family, compared)))
     .map(readFlow)
     .filter((flow) => flow !== undefined)
     .filter((flow) => matches(flow, filter));
-  const errors = socket.batch(flows.map(deletion));
   // ENOENT: it ended by itself, or was listed twice.
+  const errors = socket.batch(flows.map(deletion));
   const serious = errors.find((error) => error !== undefined && !hasErrno(error, 'ENOENT'));
   if (serious !== undefined) throw serious;
-  return flows.filter((_, at) => errors[at] === undefined).length;
 }
 
-/** Whether the flow is one of those meant. Looked at here too, since Linux before 5.8 ignores filters. */
-function matches({ original, reply }: Flow, { protocol, destination, destinationPort, end }: FlowFilter): boolean {
+/** Whether the flow is one of those meant: Linux before 5.8 knows no filters in a listing either, and ignores them. */
+function matches({ original, reply }: Flow, filter: FlowFilter): boolean {
+  const { end } = filter;
+  if (filter.protocol === undefined) return original.source === end || reply.source === end;
   return (
-    (protocol === undefined || original.protocol === NUMBERS[protocol]) &&
-    (destination === undefined || original.destination === destination) &&
-    (destinationPort === undefined || original.destinationPort === destinationPort) &&
-    (end === undefined || original.source === end || reply.source === end)
+    original.protocol === NUMBERS[filter.protocol] &&
+    original.destinationPort === filter.destinationPort &&
+    (filter.destination === undefined || original.destination === filter.destination) &&
+    (end === undefined || reply.source === end)
   );
 }
 
-/** Dumps that together list every flow that matches, and few others. */
-function questions({ family, protocol, destinationPort, end }: FlowFilter): Request[] {
-  if (protocol !== undefined && destinationPort !== undefined) {
-    const number = attribute(PROTOCOL.number, Uint8Array.of(NUMBERS[protocol]));
-    const port = attribute(PROTOCOL.destinationPort, Uint8Array.of(destinationPort >> 8, destinationPort & 255));
-    const compare = COMPARE.protocol | COMPARE.destinationPort;
-    return [question(family, 'original', nested(TUPLE.protocol, number, port), compare)];
-  }
-  if (end === undefined) return [dump(family)];
-  const source = nested(TUPLE.addresses, attribute(SOURCE[family], toBytes(end)));
-  return (['original', 'reply'] as const).map((direction) => question(family, direction, source, COMPARE.source));
+/** What is compared of a flow, as attributes: any of these must be equal. */
+function comparisons(filter: FlowFilter): Buffer[] {
+  const { family, end } = filter;
+  const answering = end === undefined ? undefined : address(SOURCE[family], end);
+  if (filter.protocol !== undefined) return [compare(portOf(filter), answering && [answering, COMPARE.source])];
+  if (answering === undefined) return [];
+  return [compare([answering, COMPARE.source], undefined), compare(undefined, [answering, COMPARE.source])];
 }
 
-/** A dump of the flows one direction of which has these parts. */
-function question(family: Family, direction: 'original' | 'reply', tuple: Buffer, compare: number): Request {
-  const flags = Buffer.alloc(4);
-  flags.writeUInt32LE(compare);
-  // A filter's parts have the numbers of the tuples that they are about.
-  const filter = nested(CTA.filter, attribute(CTA[direction], flags));
-  return dump(family, Buffer.concat([nested(CTA[direction], tuple), filter]));
+const address = (type: number, value: Ip): Buffer => nested(TUPLE.addresses, attribute(type, toBytes(value)));
+
+/** Parts of a tuple, and which they are. */
+type Compared = readonly [parts: Buffer, which: number];
+
+function portOf({ family, protocol, destination, destinationPort }: PortFilter): Compared {
+  const number = attribute(PROTOCOL.number, Uint8Array.of(NUMBERS[protocol]));
+  const port = attribute(PROTOCOL.destinationPort, Uint8Array.of(destinationPort >> 8, destinationPort & 255));
+  const parts = nested(TUPLE.protocol, number, port);
+  const which = COMPARE.protocol | COMPARE.destinationPort;
+  if (destination === undefined) return [parts, which];
+  return [Buffer.concat([address(DESTINATION[family], destination), parts]), which | COMPARE.destination];
 }
 
-/** Equivalent to: conntrack --dump */
-const dump = (family: Family, attributes: Buffer = Buffer.alloc(0)): Request => ({
+/** Tuples to compare with, and a filter whose parts have the numbers of the tuples that they are about. */
+function compare(original: Compared | undefined, reply: Compared | undefined): Buffer {
+  const directions = [
+    [CTA.original, original],
+    [CTA.reply, reply],
+  ] as const;
+  const given = directions.flatMap(([type, compared]) =>
+    compared === undefined ? [] : [[type, ...compared] as const],
+  );
+  const flags = given.map(([type, , which]) => attribute(type, Uint8Array.of(which, 0, 0, 0)));
+  return Buffer.concat([...given.map(([type, parts]) => nested(type, parts)), nested(CTA.filter, ...flags)]);
+}
+
+/** Equivalent to: conntrack --dump … */
+const listing = (family: Family, compared: Buffer): Request => ({
   type: GET,
   flags: 0,
   attempt: `list IPv${family} flows`,
-  write: (out) => out.emit(Buffer.concat([header(family), attributes])),
+  write: (out) => out.emit(Buffer.concat([header(family), compared])),
 });
 
 const header = (family: Family): Buffer => Buffer.from([AF[family], 0, 0, 0]);

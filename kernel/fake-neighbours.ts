@@ -2,12 +2,12 @@
 
 import { type Family, familyOf, type Mac } from '../model/ip.ts';
 import type { FdbEntry, Neighbour } from '../model/state.ts';
-import { type Device, deviceNamed, type HeldFdbEntry, lacksIpv6, type Net, refuse } from './fake-net.ts';
+import { type Device, deviceNamed, type HeldFdbEntry, ipv6Disabled, lacksIpv6, type Net, refuse } from './fake-net.ts';
 
 /** Equivalent to: ip neighbour add|replace IP lladdr MAC nud permanent dev DEVICE */
 export function addNeighbour(net: Net, { device: name, ip, mac }: Neighbour, replace: boolean): void {
   const device = deviceNamed(net, name);
-  if (familyOf(ip) === 6 && lacksIpv6(device)) refuse('EINVAL');
+  if (familyOf(ip) === 6 && (lacksIpv6(device) || ipv6Disabled(device))) refuse('EINVAL');
   const there = net.neighbours.find((held) => held.device === device && held.ip === ip);
   if (there !== undefined && !replace) refuse('EEXIST');
   net.neighbours = [...net.neighbours.filter((held) => held !== there), { device, ip, mac }];

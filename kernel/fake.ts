@@ -92,10 +92,7 @@ export function createFakeKernel(): FakeKernel {
         throw refused(asNetError(error), `change table ${transaction.family} ${transaction.table}`, transaction.table);
       }
     },
-    forgetFlows: (filter) => {
-      forgotten.push(filter);
-      return 0;
-    },
+    forgetFlows: (filter) => void forgotten.push(filter),
     forgetEnds: async (ends) => void forgotten.push(...ends.map((end) => ({ family: familyOf(end), end }))),
     forgotten,
     watch(onChange) {

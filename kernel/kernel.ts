@@ -25,16 +25,26 @@ export interface Query {
   readonly sysctls?: readonly string[] | undefined;
 }
 
-/** Flows that match every field that is there. */
-export interface FlowFilter {
+/** Flows to a port, as their first packet had it before any translation. */
+export interface PortFilter {
   readonly family: Family;
-  readonly protocol?: 'tcp' | 'udp' | 'sctp' | undefined;
-  /** Where the first packet was sent to, before any translation. */
+  readonly protocol: 'tcp' | 'udp' | 'sctp';
+  readonly destinationPort: number;
+  /** Undefined: any. */
   readonly destination?: Ip | undefined;
-  readonly destinationPort?: number | undefined;
-  /** Either end as it sees itself: who sent the first packet, or who answers it. */
+  /** Who answers, as it sees itself. Undefined: anyone. */
   readonly end?: Ip | undefined;
 }
+
+/** Flows that an address has begun or answers, as it sees itself. */
+export interface EndFilter {
+  readonly family: Family;
+  readonly protocol?: undefined;
+  readonly destinationPort?: undefined;
+  readonly end: Ip;
+}
+
+export type FlowFilter = PortFilter | EndFilter;
 
 export interface Failure {
   readonly step: Step;
@@ -84,10 +94,10 @@ export interface Kernel {
   commit(transaction: Transaction): void;
 
   /**
-   * Forgets tracked flows of the host's namespace, so that their next packet is judged and translated anew. Gives their
-   * number. Equivalent to: conntrack --delete. @throws NetError kernel
+   * Forgets tracked flows of the host's namespace, so that their next packet is judged and translated anew.
+   * Equivalent to: conntrack --delete. @throws NetError kernel
    */
-  forgetFlows(filter: FlowFilter): number;
+  forgetFlows(filter: FlowFilter): void;
 
   /** Forgets every flow that one of the addresses is an end of, while the caller's thread goes on. @throws NetError kernel */
   forgetEnds(ends: readonly Ip[]): Promise<void>;

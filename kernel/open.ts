@@ -59,7 +59,7 @@ export function openKernel(): Kernel {
     commit: tables.commit,
     forgetFlows(filter) {
       flowSocket ??= openNetlink(NETLINK_NETFILTER);
-      return forgetFlows(flowSocket, filter);
+      forgetFlows(flowSocket, filter);
     },
     forgetEnds(ends) {
       endSocket ??= openNetlink(NETLINK_NETFILTER);

@@ -82,6 +82,7 @@ export const ADDRESS_CASES: Readonly<Record<string, Case>> = {
       [sysctl('net/ipv6/conf/v0/disable_ipv6', '1'), 'ok'],
       [add.address(on('v0', 'fd01::1/64')), 'EACCES'],
       [add.route({ destination: 'fd09::/64', device: 'v0' }), 'EACCES'],
+      [add.neighbour({ device: 'v0', ip: 'fd01::9', mac: '02:00:00:00:00:99' }), 'EINVAL'],
       [sysctl('net/ipv6/conf/v0/disable_ipv6', '0'), 'ok'],
       [add.address(on('v0', 'fd01::1/64')), 'ok'],
     ]);

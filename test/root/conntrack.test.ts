@@ -2,11 +2,15 @@
 // namespace of its own.
 
 import { execFileSync } from 'node:child_process';
-import t from 'tap';
+import t, { type Test } from 'tap';
+import { forgetListed } from '../../kernel/conntrack.ts';
+import type { FlowFilter } from '../../kernel/kernel.ts';
+import { openNetlink } from '../../kernel/netlink.ts';
 import { openKernel } from '../../kernel/open.ts';
 import { ip } from '../../model/ip.ts';
 import { makeNamespace } from '../support/namespace.ts';
 
+const NETLINK_NETFILTER = 12;
 const INSIDE = 'FLANNEL_TEST_IN_NAMESPACE';
 const sh = (script: string): string => execFileSync('sh', ['-ec', script], { encoding: 'utf8' });
 
@@ -36,21 +40,23 @@ function send(...datagrams: (readonly [from: string, to: string, port: number])[
   }
 }
 
-function forgetting(): void {
+function prepare(): void {
   sh(
     'ip address add 192.0.2.1/32 dev lo; ip address add 192.0.2.2/32 dev lo; ip address add 192.0.2.9/32 dev lo; ip address add 2001:db8::1/128 dev lo nodad',
   );
   execFileSync('nft', ['-f', '-'], { input: RULES });
-  const kernel = openKernel();
+}
+
+function forgetting(t: Test, forgetFlows: (filter: FlowFilter) => void): void {
   const four = ['192.0.2.1', '192.0.2.2'].flatMap((to) => [5300, 5301].map((port) => ['127.0.0.1', to, port] as const));
   send(...four, ['192.0.2.2', '192.0.2.9', 5302], ['::1', '2001:db8::1', 5300]);
   const all = flows();
   t.equal(all.length, 6, all.join('\n'));
   let left = all;
-  const forget = (filter: Parameters<typeof kernel.forgetFlows>[0], ...expected: string[]) => {
-    t.equal(kernel.forgetFlows(filter), expected.length, JSON.stringify(filter));
+  const forget = (filter: FlowFilter, ...expected: string[]) => {
+    forgetFlows(filter);
     left = left.filter((flow) => !expected.includes(flow));
-    t.strictSame(flows(), left);
+    t.strictSame(flows(), left, JSON.stringify(filter));
   };
   forget({ family: 4, protocol: 'tcp', destinationPort: 5300 });
   forget({ family: 4, protocol: 'udp', destinationPort: 5303 });
@@ -64,7 +70,6 @@ function forgetting(): void {
   forget({ family: 4, end: ip('192.0.2.1') }, 'udp 127.0.0.1>192.0.2.1:5300', 'udp 127.0.0.1>192.0.2.1:5301');
   forget({ family: 4, end: ip('127.0.0.1') }, 'udp 127.0.0.1>192.0.2.2:5301');
   t.strictSame(left, []);
-  kernel.close();
 }
 
 if (process.env[INSIDE] === undefined) {
@@ -72,5 +77,15 @@ if (process.env[INSIDE] === undefined) {
   const again = [`--net=${namespace.path}`, process.execPath, import.meta.filename];
   await t.spawn('nsenter', again, { env: { ...process.env, [INSIDE]: namespace.name } }, 'in a namespace');
 } else {
-  forgetting();
+  prepare();
+  t.test('as this kernel can', async (t) => {
+    const kernel = openKernel();
+    t.teardown(() => kernel.close());
+    forgetting(t, kernel.forgetFlows);
+  });
+  t.test('as Linux before 6.8 can', async (t) => {
+    const socket = openNetlink(NETLINK_NETFILTER);
+    t.teardown(() => socket.close());
+    forgetting(t, (filter) => forgetListed(socket, filter));
+  });
 }
