@@ -12,9 +12,9 @@ import type { NetlinkSocket, Request } from './netlink.ts';
 import { addQdisc, addRedirect, deleteQdisc, deleteRedirect } from './qdisc.ts';
 import { addRoute, deleteRoute } from './route.ts';
 
-/** A step with the messages it takes; waiting for the next datagram. */
+/** A message that waits for the next datagram, and which step it is for. */
 interface Pending {
-  readonly step: Step;
+  readonly at: number;
   readonly request: Request;
 }
 
@@ -29,44 +29,42 @@ export interface Target {
 
 /** Applies the steps and returns those that failed, in order. */
 export function applySteps(steps: readonly Step[], target: Target): Failure[] {
-  const failures = new Map<Step, Failure>();
+  const errors: (NetError | undefined)[] = [];
   let pending: Pending[] = [];
 
-  const fail = (step: Step, error: unknown) => {
-    if (!failures.has(step)) failures.set(step, { step, error: asNetError(error) });
+  const fail = (at: number, error: unknown) => {
+    errors[at] ??= asNetError(error);
   };
   const flush = () => {
-    const errors = target.socket.batch(pending.map(({ request }) => request));
-    errors.forEach((error, at) => {
-      if (error !== undefined) fail((pending[at] as Pending).step, error);
-    });
+    const answers = target.socket.batch(pending.map(({ request }) => request));
+    for (const [index, { at }] of pending.entries()) if (answers[index] !== undefined) fail(at, answers[index]);
     pending = [];
   };
 
-  for (const step of steps) {
+  for (const [at, step] of steps.entries()) {
     const alone = step.item.type === 'sysctl' || (step.item.type === 'link' && step.verb !== 'change');
     if (alone) flush();
     try {
       if (step.item.type === 'sysctl') target.writeSysctl(step.item.value);
-      else pending.push(...requestsOf(step, target.indexOf).map((request) => ({ step, request })));
+      else pending.push(...requestsOf(step, target.indexOf).map((request) => ({ at, request })));
     } catch (error) {
-      fail(step, error);
+      fail(at, error);
     }
     if (!alone || step.item.type === 'sysctl') continue;
     flush();
     target.forget((step.item.value as Link).name);
-    if (!failures.has(step)) bornPort(step, target, fail);
+    const error = errors[at] === undefined ? bornPort(step, target) : undefined;
+    if (error !== undefined) fail(at, error);
   }
   flush();
-  return [...failures.values()];
+  return steps.flatMap((step, at) => (errors[at] === undefined ? [] : [{ step, error: errors[at] }]));
 }
 
 /** A new bridge port's options: a message after the one that made it a port. */
-function bornPort(step: Step, target: Target, fail: (step: Step, error: unknown) => void): void {
-  if (step.verb !== 'add' || step.item.type !== 'link' || step.item.value.port === undefined) return;
+function bornPort(step: Step, target: Target): NetError | undefined {
+  if (step.verb !== 'add' || step.item.type !== 'link' || step.item.value.port === undefined) return undefined;
   const { name, port } = step.item.value;
-  const [error] = target.socket.batch([changePort(name, port, target.indexOf)]);
-  if (error !== undefined) fail(step, error);
+  return target.socket.batch([changePort(name, port, target.indexOf)])[0];
 }
 
 function requestsOf({ verb, item }: Step, indexOf: IndexOf): Request[] {

@@ -4,7 +4,7 @@
 // - Of what a change brings about (a deleted device's addresses) only the change itself is told to who watches.
 // - There is no time: carrier and link-local addresses are there at once, duplicate address detection never runs.
 // - Of sysctls only those of fake-sysctls.ts exist. Names with % are refused, not expanded.
-// - Forwarding entries exist on VXLAN devices only.
+// - Forwarding entries exist on VXLAN devices only. An IPv4 subnet of the loopback device is its one address.
 // - Names and rules of nft are not parsed; rules are just searched for what they refer to.
 
 import { asNetError, NetError } from '../model/errors.ts';

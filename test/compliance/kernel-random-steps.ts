@@ -7,7 +7,7 @@ import { add, remove, replace, set, sysctl } from './kernel-subject.ts';
 const NAMES = ['br0', 'br1', 'v0', 'v1', 'vx1', 'vx2', 'x0'];
 /** The other ends of veths are in the same namespace, so that they too are acted upon. */
 const DEVICES = [...NAMES, 'p-v0', 'p-v1', 'p-x0', 'lo', 'nope'];
-/** Nothing here sends anything by the loopback device. */
+/** Nothing here gives the loopback device anything but its ups and downs. */
 export const OUTWARD = DEVICES.filter((name) => name !== 'lo');
 const ADDRESSES = [
   '10.1.0.1/24',
@@ -118,7 +118,7 @@ const verbs = one(['add', 'add', 'replace', 'delete'] as const);
 const makers = { add, replace, delete: remove };
 
 const address = fc
-  .tuple(verbs, device, one(ADDRESSES))
+  .tuple(verbs, one(OUTWARD), one(ADDRESSES))
   .map(([verb, name, value]) => makers[verb].address({ device: name, address: value, noDad: true }));
 
 const sameFamily = (a: string | undefined, b: string): boolean =>

@@ -66,6 +66,23 @@ t.test('ADD, CHECK, DEL', async (t) => {
   t.notOk(existsSync(host.path(SOCKET)), 'the socket goes with the agent');
 });
 
+t.test('the flows of an address are forgotten when it is given back', async (t) => {
+  const host = await makeHost(t, bin);
+  await host.startAgent();
+  await host.addPods(['pod1', 'pod2']);
+  await host.machine.must('nft', ['add table inet x; add chain inet x y { type filter hook input priority 0; }']);
+  await host.machine.must('nft', ['add rule inet x y ct state established accept']);
+  for (const id of ['pod1', 'pod2']) {
+    const { output } = await host.one('ADD', id);
+    await host.machine.must('ip', ['netns', 'exec', id, 'ping', '-c1', '-W1', '10.5.16.1']);
+    await host.machine.must('ping', ['-c1', '-W1', String(output.ips[0]?.address.split('/')[0])]);
+  }
+  const ends = async () => new Set((await host.machine.must('conntrack', ['-L'])).match(/(?<=src=)10\.5\.\S+/g));
+  t.strictSame(await ends(), new Set(['10.5.16.2', '10.5.16.1', '10.5.16.3']));
+  await host.one('DEL', 'pod1');
+  t.strictSame(await ends(), new Set(['10.5.16.1', '10.5.16.3']), 'and no other’s');
+});
+
 t.test('64 at once: each interface is gone when its DEL returns', async (t) => {
   const host = await makeHost(t, bin, 60);
   await host.startAgent();
