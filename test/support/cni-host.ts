@@ -1,20 +1,17 @@
 // A host for the CNI server: a machine of its own, pods, the C client, and agents that are started and killed. Executions
 // go through bench/exec-timer, as a container runtime does them: many at once, and timed.
 
-import type { ChildProcess } from 'node:child_process';
 import { execFileSync } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import type { Machine } from '../../examples/cluster/machine.ts';
 import { startMachine } from '../../examples/cluster/machine.ts';
+import { type AgentProcess, type AgentStatus, agentProcess, askStatus } from './agent-process.ts';
 import { compileClient } from './cni-client.ts';
 import type { CniOutput } from './cni.ts';
+import { until } from './cni-host-checks.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 export const NODE = join(ROOT, 'node_modules/.bin/node');
@@ -37,16 +34,6 @@ export interface Outcome {
   readonly output: CniOutput;
   /** From before the start to after the end. */
   readonly ms: number;
-}
-
-export interface AgentProcess {
-  readonly child: ChildProcess;
-  readonly pid: number;
-  /** What it has logged. */
-  log(): string;
-  /** Asks it to end; its exit code. */
-  stop(): Promise<number | null>;
-  kill(): Promise<void>;
 }
 
 export interface AgentOptions {
@@ -73,26 +60,11 @@ export interface CniHost {
   one(command: string, id: string, more?: Partial<Verb>): Promise<Outcome>;
   /** The environment and standard input of a verb. */
   call(verb: Verb): { readonly environment: Record<string, string>; readonly input: string };
-  status(): Promise<AgentStatusPart>;
+  status(): Promise<AgentStatus>;
   /** Devices of the host, by name. */
   links(): Promise<string[]>;
   /** Records and reservations. */
   files(): string[];
-}
-
-export interface AgentStatusPart {
-  readonly ready: boolean;
-  readonly reason?: string;
-  readonly cni: {
-    readonly reason?: string;
-    readonly running: number;
-    readonly waiting: number;
-    readonly requests: Record<string, { succeeded: number; failed: number; undone: number }>;
-    readonly reclaimed: number;
-    readonly lastReclaimed: readonly string[];
-    readonly problems: readonly string[];
-    readonly spool: { done: number; waiting: number; aside: number };
-  };
 }
 
 const SUBNET = `FLANNEL_NETWORK=10.5.0.0/16
@@ -208,16 +180,6 @@ export async function makeHost(t: Test, bin: string, expected?: number): Promise
   };
 }
 
-function askStatus(socketPath: string): Promise<AgentStatusPart> {
-  return new Promise((resolve, reject) => {
-    const call = request({ socketPath, path: '/status' }, async (response) => {
-      resolve((await new Response(Readable.toWeb(response) as ReadableStream).json()) as AgentStatusPart);
-    });
-    call.on('error', reject);
-    call.end();
-  });
-}
-
 function filesBelow(root: string): string[] {
   if (!existsSync(root)) return [];
   return readdirSync(root, { recursive: true, withFileTypes: true })
@@ -227,40 +189,3 @@ function filesBelow(root: string): string[] {
 }
 
 const flanneld = (...words: string[]): [string, string[]] => [NODE, [join(ROOT, 'flanneld/main.ts'), ...words]];
-
-function agentProcess(machine: Machine, [program = '', ...words]: readonly string[]): AgentProcess {
-  const child = machine.start(program, words);
-  let text = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream?.on('data', (chunk) => {
-      text += chunk;
-    });
-  }
-  const ended = once(child, 'exit') as Promise<[number | null]>;
-  return {
-    child,
-    pid: child.pid as number,
-    log: () => text,
-    async stop() {
-      child.kill('SIGTERM');
-      const [code] = await ended;
-      return code;
-    },
-    async kill() {
-      child.kill('SIGKILL');
-      await ended;
-    },
-  };
-}
-
-/** Waits for something to become true. @throws Error with what is known when it doesn't within 20 s */
-export async function until(
-  condition: () => boolean | Promise<boolean>,
-  known: () => string = () => '',
-): Promise<void> {
-  for (let waited = 0; waited < 20_000; waited += 20) {
-    if (await condition()) return;
-    await sleep(20);
-  }
-  throw new Error(`it doesn't come true: ${condition}\n${known()}`);
-}
