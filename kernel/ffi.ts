@@ -100,7 +100,6 @@ export const setns = (fd: number): void => void checked(raw.setns(fd, 0x40000000
 
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
-export const LOCK_UN = 8;
 
 /** flock(2). @throws NetError kernel; with LOCK_NB, EAGAIN while another holds the lock */
 export const flock = (fd: number, operation: number): void => void checked(raw.flock(fd, operation), 'flock');
