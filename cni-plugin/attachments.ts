@@ -1,7 +1,7 @@
 // The record of an attachment: what was intended, written whole before anything is done, and removed after everything is
 // undone. Whoever finds one knows what there may be to undo, whenever the process that wrote it was killed.
 
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { join } from 'node:path';
 import {
   ensureDirectory,
@@ -138,11 +138,7 @@ export function attachmentsIn(records: string, lockTimeoutMs: number): Attachmen
   };
   // Of the attachment, since its lock is held, and outside the network's directory, which others list.
   const temporaryOf = ({ network, containerId, ifname }: AttachmentKey) =>
-    join(
-      records,
-      '.tmp',
-      createHash('sha256').update(`${network}/${containerId}/${ifname}`).digest('hex').slice(0, 32),
-    );
+    join(records, '.tmp', hash('sha256', `${network}/${containerId}/${ifname}`).slice(0, 32));
   return {
     tryLock: (key) => take(key, 0),
     async lock(key) {

@@ -1,7 +1,7 @@
 // Names and Ethernet addresses that follow from what they belong to, so that whoever knows the attachment finds its
 // devices, and an address that is used again has the MAC its neighbours remember.
 
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { Ip, Mac } from '../model/ip.ts';
 import { macOf } from '../model/ip.ts';
 
@@ -13,8 +13,7 @@ export interface AttachmentKey {
 }
 
 /** SHA-256 of the parts; JSON keeps ("ab","c") and ("a","bc") apart. */
-const digest = (...parts: readonly (string | number)[]): Buffer =>
-  createHash('sha256').update(JSON.stringify(parts)).digest();
+const digest = (...parts: readonly (string | number)[]): Buffer => hash('sha256', JSON.stringify(parts), 'buffer');
 
 /** Locally administered and unicast (IEEE 802, the two low bits of the first byte). */
 function macFrom(bytes: Buffer): Mac {

@@ -19,6 +19,7 @@ const raw = {
   flock: libc.func('int flock(int, int)'),
   ioctl: libc.func('int ioctl(int, unsigned long, void *)'),
   strerror: libc.func('const char *strerror(int)'),
+  pthread_sigmask: libc.func('int pthread_sigmask(int, const uint8_t *, _Out_ uint8_t *)'),
 };
 
 /** The first name of a number counts: 11 is EAGAIN before it is EWOULDBLOCK. */
@@ -108,6 +109,22 @@ export const flock = (fd: number, operation: number): void => void checked(raw.f
 export const ioctl = (fd: number, request: number, argument: Uint8Array | null = null): number =>
   checked(raw.ioctl(fd, request, argument), 'ioctl');
 
+const SIG_BLOCK = 0;
+const SIG_SETMASK = 2;
+/** sigset_t with every signal. */
+const ALL_SIGNALS = Buffer.alloc(128, 0xff);
+const formerMask = Buffer.alloc(128);
+
+/** Calls the function with all signals held back from this thread, for libraries that take EINTR for a failure. */
+function uninterrupted<T>(run: () => T): T {
+  raw.pthread_sigmask(SIG_BLOCK, ALL_SIGNALS, formerMask);
+  try {
+    return run();
+  } finally {
+    raw.pthread_sigmask(SIG_SETMASK, formerMask, null);
+  }
+}
+
 export interface NftablesLibrary {
   /** nft_run_cmd_from_buffer: all commands as one transaction. `output` is what it printed, `error` its messages. */
   run(commands: string): { readonly ok: boolean; readonly output: string; readonly error: string };
@@ -131,7 +148,7 @@ export function openNftables(): NftablesLibrary {
   library.setFlags(context, NUMERIC_PROTOCOL | NUMERIC_SYMBOL);
   return {
     run(commands) {
-      const ok = library.run(context, commands) === 0;
+      const ok = uninterrupted(() => library.run(context, commands)) === 0;
       return { ok, output: library.output(context) ?? '', error: library.error(context) ?? '' };
     },
     free: () => library.free(context),

@@ -1,19 +1,11 @@
 // Links as rtnetlink messages: RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK (linux/if_link.h).
 
-import {
-  formatLinkAttrs,
-  formatVxlan,
-  type LinkAttrs,
-  parseBridge,
-  parseBridgePort,
-  parseInfo,
-  parseLinkAttrs,
-  parseVxlan,
-} from 'netlink/dist/rt/ifla.js';
+import { formatVxlan, parseVxlan } from 'netlink/dist/rt/ifla.js';
 import { type DeviceFlags, formatLink, parseLink } from 'netlink/dist/rt/gen_structs.js';
-import { type AttrStream, putU8 } from 'netlink/dist/structs.js';
+import { putU8 } from 'netlink/dist/structs.js';
 import { familyOf, fromBytes, macBytes, macOf, toBytes } from '../model/ip.ts';
 import type { BridgeOptions, BridgePortOptions, Link, VethPeer, VxlanOptions } from '../model/state.ts';
+import { attributesOf, cString, type Nested, type Output, textOf, u32 } from './attributes.ts';
 import type { HeldNamespace } from './netns.ts';
 import { FLAGS, type Reply, type Request } from './netlink.ts';
 
@@ -21,22 +13,24 @@ const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 const HEADER = 16;
-/** RTEXT_FILTER_SKIP_STATS: counters are most of a link's message. */
-const SKIP_STATS = Buffer.from([8, 0, 0, 0]);
+/** IFLA_EXT_MASK with RTEXT_FILTER_SKIP_STATS: counters are most of a link's message. */
+const SKIP_STATS: Attribute = [29, u32(8)];
 const VETH_INFO_PEER = 1;
 const IFLA_BR_NF_CALL_IPTABLES = 36;
 const IFLA_BR_NF_CALL_IP6TABLES = 37;
 const IFLA_BRPORT_MODE = 4;
 const IFLA_BRPORT_ISOLATED = 33;
 const IFLA_INFO = { kind: 1, data: 2, slaveKind: 4, slaveData: 5 } as const;
-const IFLA_LINKINFO = 18;
+/** linux/if_link.h: IFLA_* */
+const IFLA = { address: 1, ifname: 3, mtu: 4, link: 5, master: 10, linkinfo: 18, netNsFd: 28 } as const;
+
+/** An attribute's type and value. */
+type Attribute = readonly [type: number, value: Uint8Array];
 
 /** Gives the index of a device. @throws NetError kernel ENODEV */
 export type IndexOf = (name: string) => number;
 /** Gives the name of a device, or undefined. */
 export type NameOf = (index: number) => string | undefined;
-
-type Nested = (out: AttrStream) => void;
 
 const flagsOf = (link: Link): DeviceFlags => ({
   ...(link.up && { up: true }),
@@ -47,12 +41,13 @@ const changeOf = (link: Link): DeviceFlags => ({
   ...(link.promiscuous !== undefined && { promisc: true }),
 });
 
-function general(link: Link, indexOf: IndexOf): LinkAttrs {
-  return {
-    ...(link.mtu !== undefined && { mtu: link.mtu }),
-    ...(link.mac !== undefined && { address: Buffer.from(macBytes(link.mac)) }),
-    ...(link.master !== undefined && { master: link.master === null ? 0 : indexOf(link.master) }),
-  };
+/** Indexes are looked up here, before anything is written: to look one up is a request too. */
+function general({ mtu, mac, master }: Link, indexOf: IndexOf): Attribute[] {
+  return [
+    ...(mtu === undefined ? [] : [[IFLA.mtu, u32(mtu)] as const]),
+    ...(mac === undefined ? [] : [[IFLA.address, macBytes(mac)] as const]),
+    ...(master === undefined ? [] : [[IFLA.master, u32(master === null ? 0 : indexOf(master))] as const]),
+  ];
 }
 
 /**
@@ -60,7 +55,7 @@ function general(link: Link, indexOf: IndexOf): LinkAttrs {
  * Equivalent to: ip link add NAME … type KIND …
  */
 export function addLink(link: Link, indexOf: IndexOf): Request {
-  const attrs = { ifname: link.name, ...general(link, indexOf) };
+  const attributes = [nameAttribute(link.name), ...general(link, indexOf)];
   const data = creationData(link, indexOf);
   return {
     type: RTM_NEWLINK,
@@ -69,15 +64,15 @@ export function addLink(link: Link, indexOf: IndexOf): Request {
     subject: link.name,
     write(out) {
       out.emit(formatLink({ family: 0, flags: flagsOf(link), change: changeOf(link) }));
-      out.emit(formatLinkAttrs(attrs));
-      out.push(IFLA_LINKINFO, linkInfo(link.kind, data));
+      pushAll(out, attributes);
+      out.push(IFLA.linkinfo, linkInfo(link.kind, data));
     },
   };
 }
 
 function linkInfo(kind: string, data: Nested | undefined): Nested {
   return (info) => {
-    info.push(IFLA_INFO.kind, Buffer.from(`${kind}\0`));
+    info.push(IFLA_INFO.kind, cString(kind));
     if (data !== undefined) info.push(IFLA_INFO.data, data);
   };
 }
@@ -90,18 +85,16 @@ function creationData(link: Link, indexOf: IndexOf): Nested | undefined {
 }
 
 const vethPeer =
-  (peer: VethPeer): Nested =>
+  ({ name, mac, mtu, namespace }: VethPeer): Nested =>
   (out) =>
     out.push(VETH_INFO_PEER, (inner) => {
       inner.emit(formatLink({}));
-      inner.emit(
-        formatLinkAttrs({
-          ifname: peer.name,
-          ...(peer.mac !== undefined && { address: Buffer.from(macBytes(peer.mac)) }),
-          ...(peer.mtu !== undefined && { mtu: peer.mtu }),
-          ...(peer.namespace !== undefined && { netNsFd: (peer.namespace as HeldNamespace).fd }),
-        }),
-      );
+      pushAll(inner, [
+        nameAttribute(name),
+        ...(mac === undefined ? [] : [[IFLA.address, macBytes(mac)] as const]),
+        ...(mtu === undefined ? [] : [[IFLA.mtu, u32(mtu)] as const]),
+        ...(namespace === undefined ? [] : [[IFLA.netNsFd, u32((namespace as HeldNamespace).fd)] as const]),
+      ]);
     });
 
 function vxlan({ vni, port, local, device, learning, gbp }: VxlanOptions, indexOf: IndexOf): Nested {
@@ -136,7 +129,7 @@ const bridgePort =
 /** Alters a link's general attributes and bridge options. Equivalent to: ip link set NAME … */
 export function changeLink(link: Link, indexOf: IndexOf): Request {
   const index = indexOf(link.name);
-  const attrs = general(link, indexOf);
+  const attributes = general(link, indexOf);
   return {
     type: RTM_NEWLINK,
     flags: 0,
@@ -144,8 +137,8 @@ export function changeLink(link: Link, indexOf: IndexOf): Request {
     subject: link.name,
     write(out) {
       out.emit(formatLink({ index, flags: flagsOf(link), change: changeOf(link) }));
-      out.emit(formatLinkAttrs(attrs));
-      if (link.bridge !== undefined) out.push(IFLA_LINKINFO, linkInfo('bridge', bridge(link.bridge)));
+      pushAll(out, attributes);
+      if (link.bridge !== undefined) out.push(IFLA.linkinfo, linkInfo('bridge', bridge(link.bridge)));
     },
   };
 }
@@ -163,8 +156,8 @@ export function changePort(name: string, port: BridgePortOptions, indexOf: Index
     subject: name,
     write(out) {
       out.emit(formatLink({ index }));
-      out.push(IFLA_LINKINFO, (info) => {
-        info.push(IFLA_INFO.slaveKind, Buffer.from('bridge\0'));
+      out.push(IFLA.linkinfo, (info) => {
+        info.push(IFLA_INFO.slaveKind, cString('bridge'));
         info.push(IFLA_INFO.slaveData, bridgePort(port));
       });
     },
@@ -173,23 +166,29 @@ export function changePort(name: string, port: BridgePortOptions, indexOf: Index
 
 /** Equivalent to: ip link delete NAME */
 export function deleteLink(name: string): Request {
-  return linkRequest(RTM_DELLINK, `delete link ${name}`, name, { ifname: name });
+  return linkRequest(RTM_DELLINK, `delete link ${name}`, name, [nameAttribute(name)]);
 }
 
 /** Equivalent to: ip link show NAME */
 export function getLink(name: string): Request {
-  return linkRequest(RTM_GETLINK, `read link ${name}`, name, { ifname: name, extMask: SKIP_STATS });
+  return linkRequest(RTM_GETLINK, `read link ${name}`, name, [nameAttribute(name), SKIP_STATS]);
 }
 
 /** Equivalent to: ip link show, of the link with an index */
 export function getLinkByIndex(index: number): Request {
-  return linkRequest(RTM_GETLINK, `read link ${index}`, String(index), { extMask: SKIP_STATS }, index);
+  return linkRequest(RTM_GETLINK, `read link ${index}`, String(index), [SKIP_STATS], index);
 }
 
 /** Equivalent to: ip link show */
-export const listLinks = (): Request => linkRequest(RTM_GETLINK, 'list links', undefined, { extMask: SKIP_STATS });
+export const listLinks = (): Request => linkRequest(RTM_GETLINK, 'list links', undefined, [SKIP_STATS]);
 
-function linkRequest(type: number, attempt: string, subject: string | undefined, attrs: LinkAttrs, index = 0): Request {
+function linkRequest(
+  type: number,
+  attempt: string,
+  subject: string | undefined,
+  attributes: readonly Attribute[],
+  index = 0,
+): Request {
   return {
     type,
     flags: 0,
@@ -197,39 +196,46 @@ function linkRequest(type: number, attempt: string, subject: string | undefined,
     subject,
     write(out) {
       out.emit(formatLink({ index }));
-      out.emit(formatLinkAttrs(attrs));
+      pushAll(out, attributes);
     },
   };
 }
 
-/** The name and index in a link's message: all that {@link NameOf} needs. */
-export function identityOf(reply: Reply): { readonly name: string; readonly index: number } {
-  return {
-    name: parseLinkAttrs(reply.data.subarray(HEADER)).ifname ?? '',
-    index: parseLink(reply.data.subarray(0, HEADER)).index ?? 0,
-  };
+const nameAttribute = (name: string): Attribute => [IFLA.ifname, cString(name)];
+
+function pushAll(out: Output, attributes: readonly Attribute[]): void {
+  for (const [type, value] of attributes) out.push(type, value);
 }
+
+/** The index in a link's message (struct ifinfomsg). */
+export const indexIn = (reply: Reply): number => reply.data.readInt32LE(4);
+
+/** The name in a link's message. */
+export const nameIn = (reply: Reply): string =>
+  textOf(attributesOf(reply.data.subarray(HEADER)).get(IFLA.ifname)) ?? '';
 
 /** A link as the kernel describes it, every field filled in. */
 export function readLink(reply: Reply, nameOf: NameOf): Link {
-  const header = parseLink(reply.data.subarray(0, HEADER));
-  const attrs = parseLinkAttrs(reply.data.subarray(HEADER));
-  const info = attrs.linkinfo === undefined ? {} : parseInfo(attrs.linkinfo);
-  const kind = info.kind ?? 'device';
+  const { flags, index = 0 } = parseLink(reply.data.subarray(0, HEADER));
+  const attributes = attributesOf(reply.data.subarray(HEADER));
+  const info = attributesOf(attributes.get(IFLA.linkinfo));
+  const kind = textOf(info.get(IFLA_INFO.kind)) ?? 'device';
+  const [mac, master, peer] = [IFLA.address, IFLA.master, IFLA.link].map((type) => attributes.get(type));
+  const [data, port] = [info.get(IFLA_INFO.data), info.get(IFLA_INFO.slaveData)];
   return {
-    name: attrs.ifname ?? '',
+    name: textOf(attributes.get(IFLA.ifname)) ?? '',
     kind,
-    index: header.index ?? 0,
-    up: header.flags?.up === true,
-    operational: header.flags?.up === true && header.flags?.running === true,
-    promiscuous: header.flags?.promisc === true,
-    mtu: attrs.mtu ?? 0,
-    master: attrs.master === undefined ? null : (nameOf(attrs.master) ?? null),
-    ...(attrs.address?.length === 6 && { mac: macOf(attrs.address) }),
-    ...(kind === 'vxlan' && info.data !== undefined && { vxlan: readVxlan(info.data, nameOf) }),
-    ...(kind === 'bridge' && info.data !== undefined && { bridge: readBridge(info.data) }),
-    ...(info.slaveKind === 'bridge' && info.slaveData !== undefined && { port: readPort(info.slaveData) }),
-    ...(kind === 'veth' && attrs.link !== undefined && { peerIndex: attrs.link.readUInt32LE(0) }),
+    index,
+    up: flags?.up === true,
+    operational: flags?.up === true && flags?.running === true,
+    promiscuous: flags?.promisc === true,
+    mtu: attributes.get(IFLA.mtu)?.readUInt32LE() ?? 0,
+    master: master === undefined ? null : (nameOf(master.readUInt32LE()) ?? null),
+    ...(mac?.length === 6 && { mac: macOf(mac) }),
+    ...(kind === 'vxlan' && data !== undefined && { vxlan: readVxlan(data, nameOf) }),
+    ...(kind === 'bridge' && data !== undefined && { bridge: readBridge(data) }),
+    ...(port !== undefined && textOf(info.get(IFLA_INFO.slaveKind)) === 'bridge' && { port: readPort(port) }),
+    ...(kind === 'veth' && peer !== undefined && { peerIndex: peer.readUInt32LE() }),
   };
 }
 
@@ -246,14 +252,17 @@ function readVxlan(data: Buffer, nameOf: NameOf): VxlanOptions {
   };
 }
 
-const flag = (value: Buffer | undefined): boolean => value !== undefined && value[0] !== 0;
+const isSet = (value: Buffer | undefined): boolean => value !== undefined && value[0] !== 0;
 
 function readBridge(data: Buffer): BridgeOptions {
-  const { nfCallIptables, nfCallIp6tables } = parseBridge(data);
-  return { nfCallIptables: flag(nfCallIptables), nfCallIp6tables: flag(nfCallIp6tables) };
+  const options = attributesOf(data);
+  return {
+    nfCallIptables: isSet(options.get(IFLA_BR_NF_CALL_IPTABLES)),
+    nfCallIp6tables: isSet(options.get(IFLA_BR_NF_CALL_IP6TABLES)),
+  };
 }
 
 function readPort(data: Buffer): BridgePortOptions {
-  const { mode, isolated } = parseBridgePort(data);
-  return { hairpin: mode === 1, isolated: flag(isolated) };
+  const options = attributesOf(data);
+  return { hairpin: isSet(options.get(IFLA_BRPORT_MODE)), isolated: isSet(options.get(IFLA_BRPORT_ISOLATED)) };
 }

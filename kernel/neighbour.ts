@@ -1,10 +1,10 @@
 // Neighbours and forwarding entries as rtnetlink messages: RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH (linux/neighbour.h).
 // A VXLAN forwarding entry is a neighbour of family AF_BRIDGE with the VTEP as its destination.
 
-import { formatNeighbor, formatNeighborAttrs, parseNeighbor, parseNeighborAttrs } from 'netlink/dist/rt/gen_structs.js';
-import { putU32 } from 'netlink/dist/structs.js';
-import { type Family, familyOf, fromBytes, macBytes, macOf, toBytes } from '../model/ip.ts';
+import { formatNeighbor } from 'netlink/dist/rt/gen_structs.js';
+import { type Family, familyOf, fromBytes, type Ip, type Mac, macBytes, macOf, toBytes } from '../model/ip.ts';
 import type { FdbEntry, Neighbour } from '../model/state.ts';
+import { attributesOf, u32 } from './attributes.ts';
 import type { IndexOf } from './link.ts';
 import { FLAGS, type Reply, type Request } from './netlink.ts';
 import { AF } from './wire.ts';
@@ -14,6 +14,9 @@ const RTM_DELNEIGH = 29;
 const RTM_GETNEIGH = 30;
 const HEADER = 12;
 const AF_BRIDGE = 7;
+/** linux/neighbour.h: NDA_*, NUD_PERMANENT */
+const NDA = { dst: 1, lladdr: 2, ifindex: 8 } as const;
+const PERMANENT = 0x80;
 
 /** Equivalent to: ip neighbour add|replace IP lladdr MAC nud permanent dev DEVICE */
 export function addNeighbour(value: Neighbour, replace: boolean, indexOf: IndexOf): Request {
@@ -56,7 +59,8 @@ function neighbourMessage(
     subject: ip,
     write(out) {
       out.emit(formatNeighbor({ family: AF[familyOf(ip)], ifindex, state: { permanent: true } }));
-      out.emit(formatNeighborAttrs({ dst: Buffer.from(toBytes(ip)), lladdr: Buffer.from(macBytes(mac)) }));
+      out.push(NDA.dst, toBytes(ip));
+      out.push(NDA.lladdr, macBytes(mac));
     },
   };
 }
@@ -76,7 +80,8 @@ function fdbMessage(
     subject: mac,
     write(out) {
       out.emit(formatNeighbor({ family: AF_BRIDGE, ifindex, state: { permanent: true }, flags: { self: true } }));
-      out.emit(formatNeighborAttrs({ lladdr: Buffer.from(macBytes(mac)), dst: Buffer.from(toBytes(destination)) }));
+      out.push(NDA.lladdr, macBytes(mac));
+      out.push(NDA.dst, toBytes(destination));
     },
   };
 }
@@ -94,23 +99,27 @@ function list(family: number, index: number, attempt: string): Request {
     attempt,
     write(out) {
       out.emit(formatNeighbor({ family }));
-      out.emit(formatNeighborAttrs({ ifindex: putU32(index) }));
+      out.push(NDA.ifindex, u32(index));
     },
   };
 }
 
 /** A permanent neighbour of the device, or undefined for any other entry. */
 export function readNeighbour(reply: Reply, device: string): Neighbour | undefined {
-  const header = parseNeighbor(reply.data.subarray(0, HEADER));
-  const { dst, lladdr } = parseNeighborAttrs(reply.data.subarray(HEADER));
-  if (!header.state?.permanent || dst === undefined || lladdr?.length !== 6) return undefined;
-  return { device, ip: fromBytes(dst), mac: macOf(lladdr) };
+  const entry = permanentIn(reply);
+  return entry && { device, ip: entry.address, mac: entry.mac };
 }
 
 /** A permanent forwarding entry of the device, or undefined for any other entry. */
 export function readFdb(reply: Reply, device: string): FdbEntry | undefined {
-  const header = parseNeighbor(reply.data.subarray(0, HEADER));
-  const { dst, lladdr } = parseNeighborAttrs(reply.data.subarray(HEADER));
-  if (!header.state?.permanent || dst === undefined || lladdr?.length !== 6) return undefined;
-  return { device, mac: macOf(lladdr), destination: fromBytes(dst) };
+  const entry = permanentIn(reply);
+  return entry && { device, mac: entry.mac, destination: entry.address };
+}
+
+/** What a permanent entry with both addresses (struct ndmsg, state at byte 8) says. */
+function permanentIn({ data }: Reply): { readonly mac: Mac; readonly address: Ip } | undefined {
+  if ((data.readUInt16LE(8) & PERMANENT) === 0) return undefined;
+  const attributes = attributesOf(data.subarray(HEADER));
+  const [address, mac] = [attributes.get(NDA.dst), attributes.get(NDA.lladdr)];
+  return address === undefined || mac?.length !== 6 ? undefined : { mac: macOf(mac), address: fromBytes(address) };
 }

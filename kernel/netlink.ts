@@ -1,9 +1,11 @@
 // Requests to the kernel over a netlink socket of our own: rtnetlink answers inside the send, so a request is a synchronous
 // round trip of 3–5 µs. Many messages travel in one datagram; only the last asks for an acknowledgement, since the kernel
-// reports every failure anyway. The wire format is the netlink package's.
+// reports every failure anyway. Requests are synchronous, so that all sockets share the buffers they are written to and
+// answered in.
 
-import { align, AttrStream, formatHeader, HEADER_LENGTH, parseAttributes, parseHeader } from 'netlink/dist/structs.js';
+import { HEADER_LENGTH } from 'netlink/dist/structs.js';
 import { NetError } from '../model/errors.ts';
+import { aligned, AttributeWriter, attributesOf, type Output, textOf } from './attributes.ts';
 import { bind, close, errnoName, recv, send, sendAside, setsockopt, socket } from './ffi.ts';
 
 const AF_NETLINK = 16;
@@ -42,6 +44,8 @@ const BUFFER_BYTES = 1 << 16;
 /** A datagram's payload. Small enough that the answers, should every message fail, fit the socket's queue. */
 const BATCH_BYTES = 1 << 15;
 const QUEUE_BYTES = 1 << 22;
+/** A datagram and the message with which it is full. */
+const OUTGOING_BYTES = BATCH_BYTES + (1 << 16);
 const TIMEOUT_SECONDS = 10;
 const DUMP_TRIES = 10;
 
@@ -52,7 +56,7 @@ export interface Request {
   /** What the request does, for errors: "delete link veth1". */
   readonly attempt: string;
   readonly subject?: string | undefined;
-  write(out: AttrStream): void;
+  write(out: Output): void;
 }
 
 export interface Reply {
@@ -97,35 +101,59 @@ const int32 = (value: number): Buffer => {
   return bytes;
 };
 
+const incoming = Buffer.alloc(BUFFER_BYTES);
+const outgoing = Buffer.alloc(OUTGOING_BYTES);
+const writer = new AttributeWriter(outgoing);
+
+/** Writes a message (struct nlmsghdr and payload, padded) from a place of {@link outgoing} on, and returns its end. */
+function encode(request: Request, flags: number, sequence: number, start: number): number {
+  writer.seek(start + HEADER_LENGTH);
+  request.write(writer);
+  outgoing.writeUInt32LE(writer.end - start, start);
+  outgoing.writeUInt16LE(request.type, start + 4);
+  outgoing.writeUInt16LE(FLAGS.request | request.flags | flags, start + 6);
+  outgoing.writeUInt32LE(sequence, start + 8);
+  outgoing.writeUInt32LE(0, start + 12);
+  writer.pad();
+  return writer.end;
+}
+
 function conversation(fd: number): NetlinkSocket {
-  const buffer = Buffer.alloc(BUFFER_BYTES);
   let sequence = 0;
 
-  const encode = (request: Request, flags: number): Buffer => {
-    const out = new AttrStream();
-    request.write(out);
-    const body = Buffer.concat(out.bufs);
+  const next = (): number => {
     sequence = (sequence + 1) >>> 0;
-    const header = formatHeader({
-      length: HEADER_LENGTH + body.length,
-      type: request.type,
-      flags: FLAGS.request | request.flags | flags,
-      seq: sequence,
-      port: 0,
-    });
-    return Buffer.concat([header, body], align(HEADER_LENGTH + body.length));
+    return sequence;
   };
+
+  const sendOne = (request: Request, flags: number): void => {
+    send(fd, outgoing.subarray(0, encode(request, flags, next(), 0)));
+  };
+
+  /** As many requests as fit one datagram, the last with ACK. The datagram is a view of {@link outgoing}. */
+  function pack(requests: readonly Request[], start: number): { datagram: Buffer; taken: number } {
+    let end = 0;
+    let last = 0;
+    let at = start;
+    for (; at < requests.length && end < BATCH_BYTES; at++) {
+      last = end;
+      end = encode(requests[at] as Request, 0, next(), end);
+    }
+    outgoing.writeUInt16LE(outgoing.readUInt16LE(last + 6) | FLAGS.ack, last + 6);
+    return { datagram: outgoing.subarray(0, end), taken: at - start };
+  }
 
   /** Messages of the next datagram; the data is copied, since the buffer is used again. */
   function* receive(attempt: string): Generator<{ type: number; flags: number; seq: number; data: Buffer }> {
-    const length = receiveInto(fd, buffer, attempt);
-    const copy = Buffer.from(buffer.subarray(0, length));
+    const length = receiveInto(fd, incoming, attempt);
+    const copy = Buffer.from(incoming.subarray(0, length));
     for (let at = 0; at + HEADER_LENGTH <= length; ) {
-      const { length: size, type, flags, seq } = parseHeader(copy.subarray(at)).x;
+      const size = copy.readUInt32LE(at);
       if (size < HEADER_LENGTH || at + size > length)
         throw new NetError('kernel', `${attempt}: malformed answer`, { errno: 'EBADMSG' });
-      yield { type, flags, seq, data: copy.subarray(at + HEADER_LENGTH, at + size) };
-      at += align(size);
+      const [type, flags] = [copy.readUInt16LE(at + 4), copy.readUInt16LE(at + 6)];
+      yield { type, flags, seq: copy.readUInt32LE(at + 8), data: copy.subarray(at + HEADER_LENGTH, at + size) };
+      at += aligned(size);
     }
   }
 
@@ -144,7 +172,7 @@ function conversation(fd: number): NetlinkSocket {
   /** The datagrams one by one; when the next is asked for, the last has been sent, and its answers are read. */
   function* datagrams(requests: readonly Request[], errors: (NetError | undefined)[]): Generator<Buffer> {
     for (let start = 0; start < requests.length; ) {
-      const { datagram, taken } = pack(requests, start, encode);
+      const { datagram, taken } = pack(requests, start);
       const part: (NetError | undefined)[] = [];
       const first = sequence - taken + 1;
       yield datagram;
@@ -162,12 +190,12 @@ function conversation(fd: number): NetlinkSocket {
 
   async function batchAside(requests: readonly Request[]): Promise<(NetError | undefined)[]> {
     const errors: (NetError | undefined)[] = [];
-    for (const datagram of datagrams(requests, errors)) await sendAside(fd, datagram);
+    for (const datagram of datagrams(requests, errors)) await sendAside(fd, Buffer.from(datagram));
     return errors;
   }
 
   function get(request: Request): Reply {
-    send(fd, encode(request, 0));
+    sendOne(request, 0);
     for (;;) {
       for (const message of receive(request.attempt)) {
         if (message.seq !== sequence) continue;
@@ -183,7 +211,7 @@ function conversation(fd: number): NetlinkSocket {
   function dumpOnce(request: Request): Reply[] | undefined {
     const replies: Reply[] = [];
     let interrupted = false;
-    send(fd, encode(request, DUMP));
+    sendOne(request, DUMP);
     for (;;) {
       for (const message of receive(request.attempt)) {
         if (message.seq !== sequence) continue;
@@ -210,24 +238,6 @@ function conversation(fd: number): NetlinkSocket {
   }
 
   return { batch, batchAside, get, dump, close: () => close(fd) };
-}
-
-/** As many requests as fit one datagram, the last with ACK. */
-function pack(
-  requests: readonly Request[],
-  start: number,
-  encode: (request: Request, flags: number) => Buffer,
-): { datagram: Buffer; taken: number } {
-  const parts: Buffer[] = [];
-  let bytes = 0;
-  for (let at = start; at < requests.length && (parts.length === 0 || bytes < BATCH_BYTES); at++) {
-    const part = encode(requests[at] as Request, 0);
-    parts.push(part);
-    bytes += part.length;
-  }
-  const final = parts.at(-1) as Buffer;
-  final.writeUInt16LE(final.readUInt16LE(6) | FLAGS.ack, 6);
-  return { datagram: Buffer.concat(parts), taken: parts.length };
 }
 
 function receiveInto(fd: number, buffer: Buffer, attempt: string): number {
@@ -258,10 +268,6 @@ function errorOf(data: Buffer, flags: number, request: Request): NetError | unde
 }
 
 function kernelMessage(data: Buffer, flags: number): string | undefined {
-  const original = (flags & CAPPED) !== 0 ? HEADER_LENGTH : align(data.readUInt32LE(4));
-  let text: string | undefined;
-  parseAttributes(data.subarray(4 + original), ({ type, data: value }) => {
-    if (type === NLMSGERR_ATTR_MSG) text = value.toString('utf8').replace(/\0+$/, '');
-  });
-  return text;
+  const original = (flags & CAPPED) !== 0 ? HEADER_LENGTH : aligned(data.readUInt32LE(4));
+  return textOf(attributesOf(data.subarray(4 + original)).get(NLMSGERR_ATTR_MSG));
 }

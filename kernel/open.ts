@@ -11,7 +11,7 @@ import { inNamespace, openNamespace, settleThreads } from './netns.ts';
 import { type NetlinkSocket, openNetlink } from './netlink.ts';
 import { watchKernel } from './notify.ts';
 import { nftables } from './nftables.ts';
-import { identityOf, listLinks } from './link.ts';
+import { indexIn, listLinks, nameIn } from './link.ts';
 import { devicesOf, readState } from './read.ts';
 import { writeSysctl } from './sysctl.ts';
 
@@ -78,7 +78,7 @@ export function openKernel(): Kernel {
 }
 
 const deviceNames = (socket: NetlinkSocket): Map<number, string> =>
-  new Map(socket.dump(listLinks()).map((reply) => [identityOf(reply).index, identityOf(reply).name]));
+  new Map(socket.dump(listLinks()).map((reply) => [indexIn(reply), nameIn(reply)]));
 
 function noDevice(name: string): never {
   throw new NetError('kernel', `find device ${name}: ENODEV`, { errno: 'ENODEV', subject: name });

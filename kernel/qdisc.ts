@@ -2,10 +2,10 @@
 // RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER (linux/pkt_sched.h, linux/pkt_cls.h).
 
 import { formatTc, formatTcAttrs, parseTcAttrs, type Tc, type TcAttrs } from 'netlink/dist/rt/gen_structs.js';
-import { type AttrStream, putU64 } from 'netlink/dist/structs.js';
+import { putU64 } from 'netlink/dist/structs.js';
 import type { Qdisc, Redirect } from '../model/state.ts';
 import { burstOf, ticksOf } from '../model/token-bucket.ts';
-import { attributesOf } from './attributes.ts';
+import { attributesOf, type Nested, type Output } from './attributes.ts';
 import type { IndexOf, NameOf } from './link.ts';
 import { FLAGS, type Reply, type Request } from './netlink.ts';
 
@@ -42,8 +42,6 @@ const TERMINAL = 1;
 const STOLEN = 4;
 const EGRESS_REDIRECT = 1;
 
-type Nested = (out: AttrStream) => void;
-
 function message(type: number, flags: number, attempt: string, subject: string, header: Tc, attrs: TcAttrs): Request {
   return {
     type,
@@ -76,7 +74,7 @@ export function addQdisc(qdisc: Qdisc, replace: boolean, indexOf: IndexOf): Requ
 }
 
 /** struct tc_tbf_qopt: rate and peak rate of 12 bytes each (the number last), limit, buffer, mtu. */
-function tbfOptions(qdisc: Extract<Qdisc, { kind: 'tbf' }>, out: AttrStream): void {
+function tbfOptions(qdisc: Extract<Qdisc, { kind: 'tbf' }>, out: Output): void {
   const parms = Buffer.alloc(TBF_PARMS_BYTES);
   parms.writeUInt32LE(Math.min(qdisc.rate, MAX_U32), 8);
   parms.writeUInt32LE(qdisc.limit, 24);
@@ -148,7 +146,7 @@ function everything(): Buffer {
 }
 
 /** struct tc_mirred: index, capabilities, action, two counters, what to do with the packet, the device. */
-function mirred(out: AttrStream, target: number): void {
+function mirred(out: Output, target: number): void {
   const parms = Buffer.alloc(28);
   parms.writeInt32LE(STOLEN, 8);
   parms.writeInt32LE(EGRESS_REDIRECT, 20);

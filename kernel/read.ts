@@ -5,7 +5,7 @@ import { FAMILIES } from '../model/ip.ts';
 import type { Link, State } from '../model/state.ts';
 import { listAddresses, readAddress } from './address.ts';
 import type { Query } from './kernel.ts';
-import { getLink, getLinkByIndex, identityOf, listLinks, type NameOf, readLink } from './link.ts';
+import { getLink, getLinkByIndex, indexIn, listLinks, nameIn, type NameOf, readLink } from './link.ts';
 import { listFdb, listNeighbours, readFdb, readNeighbour } from './neighbour.ts';
 import type { NetlinkSocket, Reply, Request } from './netlink.ts';
 import { getQdiscs, listFilters, readQdisc, readRedirect } from './qdisc.ts';
@@ -24,23 +24,25 @@ export interface Devices {
 export function devicesOf(socket: NetlinkSocket): Devices {
   const names = new Map<number, string>();
   const indexes = new Map<string, number>();
-  const learn = (reply: Reply) => {
-    const { name, index } = identityOf(reply);
+  const learn = (name: string, index: number) => {
     names.set(index, name);
     indexes.set(name, index);
   };
-  const ask = (request: Request) => {
-    const reply = unlessMissing(() => socket.get(request));
-    if (reply !== undefined) learn(reply);
-  };
+  const ask = (request: Request): Reply | undefined => unlessMissing(() => socket.get(request));
   return {
-    learn,
+    learn: (reply) => learn(nameIn(reply), indexIn(reply)),
     nameOf(index) {
-      if (!names.has(index) && index > 0) ask(getLinkByIndex(index));
+      if (!names.has(index) && index > 0) {
+        const reply = ask(getLinkByIndex(index));
+        if (reply !== undefined) learn(nameIn(reply), index);
+      }
       return names.get(index);
     },
     indexOf(name) {
-      if (!indexes.has(name)) ask(getLink(name));
+      if (!indexes.has(name)) {
+        const reply = ask(getLink(name));
+        if (reply !== undefined) learn(name, indexIn(reply));
+      }
       return indexes.get(name);
     },
     forget(name) {

@@ -1,16 +1,7 @@
 // Routes as rtnetlink messages: RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE (linux/rtnetlink.h).
 
-import {
-  formatRoute,
-  formatRouteAttrs,
-  parseRoute,
-  parseRouteAttrs,
-  type RouteAttrs,
-  RouteProtocol,
-  RouteType,
-  type RouteScope as WireScope,
-} from 'netlink/dist/rt/gen_structs.js';
-import { putU32 } from 'netlink/dist/structs.js';
+import type { StreamData } from 'netlink/dist/structs.js';
+import { formatRoute, type RouteScope as WireScope } from 'netlink/dist/rt/gen_structs.js';
 import {
   addressOf,
   bitsOf,
@@ -25,6 +16,7 @@ import {
   withLength,
 } from '../model/ip.ts';
 import { MAIN_TABLE, type Route } from '../model/state.ts';
+import { attributesOf, u32 } from './attributes.ts';
 import type { IndexOf, NameOf } from './link.ts';
 import { FLAGS, type Reply, type Request } from './netlink.ts';
 import { AF, familyOfAf, SCOPES, scopeName, scopeNumber } from './wire.ts';
@@ -33,7 +25,14 @@ const RTM_NEWROUTE = 24;
 const RTM_DELROUTE = 25;
 const RTM_GETROUTE = 26;
 const HEADER = 12;
+/** linux/rtnetlink.h: RTA_*, RTAX_*, RTN_* */
+const RTA = { dst: 1, oif: 4, gateway: 5, priority: 6, prefsrc: 7, metrics: 8, table: 15 } as const;
+const RTAX = { mtu: 2, advmss: 8 } as const;
+const RTN = { unspec: 0, unicast: 1, blackhole: 6 } as const;
+/** RTPROT_BOOT: what `ip route add` says of a route whose protocol isn't given. */
+const BOOT = 3;
 const RTNH_F_ONLINK = 4;
+const RTM_F_CLONED = 0x200;
 /** IP6_RT_PRIO_USER: what the kernel gives an IPv6 route without a metric. */
 const DEFAULT_METRIC6 = 1024;
 /** RT_SCOPE_NOWHERE: in a deletion, any scope. */
@@ -60,48 +59,52 @@ export function deleteRoute(route: Route, indexOf: IndexOf): Request {
 }
 
 function message(type: number, flags: number, verb: string, route: Route, scope: number, indexOf: IndexOf): Request {
-  const attrs = attributes(route, indexOf);
-  const family = familyOf(route.destination);
+  const { destination, via, device } = route;
+  const attributes = attributesFor(route, device === undefined ? undefined : indexOf(device));
+  const kind = type === RTM_DELROUTE ? RTN.unspec : RTN.unicast;
   return {
     type,
     flags,
-    attempt: `${verb} ${route.destination}${route.via ? ` via ${route.via}` : ''}${route.device ? ` dev ${route.device}` : ''}`,
-    subject: route.destination,
+    attempt: `${verb} ${destination}${via ? ` via ${via}` : ''}${device ? ` dev ${device}` : ''}`,
+    subject: destination,
     write(out) {
       out.emit(
         formatRoute({
-          family: AF[family],
-          dstLen: lengthOf(route.destination),
+          family: AF[familyOf(destination)],
+          dstLen: lengthOf(destination),
           table: 0,
-          protocol: route.protocol ?? (type === RTM_DELROUTE ? 0 : RouteProtocol.BOOT),
+          protocol: route.protocol ?? (type === RTM_DELROUTE ? 0 : BOOT),
           scope: scope as WireScope,
-          type:
-            route.type === 'blackhole'
-              ? RouteType.BLACKHOLE
-              : type === RTM_DELROUTE
-                ? RouteType.UNSPEC
-                : RouteType.UNICAST,
+          type: route.type === 'blackhole' ? RTN.blackhole : kind,
           ...(route.onlink && { flags: { __unknown: RTNH_F_ONLINK } }),
         }),
       );
-      out.emit(formatRouteAttrs(attrs));
+      for (const [key, value] of attributes) out.push(key, value);
     },
   };
 }
 
-function attributes(route: Route, indexOf: IndexOf): RouteAttrs {
-  const metrics = {
-    ...(route.mtu !== undefined && { mtu: putU32(route.mtu) }),
-    ...(route.advmss !== undefined && { advmss: putU32(route.advmss) }),
-  };
-  return {
-    table: route.table ?? MAIN_TABLE,
-    ...(lengthOf(route.destination) > 0 && { dst: Buffer.from(toBytes(addressOf(route.destination))) }),
-    ...(route.device !== undefined && { oif: indexOf(route.device) }),
-    ...(route.via !== undefined && { gateway: Buffer.from(toBytes(route.via)) }),
-    ...(route.source !== undefined && { prefsrc: Buffer.from(toBytes(route.source)) }),
-    ...(route.metric !== undefined && { priority: route.metric }),
-    ...(Object.keys(metrics).length > 0 && { metrics }),
+type Attribute = readonly [type: number, value: StreamData];
+
+function attributesFor(route: Route, oif: number | undefined): Attribute[] {
+  const { destination, via, source, metric } = route;
+  const metrics = metricsOf(route);
+  return [
+    [RTA.table, u32(route.table ?? MAIN_TABLE)],
+    ...(lengthOf(destination) > 0 ? [[RTA.dst, toBytes(addressOf(destination))] as const] : []),
+    ...(oif === undefined ? [] : [[RTA.oif, u32(oif)] as const]),
+    ...(via === undefined ? [] : [[RTA.gateway, toBytes(via)] as const]),
+    ...(source === undefined ? [] : [[RTA.prefsrc, toBytes(source)] as const]),
+    ...(metric === undefined ? [] : [[RTA.priority, u32(metric)] as const]),
+    ...(metrics === undefined ? [] : [[RTA.metrics, metrics] as const]),
+  ];
+}
+
+function metricsOf({ mtu, advmss }: Route): StreamData | undefined {
+  if (mtu === undefined && advmss === undefined) return undefined;
+  return (out) => {
+    if (mtu !== undefined) out.push(RTAX.mtu, u32(mtu));
+    if (advmss !== undefined) out.push(RTAX.advmss, u32(advmss));
   };
 }
 
@@ -113,7 +116,8 @@ export function listRoutes(family: Family, index?: number): Request {
     attempt: `list IPv${family} routes`,
     write(out) {
       out.emit(formatRoute({ family: AF[family] }));
-      out.emit(formatRouteAttrs({ table: MAIN_TABLE, ...(index !== undefined && { oif: index }) }));
+      out.push(RTA.table, u32(MAIN_TABLE));
+      if (index !== undefined) out.push(RTA.oif, u32(index));
     },
   };
 }
@@ -128,59 +132,58 @@ export function getRoute(address: Ip): Request {
     subject: address,
     write(out) {
       out.emit(formatRoute({ family: AF[family], dstLen: bitsOf(family) }));
-      out.emit(formatRouteAttrs({ dst: Buffer.from(toBytes(address)) }));
+      out.push(RTA.dst, toBytes(address));
     },
   };
 }
 
-/** A route as the kernel describes it; undefined for what isn't plain forwarding (local, broadcast, multicast, cached). */
-export function readRoute(reply: Reply, nameOf: NameOf): Route | undefined {
-  const header = parseRoute(reply.data.subarray(0, HEADER));
-  const attrs = parseRouteAttrs(reply.data.subarray(HEADER));
-  const family = familyOfAf(header.family);
-  if (family === undefined || header.flags?.cloned) return undefined;
-  if (header.type !== 'UNICAST' && header.type !== 'BLACKHOLE') return undefined;
+type Attributes = ReadonlyMap<number, Buffer>;
+
+/**
+ * A route as the kernel describes it (struct rtmsg and attributes); undefined for what isn't plain forwarding (local,
+ * broadcast, multicast, cached).
+ */
+export function readRoute({ data }: Reply, nameOf: NameOf): Route | undefined {
+  const family = familyOfAf(data.readUInt8(0));
+  const type = data.readUInt8(7);
+  const flags = data.readUInt32LE(8);
+  if (family === undefined || (flags & RTM_F_CLONED) !== 0) return undefined;
+  if (type !== RTN.unicast && type !== RTN.blackhole) return undefined;
+  const attributes = attributesOf(data.subarray(HEADER));
   return {
-    destination: destinationOf(attrs, header.dstLen ?? 0, family),
-    ...forwarding(attrs, family, nameOf),
-    ...facts(header, attrs),
+    destination: destinationOf(attributes, data.readUInt8(1), family),
+    ...forwarding(attributes, family, nameOf),
+    type: type === RTN.blackhole ? 'blackhole' : 'unicast',
+    onlink: (flags & RTNH_F_ONLINK) !== 0,
+    table: attributes.get(RTA.table)?.readUInt32LE() ?? data.readUInt8(4),
+    protocol: data.readUInt8(5),
+    scope: scopeName(data.readUInt8(6)),
   };
 }
 
-function destinationOf(attrs: RouteAttrs, length: number, family: Family) {
-  return attrs.dst === undefined ? defaultPrefix(family) : withLength(fromBytes(attrs.dst), length);
+function destinationOf(attributes: Attributes, length: number, family: Family) {
+  const bytes = attributes.get(RTA.dst);
+  return bytes === undefined ? defaultPrefix(family) : withLength(fromBytes(bytes), length);
 }
 
-function forwarding(attrs: RouteAttrs, family: Family, nameOf: NameOf): Partial<Route> {
-  const metric = family === 6 && attrs.priority === DEFAULT_METRIC6 ? undefined : attrs.priority;
+function forwarding(attributes: Attributes, family: Family, nameOf: NameOf): Partial<Route> {
+  const priority = attributes.get(RTA.priority)?.readUInt32LE();
+  const metric = family === 6 && priority === DEFAULT_METRIC6 ? undefined : priority;
+  const [oif, via, source] = [RTA.oif, RTA.gateway, RTA.prefsrc].map((type) => attributes.get(type));
+  const metrics = attributesOf(attributes.get(RTA.metrics));
+  const [mtu, advmss] = [RTAX.mtu, RTAX.advmss].map((type) => metrics.get(type)?.readUInt32LE());
   return {
-    ...(attrs.oif !== undefined && { device: nameOf(attrs.oif) }),
-    ...(attrs.gateway !== undefined && { via: fromBytes(attrs.gateway) }),
-    ...(attrs.prefsrc !== undefined && { source: fromBytes(attrs.prefsrc) }),
+    ...(oif !== undefined && { device: nameOf(oif.readUInt32LE()) }),
+    ...(via !== undefined && { via: fromBytes(via) }),
+    ...(source !== undefined && { source: fromBytes(source) }),
     ...(metric !== undefined && { metric }),
-    ...(attrs.metrics?.mtu !== undefined && { mtu: attrs.metrics.mtu.readUInt32LE(0) }),
-    ...(attrs.metrics?.advmss !== undefined && { advmss: attrs.metrics.advmss.readUInt32LE(0) }),
+    ...(mtu !== undefined && { mtu }),
+    ...(advmss !== undefined && { advmss }),
   };
 }
-
-function facts(header: ReturnType<typeof parseRoute>, attrs: RouteAttrs): Partial<Route> {
-  return {
-    type: header.type === 'BLACKHOLE' ? 'blackhole' : 'unicast',
-    onlink: ((header.flags?.__unknown ?? 0) & RTNH_F_ONLINK) !== 0,
-    table: attrs.table ?? header.table ?? MAIN_TABLE,
-    scope: scopeName(numberOf(WIRE_SCOPES, header.scope)),
-    protocol: numberOf(RouteProtocol as unknown as Record<string, number>, header.protocol),
-  };
-}
-
-const WIRE_SCOPES: Record<string, number> = { UNIVERSE: 0, SITE: 200, LINK: 253, HOST: 254, NOWHERE: 255 };
-
-/** The codec gives a name where it knows one. */
-const numberOf = (names: Record<string, number>, value: number | string | undefined): number =>
-  typeof value === 'string' ? (names[value] ?? 0) : (value ?? 0);
 
 /** The answer to {@link getRoute} as a route to the host. */
 export function readRouteTo(reply: Reply, address: Ip, nameOf: NameOf): Route {
-  const attrs = parseRouteAttrs(reply.data.subarray(HEADER));
-  return { destination: hostPrefix(address), ...forwarding(attrs, familyOf(address), nameOf) };
+  const attributes = attributesOf(reply.data.subarray(HEADER));
+  return { destination: hostPrefix(address), ...forwarding(attributes, familyOf(address), nameOf) };
 }
