@@ -25,11 +25,35 @@ const LEARNED_BY_RA = 9;
 export const readBridge = (kernel: Kernel, bridge: string, want: State): State =>
   kernel.read(kernel.host, { links: [bridge], addresses: [bridge], sysctls: want.sysctls.map(({ key }) => key) });
 
+/** A bridge that was found as planned, and the revision it had before it was looked at. */
+interface Verified {
+  readonly plan: string;
+  readonly bridge: Link;
+  readonly revision: number;
+}
+
+const verified = new WeakMap<Kernel, Map<string, Verified>>();
+
 /**
  * Brings the bridge to its plan, and returns it. What is there already stays, also when another process is doing the
- * same. @throws NetError foreign-object, kernel, busy
+ * same. It is looked at only if something about it may have changed since the last time.
+ * @throws NetError foreign-object, kernel, busy
  */
 export function ensureBridge(kernel: Kernel, config: BridgeConfig, want: State): Link {
+  const bridges = verified.get(kernel) ?? new Map<string, Verified>();
+  verified.set(kernel, bridges);
+  const last = bridges.get(config.bridge);
+  const plan = JSON.stringify([want, config.forceAddress]);
+  const index = last?.bridge.index;
+  const revision = index === undefined ? undefined : kernel.linkRevision(index);
+  if (last?.plan === plan && last.revision === revision) return last.bridge;
+  const bridge = bringToPlan(kernel, config, want);
+  if (bridge.index !== index) bridges.set(config.bridge, { plan: '', bridge, revision: 0 });
+  else if (revision !== undefined) bridges.set(config.bridge, { plan, bridge, revision });
+  return bridge;
+}
+
+function bringToPlan(kernel: Kernel, config: BridgeConfig, want: State): Link {
   for (let tries = 0; tries < TRIES; tries++) {
     const have = readBridge(kernel, config.bridge, want);
     const replaced = conflicts(config, have, want);
@@ -139,14 +163,23 @@ function addRoutesBehind(
   return routes;
 }
 
+/** The generation of the rules with which a table's elements were put in place. */
+const masqueraded = new WeakMap<Kernel, { readonly table: string; readonly generation: number }>();
+
 /** Masquerades the table's subnets. @throws NetError kernel */
 export function masquerade(kernel: Kernel, table: Table): void {
+  const text = JSON.stringify(table.sets);
+  const last = masqueraded.get(kernel);
+  const generation = kernel.rulesGeneration();
+  if (last?.table === text && last.generation === generation) return;
   try {
     kernel.commit(addElements(table));
   } catch {
     // The first attachment with ipMasq since the table was there last, or a subnet that has changed.
     kernel.commit(establish(kernel.readTable(table.family, table.name), table));
   }
+  // Any other transaction between the two readings makes the next attachment look again.
+  if (kernel.rulesGeneration() === generation + 1) masqueraded.set(kernel, { table: text, generation: generation + 1 });
 }
 
 /** A device of the host by what tells it from any other of that name. */

@@ -27,7 +27,7 @@ import {
   string,
 } from '../model/check.ts';
 import type { CniRoute } from '../model/cni.ts';
-import { NetError } from '../model/errors.ts';
+import { hasErrno, NetError } from '../model/errors.ts';
 import type { Ip, Mac } from '../model/ip.ts';
 import { PORT_PLAN, type PortPlan } from './portmap.ts';
 import { parseResult } from './result.ts';
@@ -125,11 +125,15 @@ export interface Attachments {
   networks(): string[];
 }
 
-/** The records under a directory. Symbolic links in place of its directories and files are refused or not followed. */
+/** The records under a directory, for one verb: directories are looked at once. Symbolic links in place of its directories and files are refused or not followed. */
 export function attachmentsIn(records: string, lockTimeoutMs: number): Attachments {
-  const prepare = (network: string) => {
+  const prepared = new Set<string>();
+  const prepare = (...path: readonly string[]) => {
+    const directory = join(records, ...path);
+    if (prepared.has(directory)) return;
     ensureDirectory(records, 0o700);
-    ensureDirectory(join(records, network), 0o700);
+    ensureDirectory(directory, 0o700);
+    prepared.add(directory);
   };
   const take = (key: AttachmentKey, timeoutMs: number) => {
     const path = pathOf(records, key, LOCK_SUFFIX);
@@ -154,12 +158,17 @@ export function attachmentsIn(records: string, lockTimeoutMs: number): Attachmen
     },
     write(record) {
       prepare(record.network);
-      ensureDirectory(join(records, '.tmp'), 0o700);
-      removeIfThere(temporaryOf(record));
-      writeWhole(pathOf(records, record, RECORD_SUFFIX), JSON.stringify(record), {
-        mode: 0o600,
-        temporary: temporaryOf(record),
-      });
+      prepare('.tmp');
+      const temporary = temporaryOf(record);
+      const path = pathOf(records, record, RECORD_SUFFIX);
+      const text = JSON.stringify(record);
+      try {
+        writeWhole(path, text, { mode: 0o600, temporary });
+      } catch (error) {
+        // What a killed process of this attachment left.
+        if (!hasErrno(error, 'EEXIST') || !removeIfThere(temporary)) throw error;
+        writeWhole(path, text, { mode: 0o600, temporary });
+      }
     },
     remove(key) {
       removeIfThere(temporaryOf(key));

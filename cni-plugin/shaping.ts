@@ -2,8 +2,8 @@
 
 import { type Kernel, throwFirst } from '../kernel/kernel.ts';
 import { diff } from '../model/diff.ts';
-import { NetError } from '../model/errors.ts';
-import type { State } from '../model/state.ts';
+import { hasErrno, NetError } from '../model/errors.ts';
+import { EMPTY_STATE, type State } from '../model/state.ts';
 import { printStep, type Step } from '../model/steps.ts';
 
 /** What of the host the plan speaks of. */
@@ -20,9 +20,15 @@ function stepsTo(kernel: Kernel, want: State): Step[] {
   throw new NetError('foreign-object', `"${foreign.name}" already exists but is not an ifb`, { subject: foreign.name });
 }
 
-/** Brings host and device to the plan. @throws NetError foreign-object, kernel */
-export const shape = (kernel: Kernel, want: State): void =>
-  throwFirst(kernel.apply(kernel.host, stepsTo(kernel, want)));
+/** Brings host and device to the plan. It looks first only where a device is there already. @throws NetError foreign-object, kernel */
+export function shape(kernel: Kernel, want: State): void {
+  const fresh = diff(EMPTY_STATE, want);
+  const isLink = ({ item }: Step) => item.type === 'link';
+  const failures = kernel.apply(kernel.host, fresh.filter(isLink));
+  const isThere = failures.some(({ error }) => hasErrno(error, 'EEXIST'));
+  if (!isThere) throwFirst(failures);
+  throwFirst(kernel.apply(kernel.host, isThere ? stepsTo(kernel, want) : fresh.filter((step) => !isLink(step))));
+}
 
 /** What is missing of the plan, in words for CHECK. @throws NetError foreign-object, kernel */
 export const shapingDifferences = (kernel: Kernel, want: State): string[] =>

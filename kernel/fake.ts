@@ -1,6 +1,7 @@
 // The kernel in memory: what decides can be tested without root, in microseconds, and made to fail. It is honest because
 // it passes the same suite as the real one (test/compliance/kernel.ts). Where it differs:
 // - No packet ever moves, so no flow is tracked.
+// - It counts every change of any device as one of each.
 // - Of what a change brings about (a deleted device's addresses) only the change itself is told to who watches.
 // - There is no time: carrier and link-local addresses are there at once, duplicate address detection never runs.
 // - Of sysctls only those of fake-sysctls.ts exist. Names with % are refused, not expanded.
@@ -53,6 +54,8 @@ export function createFakeKernel(): FakeKernel {
   const traps: Trap[] = [];
   const forgotten: FlowFilter[] = [];
   const listeners: Told = new Set();
+  let applied = 0;
+  let committed = 0;
 
   const spring = (text: string) => {
     const at = traps.findIndex((trap) => trap.text.test(text));
@@ -76,17 +79,21 @@ export function createFakeKernel(): FakeKernel {
     read: (namespace, query) => readNet(spaces.netOf(namespace), query),
     apply: (namespace, steps) => {
       const net = spaces.netOf(namespace);
+      applied++;
       const failures = steps.flatMap((step) => applyStep(net, step));
       const done = steps.filter((step) => !failures.some((failure) => failure.step === step));
       if (namespace.id === spaces.host.id) tellLater(listeners, done.flatMap(changesOf));
       return failures;
     },
+    linkRevision: () => applied,
+    rulesGeneration: () => committed,
     routeTo: (namespace, address) => routeTo(spaces.netOf(namespace), address),
     readTable: (family, name) => readTable(tables, family, name),
     commit(transaction) {
       try {
         spring(printTransaction(transaction));
         commit(tables, transaction);
+        committed++;
         tellLater(listeners, ruleChangesOf(transaction));
       } catch (error) {
         throw refused(asNetError(error), `change table ${transaction.family} ${transaction.table}`, transaction.table);

@@ -84,6 +84,15 @@ export interface Kernel {
    */
   apply(namespace: Namespace, steps: readonly Step[]): Failure[];
 
+  /**
+   * A number that is another one once the host's device with this index, its addresses, or whether all devices forward,
+   * may have changed. Other sysctls change silently. @throws NetError kernel
+   */
+  linkRevision(index: number): number;
+
+  /** A number that each transaction on nft tables of the host's namespace increases by one. @throws NetError kernel */
+  rulesGeneration(): number;
+
   /** The route a packet to the address would take. Equivalent to: ip route get <address>. @throws NetError kernel */
   routeTo(namespace: Namespace, address: Ip): Route;
 

@@ -44,17 +44,20 @@ export function watchKernel(names: () => DeviceNames, onChange: (change: Change)
     if (!open) return;
     open = false;
     clearInterval(timer);
-    for (const fd of [network, rules]) close(fd);
+    for (const fd of [network, rules]) closeListener(fd);
   };
 }
 
-function listenTo(protocol: number, groups: readonly number[]): number {
+/** A socket that is told of what happens in the namespace the thread is in. @throws NetError kernel */
+export function listenTo(protocol: number, groups: readonly number[]): number {
   const fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
   bind(fd, Uint8Array.of(AF_NETLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
   setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, int32(QUEUE_BYTES));
   for (const group of groups) setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, int32(group));
   return fd;
 }
+
+export const closeListener = (fd: number): void => close(fd);
 
 function int32(value: number): Buffer {
   const bytes = Buffer.alloc(4);
@@ -75,7 +78,7 @@ function drain(fd: number, buffer: Buffer, read: (datagram: Buffer) => readonly 
 }
 
 /** The length of the next datagram; undefined when none waits. ENOBUFS: more came than the queue holds. */
-function receive(fd: number, buffer: Buffer): number | 'lost' | undefined {
+export function receive(fd: number, buffer: Buffer): number | 'lost' | undefined {
   try {
     return recvNow(fd, buffer);
   } catch {

@@ -13,6 +13,7 @@ import { watchKernel } from './notify.ts';
 import { nftables } from './nftables.ts';
 import { indexIn, listLinks, nameIn } from './link.ts';
 import { devicesOf, readState } from './read.ts';
+import { type LinkRevisions, openLinkRevisions, rulesGeneration } from './revisions.ts';
 import { writeSysctl } from './sysctl.ts';
 
 const NETLINK_NETFILTER = 12;
@@ -25,6 +26,8 @@ export function openKernel(): Kernel {
   const tables = nftables();
   let flowSocket: NetlinkSocket | undefined;
   let endSocket: NetlinkSocket | undefined;
+  let generationSocket: NetlinkSocket | undefined;
+  let revisions: LinkRevisions | undefined;
   let forgetEnds: ReturnType<typeof forgetterOfEnds> | undefined;
 
   /** The host's socket is kept; one in another namespace lives as long as the function. */
@@ -53,6 +56,14 @@ export function openKernel(): Kernel {
           writeSysctl: (sysctl) => inNamespace(host, namespace, () => writeSysctl(sysctl)),
         });
       }),
+    linkRevision(index) {
+      revisions ??= openLinkRevisions();
+      return revisions.of(index);
+    },
+    rulesGeneration() {
+      generationSocket ??= openNetlink(NETLINK_NETFILTER);
+      return rulesGeneration(generationSocket);
+    },
     routeTo: (namespace, address) =>
       withSocket(namespace, (socket) => readRouteTo(socket.get(getRoute(address)), address, devicesOf(socket).nameOf)),
     readTable: tables.read,
@@ -71,6 +82,8 @@ export function openKernel(): Kernel {
       tables.close();
       flowSocket?.close();
       endSocket?.close();
+      generationSocket?.close();
+      revisions?.close();
       hostSocket.close();
       host.close();
     },

@@ -11,6 +11,7 @@ import { NAMESPACE_CASES } from './kernel-namespaces.ts';
 import { NOTIFICATION_CASES } from './kernel-notifications.ts';
 import { NEIGHBOUR_CASES } from './kernel-neighbours.ts';
 import { QDISC_CASES } from './kernel-qdiscs.ts';
+import { REVISION_CASES } from './kernel-revisions.ts';
 import { ROUTE_READING_CASES } from './kernel-route-readings.ts';
 import { ROUTE_CASES } from './kernel-routes.ts';
 import { SET_CASES } from './kernel-sets.ts';
@@ -33,6 +34,7 @@ const CASES: Readonly<Record<string, Readonly<Record<string, Case>>>> = {
   tables: TABLE_CASES,
   notifications: NOTIFICATION_CASES,
   sets: SET_CASES,
+  revisions: REVISION_CASES,
 };
 
 /** A namespace inherits these from the host's, where they may be anything. */
