@@ -11,7 +11,7 @@ import { type AttachmentKey, ifbOf } from './names.ts';
 import { hostPorts, type PortmapConfig, parsePortmap } from './portmap-config.ts';
 import type { Request } from './protocol.ts';
 import type { CniInterface } from './result.ts';
-import { shape, shapingDifferences } from './shaping.ts';
+import { shapeNew, shapingDifferences } from './shaping.ts';
 import type { Undo } from './undo.ts';
 import type { Dependencies } from './verbs.ts';
 
@@ -65,7 +65,7 @@ export function addExtras({ kernel, removeLink }: Dependencies, plan: ExtrasPlan
     openPorts(kernel, portMappings);
   }
   if (ifb !== undefined) undo(() => removeLink({ ...ifb, kind: 'ifb' }));
-  if (shaping !== undefined) shape(kernel, shaping);
+  if (shaping !== undefined) shapeNew(kernel, shaping);
   return (shaping?.links ?? []).map(({ name, mac, mtu }) => ({ name, mac, mtu }));
 }
 

@@ -20,14 +20,19 @@ function stepsTo(kernel: Kernel, want: State): Step[] {
   throw new NetError('foreign-object', `"${foreign.name}" already exists but is not an ifb`, { subject: foreign.name });
 }
 
-/** Brings host and device to the plan. It looks first only where a device is there already. @throws NetError foreign-object, kernel */
-export function shape(kernel: Kernel, want: State): void {
-  const fresh = diff(EMPTY_STATE, want);
+/** Brings host and device to the plan. @throws NetError foreign-object, kernel */
+export const shape = (kernel: Kernel, want: State): void =>
+  throwFirst(kernel.apply(kernel.host, stepsTo(kernel, want)));
+
+/** The same where the host's end has just been made: looks first only if the other device is there already. */
+export function shapeNew(kernel: Kernel, want: State): void {
+  const steps = diff(EMPTY_STATE, want);
   const isLink = ({ item }: Step) => item.type === 'link';
-  const failures = kernel.apply(kernel.host, fresh.filter(isLink));
+  const failures = kernel.apply(kernel.host, steps.filter(isLink));
   const isThere = failures.some(({ error }) => hasErrno(error, 'EEXIST'));
   if (!isThere) throwFirst(failures);
-  throwFirst(kernel.apply(kernel.host, isThere ? stepsTo(kernel, want) : fresh.filter((step) => !isLink(step))));
+  const rest = isThere ? stepsTo(kernel, want) : steps.filter((step) => !isLink(step));
+  throwFirst(kernel.apply(kernel.host, rest));
 }
 
 /** What is missing of the plan, in words for CHECK. @throws NetError foreign-object, kernel */

@@ -19,7 +19,7 @@ function isLimited(t: Test, from: TestNamespace, to: string, rate: number, what:
 
 function isUnlimited(t: Test, from: TestNamespace, to: string, what: string): void {
   const found = speed(from, to, MBIT);
-  t.ok(found > 100 * MBIT, `${what}: ${(found / MBIT).toFixed(0)} Mbit/s`);
+  t.ok(found > 1.5 * RATES.ingressRate, `${what}: ${(found / MBIT).toFixed(0)} Mbit/s`);
 }
 
 const ifbs = ({ namespace }: CniNode): string[] => linksOf(namespace).filter((name) => name.startsWith('ifb'));
