@@ -11,6 +11,7 @@ import { configurePod, createPair, ensureBridge, masquerade } from './attach.ts'
 import { type BridgeConfig, parseConfig, placesOf } from './config.ts';
 import { clearPrevious } from './del.ts';
 import { addExtras, type Extras, parseExtras, planExtras, recorded } from './extras.ts';
+import { reserveForeign } from './foreign-ipam.ts';
 import { type AttachmentKey, hostVethMac, hostVethName, podMac } from './names.ts';
 import { type Ends, planBridge, planHostEnd, planMasquerade, withGateways } from './plan.ts';
 import { openPod, readSubnetFile } from './pod.ts';
@@ -88,11 +89,13 @@ function intent({ request, config, pod, dependencies }: Work): Attachment {
     addressDir: config.ipam?.dataDir,
     addresses: [],
     routes: [],
+    foreign: config.foreignIpam && { ...config.foreignIpam, args: request.args },
   };
 }
 
 async function addressesFor({ config, files, dependencies }: Work, key: AttachmentKey, undo: Undo) {
-  const { ipam } = config;
+  const { ipam, foreignIpam } = config;
+  if (foreignIpam !== undefined) return withGateways(config, await reserveForeign(foreignIpam, dependencies, undo));
   if (ipam === undefined) return NOTHING;
   const reserved = await reserveAddresses(ipam, key, files, dependencies.bootId);
   const ips = reserved.ips.map(({ address }) => addressOf(address));

@@ -23,11 +23,12 @@ export const versions = (): Answer => success({ cniVersion: LATEST, supportedVer
 
 /**
  * The error object of any thrown value. Errors in what the runtime sent (codes up to 10) are given as the reference
- * gives them; to others the hint is added, since people read them in `kubectl describe pod`.
+ * gives them, those of other plugins as they came; to others the hint is added, since people read them in `kubectl
+ * describe pod`.
  */
 export function failure(error: unknown, version: CniVersion = LATEST): Answer {
   const known = asNetError(error);
   const { cni, hint } = ERRORS[known.code];
-  const details = known.details ?? (cni > 10 ? hint : undefined);
-  return { output: print({ cniVersion: version, code: cni, msg: describe(known), details }), status: 1 };
+  const details = known.details ?? (known.cni === undefined && cni > 10 ? hint : undefined);
+  return { output: print({ cniVersion: version, code: known.cni ?? cni, msg: describe(known), details }), status: 1 };
 }

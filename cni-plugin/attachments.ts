@@ -29,6 +29,7 @@ import {
 import type { CniRoute } from '../model/cni.ts';
 import { hasErrno, NetError } from '../model/errors.ts';
 import type { Ip, Mac } from '../model/ip.ts';
+import type { ForeignPlugin } from './foreign.ts';
 import { PORT_PLAN, type PortPlan } from './portmap.ts';
 import { parseResult } from './result.ts';
 import type { AttachmentKey } from './names.ts';
@@ -62,6 +63,8 @@ export interface Attachment extends AttachmentKey {
   readonly portMappings?: PortPlan | undefined;
   /** The device for what the pod sends, when that is limited. */
   readonly ifb?: { readonly name: string; readonly mac: Mac } | undefined;
+  /** The plugin of somebody else that has a part in it, what ADD told it, and CNI_ARGS then. */
+  readonly foreign?: (ForeignPlugin & { readonly args: string }) | undefined;
 }
 
 const RECORD = object({
@@ -81,12 +84,13 @@ const RECORD = object({
   routes: list(anything),
   portMappings: optional(PORT_PLAN),
   ifb: optional(object({ name: string, mac: ethernet })),
+  foreign: optional(object({ role: oneOf('ipam', 'interface'), plugin: string, input: string, args: string })),
 });
 
 /** A file name's limit in bytes (NAME_MAX). */
 const NAME_MAX = 255;
-/** A record with a result of many routes is far smaller. */
-const MAX_BYTES = 1 << 20;
+/** A record is small, but for what another plugin was told: MAX_INPUT_BYTES, each character escaped as "\\u0001". */
+const MAX_BYTES = 8 << 20;
 
 const LOCK_SUFFIX = '.lock';
 const RECORD_SUFFIX = '.json';

@@ -12,6 +12,7 @@ import { printStep, type Step } from '../model/steps.ts';
 import { linkOf, readBridge } from './attach.ts';
 import { type Attachment, attachmentsIn } from './attachments.ts';
 import { type BridgeConfig, parseConfig, placesOf } from './config.ts';
+import { ask } from './delegation.ts';
 import { type Extras, extraDifferences, parseExtras, planExtras, recorded } from './extras.ts';
 import { type Ends, isForwarding, planBridge, planHostEnd, planMasquerade, planPod } from './plan.ts';
 import { openPod, readSubnetFile } from './pod.ts';
@@ -31,6 +32,7 @@ export async function check(request: Request, dependencies: Dependencies): Promi
     const unlock = await files.lock(request);
     try {
       compare({ request, config, extras, kernel: dependencies.kernel, pod, previous, record: files.read(request) });
+      if (config.foreignIpam !== undefined) await ask(dependencies, config.foreignIpam, 'CHECK');
     } finally {
       unlock();
     }

@@ -18,6 +18,7 @@ import {
 import type { Dns } from '../model/cni.ts';
 import { NetError } from '../model/errors.ts';
 import { type Mac, macBytes, type Prefix, tryMac } from '../model/ip.ts';
+import { type ForeignPlugin, foreignIpam, foreignOf, hasForeignAddresses } from './foreign.ts';
 import { plainForm, unsupported } from './form.ts';
 import { ifnameProblem, parseArgs, type Request } from './protocol.ts';
 import type { SubnetFile } from './subnet-file.ts';
@@ -25,6 +26,8 @@ import type { SubnetFile } from './subnet-file.ts';
 /** Directory of the attachment records, as flannel's `dataDir`. */
 export const DEFAULT_RECORDS = '/var/lib/cni/flannel';
 const DEFAULT_BRIDGE = 'cni0';
+/** In a directory of records: no network's name begins with a dot. */
+const NESTED = '.nested';
 
 /** How a pod is attached to a bridge. */
 export interface BridgeConfig {
@@ -49,8 +52,10 @@ export interface BridgeConfig {
   readonly dns: Dns;
   /** The pod's MAC, when the runtime or the configuration wants a certain one. */
   readonly mac: Mac | undefined;
-  /** Undefined: the pod gets no address. */
+  /** Our address management. With neither this nor another's the pod gets no address. */
   readonly ipam: IpamConfig | undefined;
+  /** Another plugin's. */
+  readonly foreignIpam: ForeignPlugin | undefined;
   /** Networks that are reached without masquerading. */
   readonly clusterNetworks: readonly Prefix[];
 }
@@ -126,6 +131,7 @@ export function parseConfig(request: Request, subnet: SubnetFile | undefined): B
   const keys = keysOf(subnet === undefined ? request.config : plainForm(request, subnet), request);
   refuseUnsupported(keys);
   const isDefaultGateway = keys.isDefaultGateway ?? false;
+  const others = foreignIpam(request.config) !== undefined;
   const config: BridgeConfig = {
     network: request.network,
     bridge: keys.bridge ?? DEFAULT_BRIDGE,
@@ -141,7 +147,8 @@ export function parseConfig(request: Request, subnet: SubnetFile | undefined): B
     up: !(keys.disableContainerInterface ?? false),
     dns: dnsOf(keys.dns),
     mac: keys.runtimeConfig?.mac ?? keys.args?.cni?.mac ?? macOfArgs(request.args),
-    ipam: isNothing(keys.ipam) ? undefined : parseOwnIpam(request, keys.ipam),
+    ipam: others || isNothing(keys.ipam) ? undefined : parseOwnIpam(request, keys.ipam),
+    foreignIpam: others ? foreignOf(request, subnet) : undefined,
     clusterNetworks: subnet?.networks ?? [],
   };
   refuseContradictions(config);
@@ -170,10 +177,11 @@ function refuseUnsupported({ vlan, vlanTrunk, macspoofchk, mode }: Keys): void {
   if (asked !== undefined) throw unsupported(...asked);
 }
 
-function refuseContradictions({ hairpin, promiscuous, up, ipam }: BridgeConfig): void {
+function refuseContradictions({ hairpin, promiscuous, up, ...config }: BridgeConfig): void {
   const refuse = (message: string) => new NetError('invalid-config', message);
   if (hairpin && promiscuous) throw refuse('cannot set hairpin mode and promiscuous mode at the same time');
-  if (!up && ipam !== undefined) throw refuse('cannot use IPAM when DisableContainerInterface flag is set');
+  const hasIpam = (config.ipam ?? config.foreignIpam) !== undefined;
+  if (!up && hasIpam) throw refuse('cannot use IPAM when DisableContainerInterface flag is set');
 }
 
 const SECTIONS = object({ ipam: anything, runtimeConfig: anything, args: anything }, anyCase);
@@ -209,12 +217,15 @@ const TRACES = object(
 );
 const BRIDGE_NAME = object({ bridge: unlessEmpty(bridgeName) }, anyCase);
 
-/** Where an attachment leaves traces. Both directories hold a directory for each network. */
+/**
+ * Where an attachment leaves traces. Both directories hold a directory for each network. Whoever is executed by another
+ * plugin of ours has records of its own, for what may be the same attachment.
+ */
 export interface Places {
   /** Attachment records. */
   readonly records: string;
-  /** Reservations of addresses. */
-  readonly addresses: string;
+  /** Reservations of addresses; undefined where another plugin has them. */
+  readonly addresses: string | undefined;
   readonly bridge: string;
 }
 
@@ -224,8 +235,8 @@ export function placesOf(request: Request): Places {
   const { dataDir, ipam, bridge, delegate } = parse(request.config, TRACES, subject, 'invalid-config');
   const keys = isObject(delegate) ? delegate : { bridge };
   return {
-    records: dataDir ?? DEFAULT_RECORDS,
-    addresses: ipam?.dataDir ?? DEFAULT_STORE,
+    records: [dataDir ?? DEFAULT_RECORDS, ...Array(request.depth).fill(NESTED)].join('/'),
+    addresses: hasForeignAddresses(request) ? undefined : (ipam?.dataDir ?? DEFAULT_STORE),
     bridge: parse(keys, BRIDGE_NAME, subject, 'invalid-config').bridge ?? DEFAULT_BRIDGE,
   };
 }

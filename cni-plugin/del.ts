@@ -10,7 +10,9 @@ import { type Attachment, type Attachments, attachmentsIn } from './attachments.
 import { type Places, placesOf } from './config.ts';
 import { detach, freeUnrecorded, isYounger } from './detach.ts';
 import { type AttachmentKey, hostVethMac, hostVethName } from './names.ts';
-import { openPodIfThere } from './pod.ts';
+import { ask } from './delegation.ts';
+import { type ForeignPlugin, foreignOf } from './foreign.ts';
+import { openPodIfThere, subnetFileIfThere } from './pod.ts';
 import type { Request } from './protocol.ts';
 import type { Dependencies } from './verbs.ts';
 
@@ -25,9 +27,10 @@ export async function del(request: Request, dependencies: Dependencies): Promise
       const record = files.read(request);
       if (record === undefined) {
         await removeUnrecorded(request, pod, places, dependencies);
+        await askUnrecorded(request, dependencies);
         freeUnrecorded(request, files, places);
       } else if (!isYounger(record, dependencies)) {
-        await detach(record, files, dependencies);
+        await detach(record, files, dependencies, request);
       }
     } finally {
       unlock();
@@ -50,8 +53,28 @@ async function removeUnrecorded(
 ): Promise<void> {
   if (await removeLink({ name: hostVethName(request, 0), mac: hostVethMac(request) })) return;
   const { network, ifname } = request;
-  if (pod === undefined || !holds({ dataDir: places.addresses, network }, request, [])) return;
-  removePodEnd(kernel, pod, ifname, places.bridge);
+  const { addresses, bridge } = places;
+  if (pod === undefined || addresses === undefined) return;
+  if (holds({ dataDir: addresses, network }, request, [])) removePodEnd(kernel, pod, ifname, bridge);
+}
+
+/**
+ * Without a record, another plugin's address management may still have an address of the attachment. A plugin that makes
+ * interfaces has never been executed for it, as in flannel's own.
+ */
+async function askUnrecorded(request: Request, dependencies: Dependencies): Promise<void> {
+  const plugin = foreignIfValid(request);
+  if (plugin?.role === 'ipam') await ask(dependencies, plugin, 'DEL');
+}
+
+/** With a configuration that ADD refuses, no plugin was executed. */
+function foreignIfValid(request: Request): ForeignPlugin | undefined {
+  try {
+    return foreignOf(request, subnetFileIfThere(request));
+  } catch (error) {
+    if (hasCode(error, 'invalid-config')) return undefined;
+    throw error;
+  }
 }
 
 /**
@@ -71,10 +94,11 @@ export async function clearPrevious(request: Request, files: Attachments, depend
 
 /**
  * An attachment dies with the boot it was made in, with its ADD (whoever asks holds the lock, so it isn't at work), or
- * with its device; one without a device, with its reservations.
+ * with its device; one without a device, with its reservations. Another plugin's interface is nobody's to judge.
  */
 function isAlive(record: Attachment, { kernel, bootId }: Dependencies): boolean {
   if (record.bootId !== bootId || record.unfinished) return false;
+  if (record.foreign?.role === 'interface') return true;
   return record.link === undefined ? holdsAddresses(record) : isOurs(kernel, record.link);
 }
 

@@ -1,5 +1,5 @@
 // The end of an attachment, in the order that a crash anywhere leaves a record of what is still to do: the interface, the
-// flows that went over it, the reservations, the record.
+// flows that went over it, the reservations or what another plugin has of it, the record.
 
 import { release } from '../ipam/verbs.ts';
 import type { Kernel } from '../kernel/kernel.ts';
@@ -7,21 +7,50 @@ import type { Ip } from '../model/ip.ts';
 import type { Attachment, Attachments } from './attachments.ts';
 import type { Places } from './config.ts';
 import { removeExtras } from './extras.ts';
+import { endForeign } from './delegation.ts';
 import type { AttachmentKey } from './names.ts';
+import type { Request } from './protocol.ts';
 import { freeRecorded } from './reservations.ts';
 import type { Dependencies } from './verbs.ts';
 
-/** Takes away what the record names, then the record. @throws NetError kernel, io */
-export async function detach(record: Attachment, files: Attachments, dependencies: Dependencies): Promise<void> {
-  const { link } = record;
-  await Promise.all([removeExtras(dependencies, record), link && dependencies.removeLink(link)]);
-  if (record.bootId === dependencies.bootId) await forgetFlows(dependencies.kernel, record.addresses);
+/**
+ * Takes away what the record names, then the record. `request` is the attachment's own DEL, if that is what asks for it.
+ * @throws NetError kernel, io; plugin-failed when another plugin does not do its part
+ */
+export async function detach(
+  record: Attachment,
+  files: Attachments,
+  dependencies: Dependencies,
+  request?: Request,
+): Promise<void> {
+  await disconnect(record, dependencies);
+  await endForeign(record, dependencies, request);
   freeRecorded(record, files);
 }
 
+async function disconnect(record: Attachment, dependencies: Dependencies): Promise<void> {
+  const { link } = record;
+  await Promise.all([removeExtras(dependencies, record), link && dependencies.removeLink(link)]);
+  if (record.bootId === dependencies.bootId) await forgetFlows(dependencies.kernel, record.addresses);
+}
+
+/**
+ * The same where there is no runtime that could execute another plugin: what is that one's stays in the record, for the
+ * next DEL, GC or ADD of the attachment. @throws NetError kernel, io
+ */
+export async function detachOwn(record: Attachment, files: Attachments, dependencies: Dependencies): Promise<void> {
+  if (record.foreign === undefined) return detach(record, files, dependencies);
+  await disconnect(record, dependencies);
+  files.write({ ...record, link: undefined, portMappings: undefined, ifb: undefined });
+}
+
+/** Whether nothing is left of the attachment but another plugin's part. */
+export const isForeignOnly = ({ foreign, link, portMappings, ifb }: Attachment): boolean =>
+  foreign !== undefined && (link ?? portMappings ?? ifb) === undefined;
+
 /** Without a record, the whole store is searched for the attachment. @throws NetError io */
 export function freeUnrecorded(key: AttachmentKey, files: Attachments, { addresses }: Pick<Places, 'addresses'>): void {
-  release({ dataDir: addresses, network: key.network }, key);
+  if (addresses !== undefined) release({ dataDir: addresses, network: key.network }, key);
   files.remove(key);
 }
 

@@ -11,9 +11,17 @@ import { DEFAULT_SUBNET_FILE, type SubnetFile } from './subnet-file.ts';
 type Config = Readonly<Record<string, unknown>>;
 
 const anyCase = { anyCase: true };
+const BRIDGE = 'bridge';
 const PLAIN = object({ bridge: anything, isGateway: anything, mode: anything }, anyCase);
 const FLANNEL = object(
-  { subnetFile: optional(string), delegate: anything, ipam: anything, runtimeConfig: anything, args: anything },
+  {
+    cniVersion: anything,
+    subnetFile: optional(string),
+    delegate: anything,
+    ipam: anything,
+    runtimeConfig: anything,
+    args: anything,
+  },
   anyCase,
 );
 const DELEGATE = object({ type: optional(string), name: anything, ipam: anything }, anyCase);
@@ -22,7 +30,7 @@ const ROUTES = object({ routes: list(anything) }, anyCase);
 const subjectOf = ({ network }: Request): string => `network ${network}`;
 
 /** Whether the configuration has the reference bridge plugin's keys instead of flannel's. */
-const isPlain = ({ config }: Request): boolean =>
+export const isPlain = ({ config }: Request): boolean =>
   Object.values(parse(config, PLAIN, 'configuration', 'invalid-config')).some((value) => value !== undefined);
 
 /** The file the configuration takes its subnet from; undefined for the plain form. @throws NetError invalid-config */
@@ -31,17 +39,45 @@ export function subnetFileOf(request: Request): string | undefined {
   return parse(request.config, FLANNEL, subjectOf(request), 'invalid-config').subnetFile || DEFAULT_SUBNET_FILE;
 }
 
-/** flannel's form as the plain one. @throws NetError invalid-config, unsupported-field, naming the key */
+/** flannel's form as the plain one. @throws NetError invalid-config naming the key */
 export function plainForm(request: Request, subnet: SubnetFile): Config {
+  const { args } = parse(request.config, FLANNEL, subjectOf(request), 'invalid-config');
+  return { ...delegateConfig(request, subnet), args };
+}
+
+/** What flannel's plugin tells the plugin it executes, "bridge" or another. @throws NetError invalid-config naming the key */
+export function delegateConfig(request: Request, subnet: SubnetFile): Config {
   const found = parse(request.config, FLANNEL, subjectOf(request), 'invalid-config');
   const delegate = checkedDelegate(found.delegate, request);
+  const isBridge = foreignDelegate(request) === undefined;
+  const defaults = { type: BRIDGE, ipMasq: !subnet.ipMasq, mtu: subnet.mtu };
   return {
-    ...unlessGiven(delegate, { isGateway: true, ipMasq: !subnet.ipMasq, mtu: subnet.mtu }),
+    ...unlessGiven(delegate, isBridge ? { ...defaults, isGateway: true } : defaults),
     ...delegate,
+    name: request.network,
+    cniVersion: found.cniVersion,
     ipam: ipamSection(found.ipam, subnet, request),
     runtimeConfig: found.runtimeConfig,
-    args: found.args,
   };
+}
+
+/** The plugin that flannel's form wants to have executed in place of "bridge". */
+export function foreignDelegate(request: Request): string | undefined {
+  const type = typeIn(request.config, 'delegate');
+  return type === undefined || type === BRIDGE || isPlain(request) ? undefined : type;
+}
+
+/** The `type` in a section of the configuration, whatever else is in it; undefined when it says none. */
+export function typeIn(config: Config, section: string): string | undefined {
+  const type = valueIn(valueIn(config, section), 'type');
+  return typeof type === 'string' && type !== '' ? type : undefined;
+}
+
+/** The value under the key in any case, its own first: as `object` of model/check.ts has it. */
+function valueIn(config: unknown, key: string): unknown {
+  if (!isObject(config)) return undefined;
+  if (Object.hasOwn(config, key)) return config[key];
+  return Object.entries(config).findLast(([other]) => other.toLowerCase() === key)?.[1];
 }
 
 /** The defaults that the configuration does not have in any case. */
@@ -53,7 +89,7 @@ function unlessGiven(config: Config, defaults: Config): Config {
 /** `name` and `ipam` belong to flannel itself. */
 function checkedDelegate(delegate: unknown, request: Request): Config {
   if (delegate === undefined || delegate === null) return {};
-  const { type, name, ipam } = parse(delegate, DELEGATE, `${subjectOf(request)}: delegate`, 'invalid-config');
+  const { name, ipam } = parse(delegate, DELEGATE, `${subjectOf(request)}: delegate`, 'invalid-config');
   const taken = name !== undefined ? 'name' : ipam !== undefined ? 'ipam' : undefined;
   if (taken !== undefined) {
     throw new NetError(
@@ -61,7 +97,6 @@ function checkedDelegate(delegate: unknown, request: Request): Config {
       `'delegate' dictionary must not have '${taken}' field, it'll be set by flannel`,
     );
   }
-  if (type !== undefined && type !== 'bridge') throw unsupported('delegate.type', type);
   return delegate as Config;
 }
 

@@ -7,7 +7,10 @@ import { describe, NetError } from '../model/errors.ts';
 import { type Attachments, attachmentsIn } from './attachments.ts';
 import { placesOf } from './config.ts';
 import { detach } from './detach.ts';
+import { ask } from './delegation.ts';
+import { foreignOf } from './foreign.ts';
 import type { AttachmentKey } from './names.ts';
+import { subnetFileIfThere } from './pod.ts';
 import type { Request } from './protocol.ts';
 import type { Dependencies } from './verbs.ts';
 
@@ -36,6 +39,7 @@ export async function gc(request: Request, dependencies: Dependencies): Promise<
   report(request, [
     ...(await detachStale(request, valid, files, dependencies)),
     ...releaseStale(request, valid, files.list(request.network)),
+    ...(await collectForeign(request, dependencies)),
   ]);
 }
 
@@ -74,7 +78,9 @@ async function detachStale(
 
 /** Frees reservations that neither a valid attachment nor a record has, and gives what failed. */
 function releaseStale(request: Request, valid: Valid, records: readonly AttachmentKey[]): unknown[] {
-  const store = { dataDir: placesOf(request).addresses, network: request.network };
+  const dataDir = placesOf(request).addresses;
+  if (dataDir === undefined) return [];
+  const store = { dataDir, network: request.network };
   const recorded = new Set(records.map(({ containerId, ifname }) => keyText(containerId, ifname)));
   const failures: unknown[] = [];
   for (const { owner } of reservations(store)) {
@@ -90,6 +96,17 @@ function releaseStale(request: Request, valid: Valid, records: readonly Attachme
     }
   }
   return failures;
+}
+
+/** Another plugin that has a part in the network's attachments collects its own. */
+async function collectForeign(request: Request, dependencies: Dependencies): Promise<unknown[]> {
+  try {
+    const plugin = foreignOf(request, subnetFileIfThere(request));
+    if (plugin !== undefined) await ask(dependencies, plugin, 'GC');
+    return [];
+  } catch (error) {
+    return [error];
+  }
 }
 
 const hasContainer = (valid: Valid, containerId: string): boolean =>

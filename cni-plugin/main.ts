@@ -62,11 +62,12 @@ async function readInput(maxBytes: number): Promise<string> {
 
 /** The verb in this process, with a kernel of its own. */
 async function standAlone(plugin: PluginName, request: Request): Promise<Answer> {
-  const [{ perform }, { openKernel }, { removeOwn }, { executeFrom }] = await Promise.all([
+  const [{ perform }, { openKernel }, { removeOwn }, { executeFrom }, { overheard }] = await Promise.all([
     import('./verbs.ts'),
     import('../kernel/open.ts'),
     import('./attach.ts'),
     import('./execute.ts'),
+    import('./delegation.ts'),
   ]);
   const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   const kernel = openKernel();
@@ -76,7 +77,7 @@ async function standAlone(plugin: PluginName, request: Request): Promise<Answer>
       bootId,
       now: Date.now,
       lockTimeoutMs: LOCK_TIMEOUT_MS,
-      execute: executeFrom(request.path, process.env),
+      execute: overheard(executeFrom(request.path, process.env), (words) => process.stderr.write(words)),
       removeLink: async (link) => removeOwn(kernel, link),
     });
   } finally {

@@ -50,3 +50,12 @@ export function readSubnetFile(request: Request): SubnetFile | undefined {
   if (text !== undefined) return parseSubnetFile(text, path);
   throw new NetError('try-later', `${path} is not there: the agent has not written it yet`, { subject: path });
 }
+
+/** The same for verbs that must go on without it. */
+export function subnetFileIfThere(request: Request): SubnetFile | undefined {
+  try {
+    return readSubnetFile(request);
+  } catch {
+    return undefined;
+  }
+}

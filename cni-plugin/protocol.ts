@@ -37,6 +37,8 @@ export interface Invocation {
   readonly path: readonly string[];
   /** CNI_ARGS as given: "K=V;K2=V2". */
   readonly args: string;
+  /** How many plugins of this project this one is executed by, through others. */
+  readonly depth: number;
 }
 
 /** Invocation and configuration. */
@@ -46,7 +48,14 @@ export interface Request extends Invocation {
   readonly network: string;
   /** The whole configuration, decoded. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** The same as it came. */
+  readonly input: string;
 }
+
+/** Tells a plugin of this project that another one is behind whoever executes it. */
+export const DEPTH_VARIABLE = 'CNI_FLANNEL_DEPTH';
+/** Plugins that execute each other in a circle must come to an end. */
+export const MOST_DEEP = 4;
 
 const isCommand = (text: string): text is Command => Object.hasOwn(REQUIRED, text);
 
@@ -67,7 +76,16 @@ export function parseEnvironment(env: Environment): Invocation {
     ifname: given('CNI_IFNAME'),
     path: given('CNI_PATH').split(':').filter(Boolean),
     args: given('CNI_ARGS'),
+    depth: depthOf(given(DEPTH_VARIABLE)),
   };
+}
+
+function depthOf(text: string): number {
+  if (text === '') return 0;
+  if (/^\d$/.test(text) && Number(text) <= MOST_DEEP) return Number(text);
+  throw environmentError(
+    `${DEPTH_VARIABLE}: expected a number up to ${MOST_DEEP}, got ${JSON.stringify(text.slice(0, 64))}`,
+  );
 }
 
 const environmentError = (message: string, details?: string): NetError =>
@@ -114,7 +132,7 @@ export function parseRequest(invocation: Invocation, input: string): Request {
   if (since !== undefined && !atLeast(known, since)) {
     throw new NetError('incompatible-version', `config version does not allow ${invocation.command}`);
   }
-  return { ...invocation, cniVersion: known, network: name as string, config };
+  return { ...invocation, cniVersion: known, network: name as string, config, input };
 }
 
 function checkNetworkName(name: string): void {

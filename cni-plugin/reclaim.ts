@@ -8,7 +8,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import type { Mac } from '../model/ip.ts';
 import type { Table } from '../model/ruleset.ts';
 import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
-import { detach, freeUnrecorded } from './detach.ts';
+import { detachOwn, freeUnrecorded, isForeignOnly } from './detach.ts';
 import { restorePorts } from './host-ports.ts';
 import { type AttachmentKey, hostVethMac, hostVethName } from './names.ts';
 import { type PortPlan, portTable } from './portmap.ts';
@@ -78,9 +78,9 @@ async function reclaimOne(
     const there = record !== undefined || files.list(key.network).some((other) => same(other, key));
     const reason = there ? judge(key, record) : undefined;
     if (reason === undefined) return undefined;
-    if (record !== undefined) await detach(record, files, dependencies);
+    if (record !== undefined) await detachOwn(record, files, dependencies);
     else freeUnrecorded(key, files, { addresses: DEFAULT_DATA_DIR });
-    return reason;
+    return record?.foreign === undefined ? reason : `${reason}; ${record.foreign.plugin} has its part until DEL or GC`;
   } finally {
     unlock();
   }
@@ -119,6 +119,7 @@ function judgeOf({ kernel, bootId }: Dependencies): Judge {
       const link = { name: hostVethName(key, 0), mac: hostVethMac(key) };
       return isThere(link) ? undefined : 'its record is damaged and its interface gone';
     }
+    if (isForeignOnly(record)) return undefined;
     if (record.bootId !== bootId) return 'it was made before the last boot';
     // Its device is in another network namespace, where this process sees nothing.
     if (record.host !== undefined && record.host !== kernel.host.id) return undefined;

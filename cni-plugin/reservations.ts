@@ -26,7 +26,8 @@ async function freeVoided(own: AttachmentKey, files: Attachments, bootId: string
   let freed = false;
   for (const key of files.list(own.network).filter((each) => !isOwn(each))) {
     const record = files.read(key);
-    if (record !== undefined && record.bootId !== bootId) freed = (await freeOne(record, files)) || freed;
+    const isVoid = record !== undefined && record.bootId !== bootId && record.foreign === undefined;
+    if (isVoid) freed = (await freeOne(record, files)) || freed;
   }
   return freed;
 }

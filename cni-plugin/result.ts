@@ -3,7 +3,7 @@
 
 import { type Check, cidr, integer, ipAddress, list, object, optional, parse, string } from '../model/check.ts';
 import type { CniRoute, Dns } from '../model/cni.ts';
-import { NetError } from '../model/errors.ts';
+import { type ErrorCode, NetError } from '../model/errors.ts';
 import { FAMILIES, type Family, familyOf, type Ip, type Prefix } from '../model/ip.ts';
 import { atLeast, type CniVersion } from './versions.ts';
 
@@ -139,9 +139,12 @@ const RESULT = object(
   anyCase,
 );
 
-/** The `prevResult` of a configuration, of any version. @throws NetError decoding naming every key that is wrong */
-export function parseResult(value: unknown): Result {
-  const found = parse(value, RESULT, 'prevResult', 'decoding');
+/**
+ * A result of any version: by default the `prevResult` of a configuration.
+ * @throws NetError, by default decoding, naming the subject and every key that is wrong
+ */
+export function parseResult(value: unknown, subject = 'prevResult', code: ErrorCode = 'decoding'): Result {
+  const found = parse(value, RESULT, subject, code);
   const old = FAMILIES.map((family) => found[`ip${family}`]).filter((each) => each !== undefined);
   const dns = found.dns === undefined ? {} : dnsOf(found.dns as Dns);
   return {

@@ -4,12 +4,17 @@ import { reservations } from '../ipam/verbs.ts';
 import { asNetError, describe, NetError } from '../model/errors.ts';
 import { linkOf } from './attach.ts';
 import { parseConfig, parseOwnIpam, placesOf } from './config.ts';
+import { askStatus } from './delegation.ts';
 import { readSubnetFile } from './pod.ts';
 import type { Request } from './protocol.ts';
 import type { Dependencies } from './verbs.ts';
 
-/** @throws NetError not-ready (code 50) naming what is missing; what the configuration itself is wrong about as ADD would */
-export async function status(request: Request, { kernel }: Dependencies): Promise<void> {
+/**
+ * @throws NetError not-ready (code 50) naming what is missing; what the configuration itself is wrong about as ADD would;
+ * another plugin's own error
+ */
+export async function status(request: Request, dependencies: Dependencies): Promise<void> {
+  const { kernel } = dependencies;
   const config = parseConfig(
     request,
     whenReady(() => readSubnetFile(request)),
@@ -21,6 +26,7 @@ export async function status(request: Request, { kernel }: Dependencies): Promis
     });
   }
   storeIsReadable(request);
+  if (config.foreignIpam !== undefined) await askStatus(dependencies, config.foreignIpam);
 }
 
 /** STATUS of the plugin "flannel-ipam". @throws NetError not-ready */
@@ -30,11 +36,12 @@ export async function addressStatus(request: Request): Promise<void> {
 }
 
 function storeIsReadable(request: Request): void {
-  whenReady(() => reservations({ dataDir: placesOf(request).addresses, network: request.network }));
+  const { addresses: dataDir } = placesOf(request);
+  if (dataDir !== undefined) whenReady(() => reservations({ dataDir, network: request.network }));
 }
 
 /** What would only have to be tried again is "not available" here: the runtime asks STATUS again by itself. */
-function whenReady<T>(read: () => T): T {
+export function whenReady<T>(read: () => T): T {
   try {
     return read();
   } catch (error) {

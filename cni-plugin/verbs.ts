@@ -11,6 +11,9 @@ import type { PluginName } from './attachments.ts';
 import { addLimits, checkLimits, delLimits, limitStatus } from './bandwidth-verbs.ts';
 import { check } from './check.ts';
 import { del } from './del.ts';
+import { addDelegate, checkDelegate, delegateStatus } from './delegate.ts';
+import { executeWithin } from './delegation.ts';
+import { foreignDelegate } from './form.ts';
 import { gc, gcRecords } from './gc.ts';
 import { addPorts, checkPorts, delPorts, portStatus } from './portmap-verbs.ts';
 import type { Command, Request } from './protocol.ts';
@@ -38,8 +41,20 @@ export interface Dependencies {
 
 type Verb = (request: Request, dependencies: Dependencies) => Promise<unknown>;
 
+/** The verb for an interface of ours, or for one that another plugin makes. */
+function byForm(own: Verb, delegated: Verb): Verb {
+  return (request, dependencies) =>
+    foreignDelegate(request) === undefined ? own(request, dependencies) : delegated(request, dependencies);
+}
+
 const VERBS: Readonly<Record<PluginName, Partial<Record<Command, Verb>>>> = {
-  flannel: { ADD: add, DEL: del, CHECK: check, GC: gc, STATUS: status },
+  flannel: {
+    ADD: byForm(add, addDelegate),
+    DEL: del,
+    CHECK: byForm(check, checkDelegate),
+    GC: gc,
+    STATUS: byForm(status, delegateStatus),
+  },
   'flannel-ipam': { ADD: addAddresses, DEL: delAddresses, CHECK: checkAddresses, GC: gc, STATUS: addressStatus },
   'flannel-portmap': { ADD: addPorts, DEL: delPorts, CHECK: checkPorts, GC: gcRecords, STATUS: portStatus },
   'flannel-bandwidth': { ADD: addLimits, DEL: delLimits, CHECK: checkLimits, GC: gcRecords, STATUS: limitStatus },
@@ -53,7 +68,8 @@ export async function perform(plugin: PluginName, request: Request, dependencies
   try {
     const verb = VERBS[plugin][request.command];
     if (verb === undefined) throw new NetError('invalid-environment', `unknown CNI_COMMAND: ${request.command}`);
-    return success(await verb(request, dependencies));
+    const execute = executeWithin(dependencies.execute, request.depth);
+    return success(await verb(request, { ...dependencies, execute }));
   } catch (error) {
     return failure(error, request.cniVersion);
   }

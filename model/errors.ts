@@ -55,6 +55,8 @@ export interface ErrorFacts {
   readonly subject?: string | undefined;
   /** More text for people that does not belong in one line (CNI "details"). */
   readonly details?: string | undefined;
+  /** The CNI error code of another plugin, whose error this is. */
+  readonly cni?: number | undefined;
   readonly cause?: unknown;
 }
 
@@ -64,6 +66,7 @@ export class NetError extends Error {
   readonly errno: string | undefined;
   readonly subject: string | undefined;
   readonly details: string | undefined;
+  readonly cni: number | undefined;
 
   constructor(code: ErrorCode, message: string, facts: ErrorFacts = {}) {
     super(message, facts.cause === undefined ? {} : { cause: facts.cause });
@@ -72,6 +75,7 @@ export class NetError extends Error {
     this.errno = facts.errno;
     this.subject = facts.subject;
     this.details = facts.details;
+    this.cni = facts.cni;
   }
 
   get transient(): boolean {

@@ -21,9 +21,9 @@ export interface Call {
 
 /**
  * Deletions wait for the kernel most of the time. Plugins that a verb has executed may in turn want addresses, so these
- * must not wait for other verbs to end.
+ * must not wait for other verbs to end; nor must any verb that is known to be part of another one.
  */
-export type LaneName = 'address' | 'delete' | 'other';
+export type LaneName = 'address' | 'delete' | 'other' | 'nested';
 
 /** @throws NetError of what is wrong with the request, in the stand-alone program's words */
 export function callOf(message: RequestMessage, pid: number): Call {
@@ -35,14 +35,22 @@ export function callOf(message: RequestMessage, pid: number): Call {
   return { plugin: name, request, message, client: { pid, podNetns, ownNetns } };
 }
 
-/** Verbs of one attachment take turns; others are each on their own, but for GC, which is about a whole network. */
+/**
+ * Verbs of one attachment take turns, unless one is part of the other; others are each on their own, but for GC, which is
+ * about a whole network.
+ */
 export function turnOf({ plugin, request }: Call, serial: number): Omit<Turn<LaneName>, 'unless'> {
-  const { command, network, containerId, ifname } = request;
-  const usual = command === 'DEL' || command === 'GC' ? 'delete' : 'other';
-  const lane = plugin === 'flannel-ipam' ? 'address' : usual;
-  if (command === 'GC') return { lane, key: `${plugin} ${network}` };
+  const { command, network, containerId, ifname, depth } = request;
+  const lane = laneOf(plugin, request);
+  if (command === 'GC') return { lane, key: `${depth} ${plugin} ${network}` };
   if (containerId === '') return { lane, key: `#${serial}` };
-  return { lane, key: `${plugin} ${network}/${containerId}:${ifname}` };
+  return { lane, key: `${depth} ${plugin} ${network}/${containerId}:${ifname}` };
+}
+
+function laneOf(plugin: PluginName, { command, depth }: Request): LaneName {
+  if (depth > 0) return 'nested';
+  if (plugin === 'flannel-ipam') return 'address';
+  return command === 'DEL' || command === 'GC' ? 'delete' : 'other';
 }
 
 /**
@@ -57,7 +65,7 @@ export function dependenciesOf(
   requireSameHost(shared.kernel, client);
   if (request.command === 'ADD') {
     const { records, addresses } = placesOf(request);
-    requireSameDirectories(client, [records, addresses]);
+    requireSameDirectories(client, addresses === undefined ? [records] : [records, addresses]);
   }
   return { ...shared, kernel: seenBy(shared.kernel, client), execute };
 }

@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream';
 import type { Answer } from '../../cni-plugin/answer.ts';
 import { failure, versions } from '../../cni-plugin/answer.ts';
 import { placesOf } from '../../cni-plugin/config.ts';
+import { overheard } from '../../cni-plugin/delegation.ts';
 import { executeFrom } from '../../cni-plugin/execute.ts';
 import type { Dependencies } from '../../cni-plugin/verbs.ts';
 import { perform } from '../../cni-plugin/verbs.ts';
@@ -53,7 +54,11 @@ const LANES: Readonly<Record<LaneName, Lane>> = {
   address: { running: 256, waiting: 1024 },
   delete: { running: 256, waiting: 1024 },
   other: { running: 64, waiting: 1024 },
+  // Their number is bounded by that of the verbs they are part of.
+  nested: { running: Number.POSITIVE_INFINITY, waiting: Number.POSITIVE_INFINITY },
 };
+/** Of what executed plugins say on standard error, in characters. */
+const MOST_ERRORS = 1 << 16;
 const STOPPING = new NetError('try-later', 'the agent is stopping');
 
 export function createCniServer(deps: CniServerDeps): CniServer {
@@ -98,8 +103,10 @@ export function createCniServer(deps: CniServerDeps): CniServer {
 
   async function carryOut(call: Call, connection: Connection): Promise<void> {
     const { command } = call.request;
-    const answer = await performFor(call, connection.execute);
-    const delivered = await deliver(connection, answer);
+    let errors = '';
+    const hear = (words: string) => (errors = (errors + words).slice(-MOST_ERRORS));
+    const answer = await performFor(call, overheard(connection.execute, hear));
+    const delivered = await deliver(connection, answer, errors);
     const undo = command === 'ADD' && answer.status === 0 && !delivered;
     counters.count(command, undo ? 'undone' : answer.status === 0 ? 'succeeded' : 'failed');
     report(call, answer);
@@ -159,9 +166,9 @@ export function createCniServer(deps: CniServerDeps): CniServer {
 }
 
 /** Whether the client has the answer; instead of one that is too large to be sent it gets that. */
-async function deliver(connection: Connection, answer: Answer): Promise<boolean> {
+async function deliver(connection: Connection, answer: Answer, errors = ''): Promise<boolean> {
   try {
-    return await connection.answer({ ...answer, errors: '' });
+    return await connection.answer({ ...answer, errors });
   } catch (error) {
     await connection.answer({ ...failure(error), errors: '' });
     return false;

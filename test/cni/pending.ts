@@ -2,19 +2,9 @@
 
 import type { PendingRows } from './run.ts';
 
-const FOREIGN = { reason: 'address management by a foreign plugin is being written' };
 const SPOOF = { reason: 'macspoofchk is being written' };
 
 export const PENDING: PendingRows = {
-  'foreign address management: ADD, CHECK and DEL with the configuration as it came': FOREIGN,
-  'foreign address management: DEL without a namespace reaches it': FOREIGN,
-  'foreign address management: a late failure of ADD is followed by its DEL': FOREIGN,
-  'foreign address management: its error is the answer': FOREIGN,
-  'foreign address management: STATUS reaches it, and its code the runtime': FOREIGN,
-  'foreign address management: GC reaches it': FOREIGN,
-  'foreign address management that is not there': FOREIGN,
-  'STATUS with address management that is not there: the code reaches the runtime': FOREIGN,
-  'the foreign plugin static: ADD, CHECK, DEL': FOREIGN,
   'macspoofchk: rules of the bridge family come with ADD and go with DEL': SPOOF,
   'macspoofchk: frames with another MAC are dropped': SPOOF,
   'VLAN: trunks that are refused': { reason: 'vlanTrunk is refused as a whole before it is looked at' },

@@ -157,7 +157,7 @@ t.test('a deadline: told to try later, and what is done then is taken back', asy
 
 t.test('too many', async (t) => {
   const lane = { running: 1, waiting: 1 };
-  const host = machine(t, { lanes: { address: lane, delete: lane, other: lane } });
+  const host = machine(t, { lanes: { address: lane, delete: lane, other: lane, nested: lane } });
   const unlock = await hold(host);
   const [one, two] = [host.client('ADD'), host.client('ADD', { id: 'pod2' })];
   await sleep(10);
