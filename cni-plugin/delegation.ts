@@ -34,15 +34,6 @@ export function executeWithin(execute: Execute, depth: number): Execute {
   };
 }
 
-/** Hands on what plugins say on standard error, which belongs to the runtime's log. */
-export const overheard =
-  (execute: Execute, hear: (words: string) => void): Execute =>
-  async (...order) => {
-    const ending = await execute(...order);
-    if (ending.errors !== '') hear(ending.errors);
-    return ending;
-  };
-
 /**
  * Executes the plugin with the verb, and gives what it printed.
  * @throws NetError plugin-failed with its code, message and details; io when the runtime has gone

@@ -5,12 +5,15 @@ import { NetError } from '../model/errors.ts';
 import { failure } from './answer.ts';
 import type { Environment } from './protocol.ts';
 import { MAX_INPUT_BYTES } from './protocol.ts';
+import type { Dependencies } from './verbs.ts';
 import type { Ending, Variables } from './wire.ts';
+
+type Execute = Dependencies['execute'];
 
 const TIMEOUT_MS = 60_000;
 
 /** Executes plugins of these directories (CNI_PATH) with this environment and what is changed in it. */
-export function executeFrom(directories: readonly string[], environment: Environment) {
+export function executeFrom(directories: readonly string[], environment: Environment): Execute {
   return async (plugin: string, changes: Variables, input: string): Promise<Ending> => {
     try {
       const program = findProgram(plugin, directories);
@@ -30,3 +33,12 @@ function notFound(plugin: string, directories: readonly string[]): NetError {
     subject: plugin,
   });
 }
+
+/** Hands on what plugins say on standard error, which belongs to the runtime's log. */
+export const overheard =
+  (run: Execute, hear: (words: string) => void): Execute =>
+  async (...order) => {
+    const ending = await run(...order);
+    if (ending.errors !== '') hear(ending.errors);
+    return ending;
+  };

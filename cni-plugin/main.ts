@@ -62,12 +62,11 @@ async function readInput(maxBytes: number): Promise<string> {
 
 /** The verb in this process, with a kernel of its own. */
 async function standAlone(plugin: PluginName, request: Request): Promise<Answer> {
-  const [{ perform }, { openKernel }, { removeOwn }, { executeFrom }, { overheard }] = await Promise.all([
+  const [{ perform }, { openKernel }, { removeOwn }, { executeFrom, overheard }] = await Promise.all([
     import('./verbs.ts'),
     import('../kernel/open.ts'),
     import('./attach.ts'),
     import('./execute.ts'),
-    import('./delegation.ts'),
   ]);
   const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   const kernel = openKernel();

@@ -8,6 +8,8 @@ export interface RequestOptions {
   readonly netns?: string;
   readonly ifname?: string;
   readonly args?: string;
+  /** How many plugins of ours execute this one. */
+  readonly depth?: number;
 }
 
 /** A request with this configuration; `name`, `type` and `cniVersion` are there unless it says otherwise. */
@@ -19,6 +21,7 @@ export function requestWith(config: object, options: RequestOptions = {}): Reque
     CNI_IFNAME: options.ifname ?? 'eth0',
     CNI_ARGS: options.args ?? '',
     CNI_PATH: '/opt/cni/bin',
+    CNI_FLANNEL_DEPTH: String(options.depth ?? ''),
   };
   return parseRequest(
     parseEnvironment(env),
