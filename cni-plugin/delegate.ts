@@ -2,14 +2,17 @@
 // keeps what it was told, so that DEL tells it the same whatever has become of configuration and subnet file.
 
 import { NetError } from '../model/errors.ts';
+import { familyOf } from '../model/ip.ts';
 import { type Attachment, attachmentsIn } from './attachments.ts';
 import { placesOf } from './config.ts';
+import { previousResult } from './check.ts';
 import { clearPrevious } from './del.ts';
 import { ask, askAdd, askStatus, nameOfResult } from './delegation.ts';
 import { type ForeignPlugin, foreignOf } from './foreign.ts';
+import { gatewayFor } from './plan.ts';
 import { openPod, readSubnetFile } from './pod.ts';
 import type { Request } from './protocol.ts';
-import { parseResult, resultFor } from './result.ts';
+import { parseResult, type Result, resultFor } from './result.ts';
 import { whenReady } from './status.ts';
 import { orUndo } from './undo.ts';
 import type { Dependencies } from './verbs.ts';
@@ -71,9 +74,23 @@ function inVersion({ cniVersion }: Request, plugin: ForeignPlugin, printed: unkn
   return (printed as { cniVersion?: unknown }).cniVersion === cniVersion ? printed : resultFor(cniVersion, result);
 }
 
-/** @throws NetError as the plugin's own */
+/** @throws NetError as the plugin's own; invalid-config without a previous result */
 export async function checkDelegate(request: Request, dependencies: Dependencies): Promise<void> {
-  await ask(dependencies, delegateOf(request), 'CHECK');
+  const prevResult = resultFor(request.cniVersion, withNextHops(previousResult(request)));
+  const { plugin, input } = delegateOf(request);
+  await ask(dependencies, { plugin, input: JSON.stringify({ ...JSON.parse(input), prevResult }) }, 'CHECK');
+}
+
+/**
+ * Flannel's routes name no next hop, so that ADD gives them the gateway; the reference's CHECK looks for one without any
+ * (containernetworking/plugins, pkg/ip: ValidateExpectedRoute).
+ */
+function withNextHops(result: Result): Result {
+  const routes = result.routes.map((route) => {
+    const gw = route.gw ?? gatewayFor(result.ips, familyOf(route.dst));
+    return gw === undefined ? route : { ...route, gw };
+  });
+  return { ...result, routes };
 }
 
 /** @throws NetError not-ready without the subnet file; as the plugin's own */

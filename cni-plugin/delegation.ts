@@ -90,7 +90,7 @@ function errorObject(output: string): { msg: string; cni: number; details?: stri
 
 /**
  * ADD of another plugin: the JSON it printed. Whatever fails, then or later, its DEL follows; where it has answered with
- * an error, it has nothing left to delete, so that DEL may fail.
+ * an error, or was not executed, it has nothing left to delete, so that DEL may fail.
  * @throws NetError as {@link ask}; plugin-failed when what it printed is no JSON
  */
 export async function askAdd(dependencies: Dependencies, plugin: ForeignPlugin, undo: Undo): Promise<unknown> {
@@ -102,7 +102,7 @@ export async function askAdd(dependencies: Dependencies, plugin: ForeignPlugin, 
   try {
     return parseJson(await ask(dependencies, plugin, 'ADD'), nameOfResult(plugin), 'plugin-failed');
   } catch (error) {
-    refused = error instanceof NetError && error.cni !== undefined;
+    refused = error instanceof NetError && (error.cni !== undefined || error.code === 'invalid-config');
     throw error;
   }
 }

@@ -12,6 +12,7 @@ type Config = Readonly<Record<string, unknown>>;
 
 const anyCase = { anyCase: true };
 const BRIDGE = 'bridge';
+const FLANNEL_TYPE = 'flannel';
 const PLAIN = object({ bridge: anything, isGateway: anything, mode: anything }, anyCase);
 const FLANNEL = object(
   {
@@ -61,10 +62,11 @@ export function delegateConfig(request: Request, subnet: SubnetFile): Config {
   };
 }
 
-/** The plugin that flannel's form wants to have executed in place of "bridge". */
+/** The plugin that flannel's form wants to have executed in place of "bridge". Others' configurations aren't in it. */
 export function foreignDelegate(request: Request): string | undefined {
   const type = typeIn(request.config, 'delegate');
-  return type === undefined || type === BRIDGE || isPlain(request) ? undefined : type;
+  if (type === undefined || type === BRIDGE) return undefined;
+  return valueIn(request.config, 'type') === FLANNEL_TYPE && !isPlain(request) ? type : undefined;
 }
 
 /** The `type` in a section of the configuration, whatever else is in it; undefined when it says none. */

@@ -23,6 +23,7 @@ import { type Address, EMPTY_STATE, type Link, type Namespace, type State, type 
 import type { BridgeConfig } from './config.ts';
 import { masqueradeTable } from './masquerade.ts';
 import { bridgeMac } from './names.ts';
+import type { CniAddress } from './result.ts';
 import { podRoutes } from './routes.ts';
 
 /** The two ends of a pod's veth pair. */
@@ -54,7 +55,7 @@ export function withGateways(config: BridgeConfig, { ips, routes, dns }: IpamRes
 }
 
 /** The gateway of the family's first address. */
-export const gatewayFor = (ips: Addresses['ips'], family: Family): Ip | undefined =>
+export const gatewayFor = (ips: readonly Pick<CniAddress, 'address' | 'gateway'>[], family: Family): Ip | undefined =>
   ips.find(({ address }) => familyOf(address) === family)?.gateway;
 
 /** The gateways' addresses on the bridge. */

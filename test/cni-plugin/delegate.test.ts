@@ -122,8 +122,19 @@ t.test('DEL that it fails is done again; a failed ADD is followed by its DEL', a
 t.test('CHECK and STATUS', async (t) => {
   const { run, plugins, told, subnetFile } = host(t);
   const { status: _, ...prevResult } = await run('ADD');
-  t.match(await run('CHECK', { config: { prevResult } }), { status: 0 });
-  t.strictSame(told('CHECK'), { ...TOLD, prevResult });
+  const routed = {
+    ...prevResult,
+    ips: [{ address: '10.5.1.9/24', gateway: '10.5.1.1', interface: 0 }],
+    routes: [{ dst: '10.5.0.0/16' }, { dst: '192.0.2.0/24', gw: '10.5.1.7' }, { dst: 'fd00::/64' }],
+  };
+  t.match(await run('CHECK', { config: { prevResult: routed } }), { status: 0 });
+  t.match(told('CHECK'), TOLD);
+  t.strictSame(
+    told('CHECK').prevResult.routes,
+    [{ dst: '10.5.0.0/16', gw: '10.5.1.1' }, { dst: '192.0.2.0/24', gw: '10.5.1.7' }, { dst: 'fd00::/64' }],
+    'with the next hops that ADD gave them',
+  );
+  t.match(await run('CHECK'), { status: 1, code: 7, msg: /prevResult missing/ });
   t.match(await run('STATUS'), { status: 0 });
   t.strictSame(told('STATUS'), TOLD);
   plugins.answer('STATUS', refusal({ code: 50, msg: 'no master' }));
@@ -169,9 +180,14 @@ t.test('into the host’s own namespace: refused before it is asked', async (t) 
 });
 
 t.test('forms that name no other plugin', async (t) => {
-  const { run, plugins } = host(t);
+  const { run, plugins, base, files } = host(t);
   t.match(await run('ADD', { config: { delegate: { type: 'bridge' } } }), { status: 0 });
   t.match(await run('ADD', { containerId: 'pod2', config: { bridge: 'cni0', isGateway: true } }), { status: 0 });
   t.match(await run('ADD', { containerId: 'pod3', config: { delegate: { type: 5 } } }), { status: 1, code: 7 });
+  const others = { type: 'others', ipam: { ...base.ipam, subnet: '10.9.0.0/24' } };
+  for (const command of ['ADD', 'DEL'] as const) {
+    t.match(await run(command, { containerId: 'pod3', plugin: 'flannel-ipam', config: others }), { status: 0 });
+  }
+  t.notOk(files().includes('10.9.0.2'), 'a delegate in the configuration of others');
   t.strictSame(plugins.calls(), []);
 });

@@ -6,8 +6,10 @@ import t from 'tap';
 import { versions } from '../../../cni-plugin/answer.ts';
 import { attachmentsIn } from '../../../cni-plugin/attachments.ts';
 import { removeOwn } from '../../../cni-plugin/attach.ts';
+import type { ExecuteMessage } from '../../../cni-plugin/wire.ts';
 import { type Machine, machine } from './fixtures/clients.ts';
 
+const NESTED_LANE = { running: Number.POSITIVE_INFINITY, waiting: Number.POSITIVE_INFINITY };
 const KEY = { network: 'cbr0', containerId: 'pod1', ifname: 'eth0' };
 
 /** Holds the attachment's lock, so that verbs on it wait. */
@@ -166,6 +168,69 @@ t.test('too many', async (t) => {
   unlock();
   t.match(await one.result, { status: 0 });
   t.match(await two.result, { status: 0 });
+});
+
+const FOREIGN = { bridge: 'cni0', ipam: { type: 'other' } };
+const RANGES = { bridge: 'cni0', ipam: { subnet: '10.1.2.0/24' } };
+
+t.test('a plugin that a verb executes wants the same of the same agent: nobody waits for anybody', async (t) => {
+  const lane = { running: 1, waiting: 1 };
+  const host = machine(t, { lanes: { address: lane, delete: lane, other: lane, nested: NESTED_LANE } });
+  for (const name of ['flannel-ipam', 'flannel'] as const) {
+    const outer = name === 'flannel' ? { delegate: { type: 'other' } } : FOREIGN;
+    const inner = { ...RANGES, ipam: { ...RANGES.ipam, dataDir: join(host.directory, 'networks') } };
+    const execute = async ({ environment }: ExecuteMessage) => {
+      const { environment: own, input } = host.message(environment.CNI_COMMAND as string, { config: inner });
+      const message = { environment: { ...own, ...environment }, input };
+      const { status, ...output } = await host.ask(environment.CNI_COMMAND as string, { name, message });
+      return { status, output: JSON.stringify(output), errors: 'words' };
+    };
+    for (const command of ['ADD', 'DEL']) {
+      const client = host.client(command, { config: { ...outer }, execute });
+      t.match(await client.result, { status: 0, errors: 'words' }, `${command} with ${name} within`);
+      await client.served;
+    }
+    t.strictSame(host.files(), []);
+  }
+});
+
+t.test('GC has plugins executed one at a time', async (t) => {
+  const host = machine(t);
+  let running = 0;
+  const verbs: string[] = [];
+  const execute = async ({ environment }: ExecuteMessage) => {
+    t.equal(++running, 1);
+    verbs.push(environment.CNI_COMMAND as string);
+    await sleep(1);
+    running--;
+    const result = { ips: [{ address: `10.1.2.${verbs.length + 1}/24` }] };
+    return { status: 0, output: environment.CNI_COMMAND === 'ADD' ? JSON.stringify(result) : '', errors: '' };
+  };
+  for (const id of ['pod1', 'pod2', 'pod3']) {
+    t.match(await host.client('ADD', { id, config: FOREIGN, execute }).result, { status: 0 });
+  }
+  const config = { ...FOREIGN, 'cni.dev/valid-attachments': [] };
+  t.match(await host.client('GC', { config, execute }).result, { status: 0 });
+  t.strictSame(verbs, ['ADD', 'ADD', 'ADD', 'DEL', 'DEL', 'DEL', 'GC']);
+  t.strictSame(host.files(), []);
+});
+
+t.test('a client that goes while a plugin runs: its part waits for DEL', async (t) => {
+  const host = machine(t);
+  const client = host.client('ADD', { config: FOREIGN });
+  while (!client.received.some(({ kind }) => kind === 'execute')) await sleep(1);
+  client.go();
+  await client.served;
+  t.ok(host.files().includes('pod1:eth0.json'));
+  t.strictSame(host.kept, []);
+  const verbs: string[] = [];
+  const execute = async ({ environment }: ExecuteMessage) => {
+    verbs.push(environment.CNI_COMMAND as string);
+    return { status: 0, output: '', errors: '' };
+  };
+  t.match(await host.client('DEL', { config: FOREIGN, execute }).result, { status: 0 });
+  t.strictSame(verbs, ['DEL']);
+  t.strictSame(host.files(), []);
 });
 
 t.test('stop: what runs is answered, all else goes without an answer, for the next agent', async (t) => {
