@@ -15,6 +15,7 @@
 //   field           bytes
 //   1 name          basename of argv[0]: "flannel", "flannel-ipam", ...
 //   2 environment   NAME=value: in 1 all CNI_* variables of the client, in 3 those of them to change for the plugin
+//                   (CNI_FLANNEL_DEPTH among them, by which one of ours knows that it is part of another's verb)
 //   3 input         standard input, at most MAX_INPUT_BYTES
 //   4 podNetns      DEVICE:INODE, decimal, of the network namespace that the client sees at CNI_NETNS; absent if none
 //   5 ownNetns      the same of the namespace the client runs in

@@ -65,6 +65,24 @@ t.test('a failed ADD caches nothing', async (t) => {
   t.equal(calls.at(-1)?.config.prevResult, undefined);
 });
 
+t.test('CHECK and DEL stop at the first error, and the result stays cached', async (t) => {
+  let broken = true;
+  const { calls, execute, verbs } = plugins(({ verb, type }) =>
+    broken ? (verb === 'CHECK' && type === 'a') || (verb === 'DEL' && type === 'b') : false,
+  );
+  const runtime = runtimeOf(list(), execute);
+  await runtime.add(POD);
+  await t.rejects(runtime.check(POD), { code: 50 });
+  await t.rejects(runtime.del(POD), { code: 50 });
+  t.strictSame(verbs().slice(2), ['CHECK a', 'DEL b']);
+  t.strictSame(runtime.cached(), [POD]);
+  broken = false;
+  await runtime.del(POD);
+  t.strictSame(verbs().slice(4), ['DEL b', 'DEL a']);
+  t.strictSame(calls.at(-1)?.config.prevResult, { by: ['a', 'b'] });
+  t.strictSame(runtime.cached(), []);
+});
+
 t.test('capabilities: what is declared and given', async (t) => {
   const { calls, execute } = plugins();
   const capabilities = { mac: true, ips: false, bandwidth: true };
