@@ -11,6 +11,7 @@ import { type Places, placesOf } from './config.ts';
 import { detach, freeUnrecorded, isYounger } from './detach.ts';
 import { type AttachmentKey, hostVethMac, hostVethName } from './names.ts';
 import { ask } from './delegation.ts';
+import { flannelFile } from './flannel-file.ts';
 import { type ForeignPlugin, foreignOf } from './foreign.ts';
 import { openPodIfThere, subnetFileIfThere } from './pod.ts';
 import type { Request } from './protocol.ts';
@@ -27,7 +28,7 @@ export async function del(request: Request, dependencies: Dependencies): Promise
       const record = files.read(request);
       if (record === undefined) {
         await removeUnrecorded(request, pod, places, dependencies);
-        await askUnrecorded(request, dependencies);
+        await askUnrecorded(request, places, dependencies);
         freeUnrecorded(request, files, places);
       } else if (!isYounger(record, dependencies)) {
         await detach(record, files, dependencies, request);
@@ -59,18 +60,21 @@ async function removeUnrecorded(
 }
 
 /**
- * Without a record, another plugin's address management may still have an address of the attachment. A plugin that makes
- * interfaces has never been executed for it, as in flannel's own.
+ * Without a record, another plugin may still have a part in the attachment: one that flannel's own plugin told, or the
+ * configuration's address management. A plugin that makes interfaces has never been executed by us for it.
  */
-async function askUnrecorded(request: Request, dependencies: Dependencies): Promise<void> {
-  const plugin = foreignIfValid(request);
-  if (plugin?.role === 'ipam') await ask(dependencies, plugin, 'DEL');
+async function askUnrecorded(request: Request, { records }: Places, dependencies: Dependencies): Promise<void> {
+  const file = flannelFile(request, records);
+  const plugin = file === undefined ? ipamIfValid(request) : file.plugin;
+  if (plugin !== undefined) await ask(dependencies, plugin, 'DEL');
+  file?.remove();
 }
 
 /** With a configuration that ADD refuses, no plugin was executed. */
-function foreignIfValid(request: Request): ForeignPlugin | undefined {
+function ipamIfValid(request: Request): ForeignPlugin | undefined {
   try {
-    return foreignOf(request, subnetFileIfThere(request));
+    const plugin = foreignOf(request, subnetFileIfThere(request));
+    return plugin?.role === 'ipam' ? plugin : undefined;
   } catch (error) {
     if (hasCode(error, 'invalid-config')) return undefined;
     throw error;

@@ -11,7 +11,8 @@ import { DEFAULT_SUBNET_FILE, type SubnetFile } from './subnet-file.ts';
 type Config = Readonly<Record<string, unknown>>;
 
 const anyCase = { anyCase: true };
-const BRIDGE = 'bridge';
+/** The delegate that is ours. */
+export const BRIDGE = 'bridge';
 const FLANNEL_TYPE = 'flannel';
 const PLAIN = object({ bridge: anything, isGateway: anything, mode: anything }, anyCase);
 const FLANNEL = object(

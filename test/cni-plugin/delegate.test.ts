@@ -1,6 +1,6 @@
 // Flannel's form with another plugin than bridge, on a machine in memory.
 
-import { rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { attachmentsIn } from '../../cni-plugin/attachments.ts';
@@ -117,6 +117,36 @@ t.test('DEL that it fails is done again; a failed ADD is followed by its DEL', a
   t.strictSame(plugins.calls(), ['macvlan ADD', 'macvlan DEL']);
   t.strictSame(files(), []);
   t.match(await run('DEL'), { status: 0 });
+});
+
+t.test('pods that flannel’s own plugin attached: DEL tells the plugin what that one has kept', async (t) => {
+  const { run, plugins, directory, files } = host(t);
+  const keep = (told: object | string) => {
+    mkdirSync(join(directory, 'flannel'), { recursive: true });
+    writeFileSync(join(directory, 'flannel/pod1'), typeof told === 'string' ? told : JSON.stringify(told));
+  };
+  keep({ ...TOLD, more: 1 });
+  plugins.answer('DEL', refusal({ code: 11, msg: 'later' }));
+  t.match(await run('DEL', { config: { delegate: {} } }), { status: 1, code: 11 });
+  t.ok(files().includes('pod1'));
+  plugins.answer('DEL');
+  t.match(await run('DEL', { config: { delegate: {} } }), { status: 0 });
+  t.strictSame(JSON.parse(plugins.last('DEL').input), { ...TOLD, more: 1 });
+  t.strictSame(files(), []);
+  t.strictSame(plugins.calls(), ['macvlan DEL', 'macvlan DEL']);
+
+  keep({ ...TOLD, type: 'bridge', ipam: { type: 'other' } });
+  t.match(await run('DEL'), { status: 0 });
+  t.strictSame(plugins.calls(), ['other DEL']);
+  keep({ ...TOLD, type: 'bridge' });
+  t.match(await run('DEL'), { status: 0 });
+  t.strictSame(files(), []);
+  for (const others of [{ ...TOLD, name: 'another' }, '{"name":"cbr0","type', '[]']) {
+    keep(others);
+    t.match(await run('DEL'), { status: 0 });
+    t.strictSame(files(), ['pod1'], 'not this attachment’s');
+  }
+  t.strictSame(plugins.calls(), []);
 });
 
 t.test('CHECK and STATUS', async (t) => {
