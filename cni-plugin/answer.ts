@@ -21,6 +21,8 @@ export const success = (result?: unknown): Answer => ({
 /** The answer to VERSION. */
 export const versions = (): Answer => success({ cniVersion: LATEST, supportedVersions: VERSIONS });
 
+const refusal = (object: object): Answer => ({ output: print(object), status: 1 });
+
 /**
  * The error object of any thrown value. Errors in what the runtime sent (codes up to 10) are given as the reference
  * gives them, those of other plugins as they came; to others the hint is added, since people read them in `kubectl
@@ -29,6 +31,12 @@ export const versions = (): Answer => success({ cniVersion: LATEST, supportedVer
 export function failure(error: unknown, version: CniVersion = LATEST): Answer {
   const known = asNetError(error);
   const { cni, hint } = ERRORS[known.code];
-  const details = known.details ?? (known.cni === undefined && cni > 10 ? hint : undefined);
-  return { output: print({ cniVersion: version, code: known.cni ?? cni, msg: describe(known), details }), status: 1 };
+  const { message, details } = known;
+  if (known.cni !== undefined) return refusal({ cniVersion: version, code: known.cni, msg: message, details });
+  return refusal({
+    cniVersion: version,
+    code: cni,
+    msg: describe(known),
+    details: details ?? (cni > 10 ? hint : undefined),
+  });
 }

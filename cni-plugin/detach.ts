@@ -41,7 +41,7 @@ async function disconnect(record: Attachment, dependencies: Dependencies): Promi
 export async function detachOwn(record: Attachment, files: Attachments, dependencies: Dependencies): Promise<void> {
   if (record.foreign === undefined) return detach(record, files, dependencies);
   await disconnect(record, dependencies);
-  files.write({ ...record, link: undefined, portMappings: undefined, ifb: undefined });
+  files.write({ ...record, link: undefined, portMappings: undefined, ifb: undefined, addresses: [] });
 }
 
 /** Whether nothing is left of the attachment but another plugin's part. */

@@ -41,8 +41,10 @@ export function subnetFileOf(request: Request): string | undefined {
   return parse(request.config, FLANNEL, subjectOf(request), 'invalid-config').subnetFile || DEFAULT_SUBNET_FILE;
 }
 
-/** flannel's form as the plain one. @throws NetError invalid-config naming the key */
+/** flannel's form as the plain one. @throws NetError invalid-config, unsupported-field, naming the key */
 export function plainForm(request: Request, subnet: SubnetFile): Config {
+  const type = typeIn(request.config, 'delegate');
+  if (type !== undefined && type !== BRIDGE) throw unsupported('delegate.type', type);
   const { args } = parse(request.config, FLANNEL, subjectOf(request), 'invalid-config');
   return { ...delegateConfig(request, subnet), args };
 }
@@ -67,7 +69,8 @@ export function delegateConfig(request: Request, subnet: SubnetFile): Config {
 export function foreignDelegate(request: Request): string | undefined {
   const type = typeIn(request.config, 'delegate');
   if (type === undefined || type === BRIDGE) return undefined;
-  return valueIn(request.config, 'type') === FLANNEL_TYPE && !isPlain(request) ? type : undefined;
+  const isOurs = (valueIn(request.config, 'type') ?? FLANNEL_TYPE) === FLANNEL_TYPE;
+  return isOurs && !isPlain(request) ? type : undefined;
 }
 
 /** The `type` in a section of the configuration, whatever else is in it; undefined when it says none. */
