@@ -32,7 +32,8 @@ interface Verified {
   readonly revision: number;
 }
 
-const verified = new WeakMap<Kernel, Map<string, Verified>>();
+/** By the host, whose object is the same for every view of a kernel. */
+const verified = new WeakMap<Namespace, Map<string, Verified>>();
 
 /**
  * Brings the bridge to its plan, and returns it. What is there already stays, also when another process is doing the
@@ -40,8 +41,8 @@ const verified = new WeakMap<Kernel, Map<string, Verified>>();
  * @throws NetError foreign-object, kernel, busy
  */
 export function ensureBridge(kernel: Kernel, config: BridgeConfig, want: State): Link {
-  const bridges = verified.get(kernel) ?? new Map<string, Verified>();
-  verified.set(kernel, bridges);
+  const bridges = verified.get(kernel.host) ?? new Map<string, Verified>();
+  verified.set(kernel.host, bridges);
   const last = bridges.get(config.bridge);
   const plan = JSON.stringify([want, config.forceAddress]);
   const index = last?.bridge.index;
@@ -164,12 +165,12 @@ function addRoutesBehind(
 }
 
 /** The generation of the rules with which a table's elements were put in place. */
-const masqueraded = new WeakMap<Kernel, { readonly table: string; readonly generation: number }>();
+const masqueraded = new WeakMap<Namespace, { readonly table: string; readonly generation: number }>();
 
 /** Masquerades the table's subnets. @throws NetError kernel */
 export function masquerade(kernel: Kernel, table: Table): void {
   const text = JSON.stringify(table.sets);
-  const last = masqueraded.get(kernel);
+  const last = masqueraded.get(kernel.host);
   const generation = kernel.rulesGeneration();
   if (last?.table === text && last.generation === generation) return;
   try {
@@ -179,7 +180,8 @@ export function masquerade(kernel: Kernel, table: Table): void {
     kernel.commit(establish(kernel.readTable(table.family, table.name), table));
   }
   // Any other transaction between the two readings makes the next attachment look again.
-  if (kernel.rulesGeneration() === generation + 1) masqueraded.set(kernel, { table: text, generation: generation + 1 });
+  if (kernel.rulesGeneration() === generation + 1)
+    masqueraded.set(kernel.host, { table: text, generation: generation + 1 });
 }
 
 /** A device of the host by what tells it from any other of that name. */

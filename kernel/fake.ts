@@ -1,7 +1,6 @@
 // The kernel in memory: what decides can be tested without root, in microseconds, and made to fail. It is honest because
 // it passes the same suite as the real one (test/compliance/kernel.ts). Where it differs:
 // - No packet ever moves, so no flow is tracked.
-// - It counts every change of any device as one of each.
 // - Of what a change brings about (a deleted device's addresses) only the change itself is told to who watches.
 // - There is no time: carrier and link-local addresses are there at once, duplicate address detection never runs.
 // - Of sysctls only those of fake-sysctls.ts exist. Names with % are refused, not expanded.
@@ -21,6 +20,7 @@ import { addFdb, addNeighbour, deleteFdb, deleteNeighbour } from './fake-neighbo
 import { type Net, refuse } from './fake-net.ts';
 import { commit, readTable, type Tables } from './fake-nftables.ts';
 import { addQdisc, addRedirect, deleteQdisc, deleteRedirect, readQdiscs } from './fake-qdiscs.ts';
+import { fakeRevisions } from './fake-revisions.ts';
 import { addRoute, deleteRoute, readRoute, routeTo } from './fake-routes.ts';
 import { readSysctl, writeSysctl } from './fake-sysctls.ts';
 import { changesOf, ruleChangesOf, type Told, tellLater } from './fake-notify.ts';
@@ -54,7 +54,7 @@ export function createFakeKernel(): FakeKernel {
   const traps: Trap[] = [];
   const forgotten: FlowFilter[] = [];
   const listeners: Told = new Set();
-  let applied = 0;
+  const revisions = fakeRevisions();
   let committed = 0;
 
   const spring = (text: string) => {
@@ -79,13 +79,16 @@ export function createFakeKernel(): FakeKernel {
     read: (namespace, query) => readNet(spaces.netOf(namespace), query),
     apply: (namespace, steps) => {
       const net = spaces.netOf(namespace);
-      applied++;
       const failures = steps.flatMap((step) => applyStep(net, step));
       const done = steps.filter((step) => !failures.some((failure) => failure.step === step));
-      if (namespace.id === spaces.host.id) tellLater(listeners, done.flatMap(changesOf));
+      if (namespace.id === spaces.host.id) {
+        revisions.note(done);
+        tellLater(listeners, done.flatMap(changesOf));
+      }
       return failures;
     },
-    linkRevision: () => applied,
+    linkRevision: (index) =>
+      revisions.of(spaces.netOf(spaces.host).devices.find((device) => device.index === index)?.name),
     rulesGeneration: () => committed,
     routeTo: (namespace, address) => routeTo(spaces.netOf(namespace), address),
     readTable: (family, name) => readTable(tables, family, name),
