@@ -4,16 +4,17 @@
 import { type IpamResult, release } from '../ipam/verbs.ts';
 import type { OpenNamespace } from '../kernel/kernel.ts';
 import { NetError } from '../model/errors.ts';
-import { addressOf } from '../model/ip.ts';
+import { addressOf, type Mac, networkOf } from '../model/ip.ts';
 import type { Link } from '../model/state.ts';
 import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
-import { configurePod, createPair, ensureBridge, masquerade } from './attach.ts';
+import { configurePod, createPair, ensureBridge, masquerade, routeToPod } from './attach.ts';
 import { type BridgeConfig, parseConfig, placesOf } from './config.ts';
 import { clearPrevious } from './del.ts';
 import { addExtras, type Extras, parseExtras, planExtras, recorded } from './extras.ts';
 import { reserveForeign } from './foreign-ipam.ts';
+import { guardPort, unguardPort } from './guard.ts';
 import { type AttachmentKey, hostVethMac, hostVethName, podMac } from './names.ts';
-import { type Ends, planBridge, planHostEnd, planMasquerade, withGateways } from './plan.ts';
+import { type Ends, planBridge, planHostEnd, planMasquerade, wayTo, withGateways } from './plan.ts';
 import { openPod, readSubnetFile } from './pod.ts';
 import type { Request } from './protocol.ts';
 import { reserveAddresses } from './reservations.ts';
@@ -62,11 +63,10 @@ async function attach(work: Work, undo: Undo): Promise<Record<string, unknown>> 
   const record = intent(work);
   undo(() => files.remove(record));
   files.write(record);
-  const addresses = await addressesFor(work, record, undo);
-  const ips = addresses.ips.map(({ address }) => addressOf(address));
-  const known = { ...record, addresses: ips, ...recorded(work.extras, record, work.config.bridge, ips) };
-  if (known.portMappings !== undefined || known.ifb !== undefined) files.write(known);
-  const [result, attached] = connect(work, known, addresses, undo);
+  const reserved = await addressesFor(work, record, undo);
+  const known = withAddresses(work, record, reserved);
+  if (hasMore(known)) files.write(known);
+  const [result, attached] = connect(work, known, reserved, undo);
   const answer = resultFor(request.cniVersion, result);
   files.write({ ...attached, unfinished: undefined });
   return answer;
@@ -84,7 +84,7 @@ function intent({ request, config, pod, dependencies }: Work): Attachment {
     containerId,
     ifname,
     netns: { path: netns, id: pod.id },
-    bridge: config.bridge,
+    bridge: config.mode === 'bridge' ? config.bridge : undefined,
     link: { name: hostVethName(request, 0), mac: hostVethMac(request) },
     addressDir: config.ipam?.dataDir,
     addresses: [],
@@ -100,17 +100,35 @@ async function addressesFor({ config, files, dependencies }: Work, key: Attachme
   const reserved = await reserveAddresses(ipam, key, files, dependencies.bootId);
   const ips = reserved.ips.map(({ address }) => addressOf(address));
   undo(() => release(ipam, key, ips));
-  return withGateways(config, reserved);
+  return reserved;
 }
 
+/** The record with what follows from the addresses. */
+function withAddresses({ config, extras }: Work, record: Attachment, { ips }: IpamResult): Attachment {
+  const addresses = ips.map(({ address }) => addressOf(address));
+  const known = { ...record, addresses, ...recorded(extras, record, wayTo(config, record.link?.name), addresses) };
+  if (config.macspoofchk) return { ...known, guardedMac: macInPod(config, known) };
+  if (config.mode === 'bridge') return known;
+  const subnets = [...new Set(ips.map(({ address }) => networkOf(address)))];
+  return { ...known, routed: { mac: macInPod(config, known), subnets } };
+}
+
+const macInPod = (config: BridgeConfig, record: Attachment): Mac => config.mac ?? podMac(record, record.addresses);
+
+/** Whether DEL has more to undo than a device and addresses, so that it must be on disk before it is done. */
+const hasMore = ({ portMappings, ifb, guardedMac }: Attachment): boolean =>
+  portMappings !== undefined || ifb !== undefined || guardedMac !== undefined;
+
 /** All of the kernel's part; the result, and the record with all that is known now. */
-function connect(work: Work, record: Attachment, addresses: IpamResult, undo: Undo): [Result, Attachment] {
+function connect(work: Work, record: Attachment, reserved: IpamResult, undo: Undo): [Result, Attachment] {
   const { config, extras, pod, dependencies } = work;
   const { kernel } = dependencies;
-  const bridge = ensureBridge(kernel, config, planBridge(config, addresses.ips));
+  const addresses = withGateways(config, reserved);
+  const bridge = config.mode === 'routed' ? undefined : ensureBridge(kernel, config, planBridge(config, addresses.ips));
   const [ends, current] = createEnds(work, record, undo);
+  prepareHost(work, ends, addresses, undo);
   const routes = configurePod(kernel, pod, config, ends, addresses);
-  if (config.ipMasq && addresses.ips.length > 0) masquerade(kernel, planMasquerade(config, addresses.ips));
+  if (config.ipMasq && addresses.ips.length > 0) masquerade(kernel, planMasquerade(config, reserved.ips));
   const plan = planExtras(extras, current, { host: ends.host, mtu: config.mtu });
   const added = addExtras(dependencies, plan, undo);
   const result = resultOf(config, bridge, ends, pod.path, { ...addresses, routes });
@@ -120,15 +138,25 @@ function connect(work: Work, record: Attachment, addresses: IpamResult, undo: Un
   ];
 }
 
+/** What the host needs of a pair before the pod's end is up. */
+function prepareHost({ config, dependencies: { kernel } }: Work, ends: Ends, addresses: IpamResult, undo: Undo): void {
+  if (config.mode === 'routed') routeToPod(kernel, ends, addresses);
+  if (!config.macspoofchk || ends.podMac === undefined) return;
+  const port = { name: ends.host, mac: ends.podMac };
+  undo(() => unguardPort(kernel, port));
+  guardPort(kernel, port);
+}
+
 /** The record says which name it is before there is a device of that name. */
 function createEnds({ config, pod, files, dependencies }: Work, record: Attachment, undo: Undo): [Ends, Attachment] {
   const { kernel } = dependencies;
   const mac = hostVethMac(record);
-  const macInPod = config.mac ?? podMac(record, record.addresses);
+  const inPod = macInPod(config, record);
   for (let salt = 0; salt < NAME_TRIES; salt++) {
     const link = { name: hostVethName(record, salt), mac };
-    const ends = { host: link.name, hostMac: mac, pod: record.ifname, podMac: macInPod };
-    const current = { ...record, link };
+    const ends = { host: link.name, hostMac: mac, pod: record.ifname, podMac: inPod };
+    const portMappings = record.portMappings && { ...record.portMappings, ...wayTo(config, link.name) };
+    const current = { ...record, link, portMappings };
     if (salt > 0) files.write(current);
     undo(() => dependencies.removeLink(link));
     if (createPair(kernel, pod, planHostEnd(config, ends, pod), ends)) return [ends, current];
@@ -138,16 +166,23 @@ function createEnds({ config, pod, files, dependencies }: Work, record: Attachme
   });
 }
 
-/** The interfaces are bridge, host's end, pod's end; the addresses belong to the third. */
-function resultOf(config: BridgeConfig, bridge: Link, ends: Ends, sandbox: string, addresses: IpamResult): Result {
+/** The interfaces are the bridge if there is one, the host's end, the pod's end; the addresses belong to the last. */
+function resultOf(
+  config: BridgeConfig,
+  bridge: Link | undefined,
+  ends: Ends,
+  sandbox: string,
+  addresses: IpamResult,
+): Result {
   const { mtu } = config;
+  const onHost = bridge === undefined ? [] : [{ name: bridge.name, mac: bridge.mac, mtu: bridge.mtu }];
   return {
     interfaces: [
-      { name: bridge.name, mac: bridge.mac, mtu: bridge.mtu },
+      ...onHost,
       { name: ends.host, mac: ends.hostMac, mtu },
       { name: ends.pod, mac: ends.podMac, mtu, sandbox },
     ],
-    ips: addresses.ips.map(({ address, gateway }) => ({ address, gateway, interface: 2 })),
+    ips: addresses.ips.map(({ address, gateway }) => ({ address, gateway, interface: onHost.length + 1 })),
     routes: addresses.routes,
     dns: Object.keys(config.dns).length > 0 ? config.dns : addresses.dns,
   };

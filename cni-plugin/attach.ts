@@ -5,12 +5,12 @@ import { throwFirst, type Failure, type Kernel } from '../kernel/kernel.ts';
 import type { CniRoute } from '../model/cni.ts';
 import { diff } from '../model/diff.ts';
 import { hasErrno, NetError } from '../model/errors.ts';
-import { defaultPrefix, FAMILIES, type Family, type Mac } from '../model/ip.ts';
+import { defaultPrefix, FAMILIES, type Family, familyOf, type Mac } from '../model/ip.ts';
 import type { Table } from '../model/ruleset.ts';
-import type { Address, Link, Namespace, State } from '../model/state.ts';
+import { type Address, EMPTY_STATE, type Link, type Namespace, type State } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
 import { establish } from './masquerade.ts';
-import { bornPod, conflicts, type Ends, gatewayFor, isForwarding, planPod, settled } from './plan.ts';
+import { bornPod, conflicts, type Ends, gatewayFor, isForwarding, planHost, planPod, settled } from './plan.ts';
 import { behind } from './routes.ts';
 import type { BridgeConfig } from './config.ts';
 import { addElements } from './table.ts';
@@ -101,10 +101,32 @@ function keepLearnedRoutes(kernel: Kernel): Step[] {
 
 /** Applies the steps; a kernel without IPv6 has no IPv6 settings, which matters only to who has IPv6 addresses. */
 function applyTolerantly(kernel: Kernel, namespace: Namespace, steps: readonly Step[], want: State): Failure[] {
-  const needed = want.addresses.some(({ address }) => address.includes(':'));
+  const needed =
+    want.addresses.some(({ address }) => familyOf(address) === 6) ||
+    want.routes.some(({ destination }) => familyOf(destination) === 6);
   const harmless = ({ step, error }: Failure) =>
     !needed && step.item.type === 'sysctl' && step.item.value.key.startsWith('net/ipv6/') && hasErrno(error, 'ENOENT');
   return kernel.apply(namespace, steps).filter((failure) => !harmless(failure));
+}
+
+/** What of the host a plan without a bridge speaks of, given the host's end. */
+export const readRoutedHost = (kernel: Kernel, host: string, want: State): State =>
+  kernel.read(kernel.host, {
+    links: [host],
+    neighbours: [host],
+    routes: { families: [...new Set(want.routes.map(({ destination }) => familyOf(destination)))], device: host },
+    sysctls: want.sysctls.map(({ key }) => key),
+  });
+
+/**
+ * Leads the host to a pod whose pair without a bridge has just been created, before the pod's end is up.
+ * @throws NetError kernel
+ */
+export function routeToPod(kernel: Kernel, ends: Ends, { ips }: IpamResult): void {
+  const want = planHost(ends, ips);
+  const { sysctls } = kernel.read(kernel.host, { sysctls: want.sysctls.filter(isForwarding).map(({ key }) => key) });
+  const born = { ...EMPTY_STATE, links: [{ name: ends.host, kind: 'veth', up: false }], sysctls };
+  throwFirst(applyTolerantly(kernel, kernel.host, forwardingFirst(kernel, diff(born, want)), want));
 }
 
 /**

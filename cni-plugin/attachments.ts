@@ -16,6 +16,7 @@ import { lockBriefly } from '../kernel/lock.ts';
 import {
   anything,
   boolean,
+  cidr,
   ethernet,
   integer,
   ipAddress,
@@ -28,7 +29,7 @@ import {
 } from '../model/check.ts';
 import type { CniRoute } from '../model/cni.ts';
 import { hasErrno, NetError } from '../model/errors.ts';
-import type { Ip, Mac } from '../model/ip.ts';
+import type { Ip, Mac, Prefix } from '../model/ip.ts';
 import type { ForeignPlugin } from './foreign.ts';
 import { PORT_PLAN, type PortPlan } from './portmap.ts';
 import { parseResult } from './result.ts';
@@ -51,6 +52,10 @@ export interface Attachment extends AttachmentKey {
   /** Path of the pod's network namespace, and its device and inode where it was opened. */
   readonly netns: { readonly path: string; readonly id?: string | undefined };
   readonly bridge?: string | undefined;
+  /** Without a bridge: the pod's MAC, to which the host's neighbour entries lead, and the subnets of its addresses. */
+  readonly routed?: { readonly mac: Mac; readonly subnets: readonly Prefix[] } | undefined;
+  /** The only MAC that the bridge lets in by the link. */
+  readonly guardedMac?: Mac | undefined;
   /** The host's end of the veth pair. */
   readonly link?: { readonly name: string; readonly mac: Mac } | undefined;
   /** Directory of the address store; absent: the attachment has no address. */
@@ -78,6 +83,8 @@ const RECORD = object({
   ifname: string,
   netns: object({ path: string, id: optional(string) }),
   bridge: optional(string),
+  routed: optional(object({ mac: ethernet, subnets: list(cidr) })),
+  guardedMac: optional(ethernet),
   link: optional(object({ name: string, mac: ethernet })),
   addressDir: optional(string),
   addresses: list(ipAddress),

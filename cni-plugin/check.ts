@@ -9,12 +9,13 @@ import { NetError } from '../model/errors.ts';
 import { addressOf, FAMILIES, tryMac } from '../model/ip.ts';
 import { EMPTY_STATE, type Link, MAIN_TABLE, merge, type State } from '../model/state.ts';
 import { printStep, type Step } from '../model/steps.ts';
-import { linkOf, readBridge } from './attach.ts';
+import { linkOf, readBridge, readRoutedHost } from './attach.ts';
 import { type Attachment, attachmentsIn } from './attachments.ts';
 import { type BridgeConfig, parseConfig, placesOf } from './config.ts';
 import { ask } from './delegation.ts';
 import { type Extras, extraDifferences, parseExtras, planExtras, recorded } from './extras.ts';
-import { type Ends, isForwarding, planBridge, planHostEnd, planMasquerade, planPod } from './plan.ts';
+import { guardDifferences } from './guard.ts';
+import { type Ends, isForwarding, planBridge, planHost, planHostEnd, planMasquerade, planPod, wayTo } from './plan.ts';
 import { openPod, readSubnetFile } from './pod.ts';
 import type { Request } from './protocol.ts';
 import { missingFrom } from './table.ts';
@@ -63,10 +64,13 @@ function compare(comparison: Comparison): void {
   const addresses = { ips: ownAddresses(comparison), routes: ownRoutes(comparison), dns: {} };
   const ends = findEnds(comparison);
   const differences = [
-    ...hostDifferences(comparison, ends, addresses.ips),
+    ...(config.mode === 'routed' ? routedDifferences : bridgeDifferences)(comparison, ends, addresses.ips),
     ...podDifferences(comparison, planPod(config, ends, addresses)),
   ];
   if (config.ipMasq) differences.push(...masqueradeDifferences(comparison, addresses.ips));
+  if (config.macspoofchk && ends.podMac !== undefined) {
+    differences.push(...guardDifferences(comparison.kernel, { name: ends.host, mac: ends.podMac }));
+  }
   differences.push(...extrasOf(comparison, ends, addresses.ips));
   if (differences.length > 0) throw failed(request, differences);
   if (config.ipam === undefined) return;
@@ -76,7 +80,7 @@ function compare(comparison: Comparison): void {
 
 function extrasOf({ request, config, extras, kernel }: Comparison, ends: Ends, ips: readonly CniAddress[]): string[] {
   const addresses = ips.map(({ address }) => addressOf(address));
-  const wanted = { ...request, ...recorded(extras, request, config.bridge, addresses) };
+  const wanted = { ...request, ...recorded(extras, request, wayTo(config, ends.host), addresses) };
   const plan = planExtras(extras, wanted, { host: ends.host, mtu: config.mtu });
   return extraDifferences(kernel, plan);
 }
@@ -123,7 +127,9 @@ function findEnds({ request, kernel, pod, previous, record }: Comparison): Ends 
   return { host: outside.name, hostMac: record?.link?.mac, pod: request.ifname, podMac: tryMac(expected?.mac) };
 }
 
-function hostDifferences({ kernel, config }: Comparison, ends: Ends, ips: Parameters<typeof planBridge>[1]): string[] {
+type Addresses = Parameters<typeof planBridge>[1];
+
+function bridgeDifferences({ kernel, config }: Comparison, ends: Ends, ips: Addresses): string[] {
   const plan = planBridge(config, ips);
   const bridge = { ...plan, links: plan.links.map(withoutBirth), sysctls: plan.sysctls.filter(isForwarding) };
   const want = merge(bridge, { links: [withoutBirth(planHostEnd(config, ends))] });
@@ -132,15 +138,24 @@ function hostDifferences({ kernel, config }: Comparison, ends: Ends, ips: Parame
   return printed(diff(have, want));
 }
 
+/** Settings of the link itself are for its birth; others may have reasons to change them since. */
+function routedDifferences({ kernel }: Comparison, ends: Ends, ips: Addresses): string[] {
+  const plan = planHost(ends, ips);
+  const want = { ...plan, sysctls: plan.sysctls.filter(isForwarding) };
+  return printed(diff(readRoutedHost(kernel, ends.host, want), want));
+}
+
 /** What a device was created with may have been changed since, by chained plugins or people; its MTU above all. */
 const withoutBirth = ({ mac: _, mtu: __, ...link }: Link): Link => link;
 
 function podDifferences({ kernel, pod, request }: Comparison, plan: State): string[] {
   const links = plan.links.filter(({ name }) => name === request.ifname);
-  const want = { ...EMPTY_STATE, links, addresses: plan.addresses, routes: plan.routes };
+  const { addresses, neighbours, routes } = plan;
+  const want = { ...EMPTY_STATE, links, addresses, neighbours, routes };
   const have = kernel.read(pod, {
     links: [request.ifname],
     addresses: [request.ifname],
+    neighbours: neighbours.length > 0 ? [request.ifname] : [],
     routes: { families: FAMILIES, device: request.ifname },
   });
   return printed(diff(have, want));
@@ -149,7 +164,9 @@ function podDifferences({ kernel, pod, request }: Comparison, plan: State): stri
 /** Differences are told as what would repair them. */
 const printed = (steps: readonly Step[]): string[] => steps.map((step) => `missing: ${printStep(step)}`);
 
-function masqueradeDifferences({ kernel, config }: Comparison, ips: Parameters<typeof planMasquerade>[1]): string[] {
-  const want = planMasquerade(config, ips);
+/** Without a bridge the result's addresses are without their subnets, which the record has. */
+function masqueradeDifferences({ kernel, config, record }: Comparison, ips: Addresses): string[] {
+  const subnets = record?.routed?.subnets.map((address) => ({ address, gateway: undefined }));
+  const want = planMasquerade(config, subnets ?? ips);
   return missingFrom(kernel.readTable(want.family, want.name), want).map((what) => `missing: ${what}`);
 }

@@ -11,6 +11,7 @@ import {
   isObject,
   list,
   object,
+  oneOf,
   optional,
   parse,
   string,
@@ -20,8 +21,10 @@ import { NetError } from '../model/errors.ts';
 import { type Mac, macBytes, type Prefix, tryMac } from '../model/ip.ts';
 import { type ForeignPlugin, foreignIpam, foreignOf, hasForeignAddresses } from './foreign.ts';
 import { plainForm, unsupported } from './form.ts';
+import { MODES, type Mode, refuseBridgeKeys } from './mode.ts';
 import { ifnameProblem, parseArgs, type Request } from './protocol.ts';
 import type { SubnetFile } from './subnet-file.ts';
+import { refuseVlans, VLAN_KEYS } from './vlan.ts';
 
 /** Directory of the attachment records, as flannel's `dataDir`. */
 export const DEFAULT_RECORDS = '/var/lib/cni/flannel';
@@ -29,9 +32,11 @@ const DEFAULT_BRIDGE = 'cni0';
 /** In a directory of records: no network's name begins with a dot. */
 const NESTED = '.nested';
 
-/** How a pod is attached to a bridge. */
+/** How a pod is attached: to a bridge, or by a link of its own. */
 export interface BridgeConfig {
   readonly network: string;
+  readonly mode: Mode;
+  /** Of mode "bridge". */
   readonly bridge: string;
   /** The bridge has the gateway's address, and the host forwards. */
   readonly isGateway: boolean;
@@ -44,6 +49,8 @@ export interface BridgeConfig {
   readonly hairpin: boolean;
   readonly promiscuous: boolean;
   readonly isolated: boolean;
+  /** Only frames with the pod's MAC are let in by its port. */
+  readonly macspoofchk: boolean;
   /** Duplicate address detection in the pod. */
   readonly dad: boolean;
   /** Whether the pod's interface is brought up. */
@@ -107,9 +114,8 @@ const BRIDGE = object(
     enabledad: flag,
     disableContainerInterface: flag,
     macspoofchk: flag,
-    vlan: optional(integer(0, 4094)),
-    vlanTrunk: list(anything),
-    mode: unlessEmpty(string),
+    ...VLAN_KEYS,
+    mode: unlessEmpty(oneOf(...MODES)),
     dns: optional(DNS),
     ipam: anything,
     runtimeConfig: optional(MAC),
@@ -129,11 +135,13 @@ const keysOf = (source: unknown, request: Request) => parse(source, BRIDGE, subj
  */
 export function parseConfig(request: Request, subnet: SubnetFile | undefined): BridgeConfig {
   const keys = keysOf(subnet === undefined ? request.config : plainForm(request, subnet), request);
-  refuseUnsupported(keys);
+  refuseVlans(keys);
+  if (keys.mode === 'routed') refuseBridgeKeys(keys, request);
   const isDefaultGateway = keys.isDefaultGateway ?? false;
   const others = foreignIpam(request.config) !== undefined;
   const config: BridgeConfig = {
     network: request.network,
+    mode: keys.mode ?? 'bridge',
     bridge: keys.bridge ?? DEFAULT_BRIDGE,
     isGateway: isDefaultGateway || (keys.isGateway ?? false),
     isDefaultGateway,
@@ -143,6 +151,7 @@ export function parseConfig(request: Request, subnet: SubnetFile | undefined): B
     hairpin: keys.hairpinMode ?? false,
     promiscuous: keys.promiscMode ?? false,
     isolated: keys.portIsolation ?? false,
+    macspoofchk: keys.macspoofchk ?? false,
     dad: keys.enabledad ?? false,
     up: !(keys.disableContainerInterface ?? false),
     dns: dnsOf(keys.dns),
@@ -171,16 +180,11 @@ function macOfArgs(args: string): Mac | undefined {
   throw new NetError('invalid-environment', `CNI_ARGS: MAC=${text.slice(0, 64)} is not a unicast Ethernet address`);
 }
 
-function refuseUnsupported({ vlan, vlanTrunk, macspoofchk, mode }: Keys): void {
-  const trunk = vlanTrunk.length > 0 ? vlanTrunk : undefined;
-  const asked = Object.entries({ vlan, vlanTrunk: trunk, macspoofchk, mode }).find(([, value]) => value);
-  if (asked !== undefined) throw unsupported(...asked);
-}
-
-function refuseContradictions({ hairpin, promiscuous, up, ...config }: BridgeConfig): void {
+function refuseContradictions({ mode, hairpin, promiscuous, up, ...config }: BridgeConfig): void {
   const refuse = (message: string) => new NetError('invalid-config', message);
   if (hairpin && promiscuous) throw refuse('cannot set hairpin mode and promiscuous mode at the same time');
   const hasIpam = (config.ipam ?? config.foreignIpam) !== undefined;
+  if (mode === 'routed' && !hasIpam) throw refuse('mode "routed" leads nowhere without addresses: ipam is missing');
   if (!up && hasIpam) throw refuse('cannot use IPAM when DisableContainerInterface flag is set');
 }
 

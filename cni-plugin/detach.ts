@@ -8,6 +8,7 @@ import type { Attachment, Attachments } from './attachments.ts';
 import type { Places } from './config.ts';
 import { removeExtras } from './extras.ts';
 import { endForeign } from './delegation.ts';
+import { unguardPort } from './guard.ts';
 import type { AttachmentKey } from './names.ts';
 import type { Request } from './protocol.ts';
 import { freeRecorded } from './reservations.ts';
@@ -29,9 +30,13 @@ export async function detach(
 }
 
 async function disconnect(record: Attachment, dependencies: Dependencies): Promise<void> {
-  const { link } = record;
+  const { link, guardedMac } = record;
+  const { kernel, bootId } = dependencies;
   await Promise.all([removeExtras(dependencies, record), link && dependencies.removeLink(link)]);
-  if (record.bootId === dependencies.bootId) await forgetFlows(dependencies.kernel, record.addresses);
+  if (record.bootId !== bootId) return;
+  // After the port, so that nothing gets in by it unlooked at.
+  if (link !== undefined && guardedMac !== undefined) unguardPort(kernel, { name: link.name, mac: guardedMac });
+  await forgetFlows(kernel, record.addresses);
 }
 
 /**
@@ -41,7 +46,8 @@ async function disconnect(record: Attachment, dependencies: Dependencies): Promi
 export async function detachOwn(record: Attachment, files: Attachments, dependencies: Dependencies): Promise<void> {
   if (record.foreign === undefined) return detach(record, files, dependencies);
   await disconnect(record, dependencies);
-  files.write({ ...record, link: undefined, portMappings: undefined, ifb: undefined, addresses: [] });
+  const nothing = { link: undefined, guardedMac: undefined, routed: undefined, portMappings: undefined, ifb: undefined };
+  files.write({ ...record, ...nothing, addresses: [] });
 }
 
 /** Whether nothing is left of the attachment but another plugin's part. */

@@ -7,6 +7,7 @@ import type { State } from '../model/state.ts';
 import type { Attachment } from './attachments.ts';
 import { type Bandwidth, isLimited, parseBandwidth, planShaping, type ShapedPair } from './bandwidth.ts';
 import { closePorts, openPorts, portDifferences } from './host-ports.ts';
+import type { PortPlan } from './portmap.ts';
 import { type AttachmentKey, ifbOf } from './names.ts';
 import { hostPorts, type PortmapConfig, parsePortmap } from './portmap-config.ts';
 import type { Request } from './protocol.ts';
@@ -28,16 +29,19 @@ export const parseExtras = (request: Request): Extras => ({
 
 type Recorded = Pick<Attachment, 'portMappings' | 'ifb'>;
 
+/** The host's device by which the pod is reached. */
+export type Way = Pick<PortPlan, 'device' | 'isBridge'>;
+
 /** What the record says of them, so that they are found again whatever happens. @throws NetError invalid-config */
 export function recorded(
   { portmap, bandwidth }: Extras,
   key: AttachmentKey,
-  bridge: string,
+  way: Way,
   addresses: readonly Ip[],
 ): Recorded {
   const ports = hostPorts(portmap, addresses);
   return {
-    ...(ports.length > 0 && { portMappings: { ports, device: bridge, isBridge: true, snat: portmap.snat } }),
+    ...(ports.length > 0 && { portMappings: { ports, ...way, snat: portmap.snat } }),
     ...(bandwidth.egress !== undefined && { ifb: ifbOf(key) }),
   };
 }

@@ -1,7 +1,7 @@
 // The executable: takes its name from FLANNEL_ARGV0, reads environment and standard input, prints one answer. What it
 // loads before it knows the verb is small; VERSION needs nothing else.
 
-import { readFileSync } from 'node:fs';
+import { fstatSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { NetError } from '../model/errors.ts';
 import { type Answer, failure, versions } from './answer.ts';
@@ -48,8 +48,13 @@ function about(plugin: PluginName): Answer {
   return { output: '', status: 0 };
 }
 
-/** Standard input as text; one byte more than allowed is enough to refuse it. */
+/**
+ * Standard input as text; one byte more than allowed is enough to refuse it.
+ * @throws NetError io when it can't be read
+ */
 async function readInput(maxBytes: number): Promise<string> {
+  // Node takes a directory for an empty file.
+  if (fstatSync(0).isDirectory()) throw new NetError('io', 'error reading from stdin: EISDIR', { errno: 'EISDIR' });
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of process.stdin) {

@@ -24,6 +24,7 @@ import type { BridgeConfig } from './config.ts';
 import { masqueradeTable } from './masquerade.ts';
 import { bridgeMac } from './names.ts';
 import type { CniAddress } from './result.ts';
+import { planRoutedHost, routedEnd, routedPod, withLinkGateways } from './routed.ts';
 import { podRoutes } from './routes.ts';
 
 /** The two ends of a pod's veth pair. */
@@ -40,7 +41,9 @@ type Addresses = Pick<IpamResult, 'ips' | 'routes'>;
 const familiesIn = (ips: Addresses['ips']): Family[] => [...new Set(ips.map(({ address }) => familyOf(address)))];
 
 /** What the configuration adds: a gateway for each address, and a default route for each family that has none. */
-export function withGateways(config: BridgeConfig, { ips, routes, dns }: IpamResult): IpamResult {
+export function withGateways(config: BridgeConfig, given: IpamResult): IpamResult {
+  if (config.mode === 'routed') return withLinkGateways(config, given);
+  const { ips, routes, dns } = given;
   const complete = ips.map(({ address, gateway }) => ({
     address,
     gateway: gateway ?? (config.isGateway ? plus(firstOf(address), 1n) : undefined),
@@ -48,8 +51,8 @@ export function withGateways(config: BridgeConfig, { ips, routes, dns }: IpamRes
   const defaults = familiesIn(config.isDefaultGateway ? ips : []).flatMap((family): CniRoute[] => {
     const dst = defaultPrefix(family);
     const gw = gatewayFor(complete, family);
-    const given = routes.some((route) => route.dst === dst && route.gw !== undefined);
-    return given || gw === undefined ? [] : [{ dst, gw }];
+    const isThere = routes.some((route) => route.dst === dst && route.gw !== undefined);
+    return isThere || gw === undefined ? [] : [{ dst, gw }];
   });
   return { ips: complete, routes: [...routes, ...defaults], dns };
 }
@@ -105,6 +108,18 @@ const FORWARDING: Record<Family, Sysctl> = {
 /** Whether the setting lets the host forward, as opposed to one of the bridge's own. */
 export const isForwarding = ({ key }: Sysctl): boolean => Object.values(FORWARDING).some((each) => each.key === key);
 
+/** The host's side of a pair without a bridge, and the host's forwarding. */
+export const planHost = (ends: Ends, ips: Addresses['ips']): State =>
+  planRoutedHost(
+    ends,
+    ips,
+    familiesIn(ips).map((family) => FORWARDING[family]),
+  );
+
+/** The host's device by which a pod is reached, given the host's end. */
+export const wayTo = ({ mode, bridge }: BridgeConfig, hostEnd: string | undefined) =>
+  mode === 'routed' ? { device: hostEnd, isBridge: false } : { device: bridge, isBridge: true };
+
 /** What of the plan applies to a bridge that is there: what it was created with stays. */
 export function settled(want: State, have: State): State {
   const links = want.links.map(({ mac, mtu, ...rest }) =>
@@ -148,8 +163,9 @@ export const planMasquerade = ({ clusterNetworks }: BridgeConfig, ips: Addresses
     clusterNetworks,
   );
 
-/** The host's end, a port of the bridge. With a namespace: to be created, with its peer born there. */
+/** The host's end, a port of the bridge if there is one. With a namespace: to be created, with its peer born there. */
 export function planHostEnd(config: BridgeConfig, ends: Ends, namespace?: Namespace): Link {
+  if (config.mode === 'routed') return routedEnd(config, ends, namespace);
   const { bridge, mtu, hairpin, isolated } = config;
   const port = { ...(hairpin && { hairpin }), ...(isolated && { isolated }) };
   return {
@@ -174,9 +190,10 @@ export const bornPod = ({ pod }: Ends): State => ({
 });
 
 /** The pod's namespace: the interface with addresses and routes. */
-export function planPod(config: BridgeConfig, { pod }: Ends, { ips, routes }: Addresses): State {
+export function planPod(config: BridgeConfig, ends: Ends, { ips, routes }: Addresses): State {
+  const { pod } = ends;
   const noDad = config.dad ? {} : { noDad: true };
-  return {
+  const plan = {
     ...EMPTY_STATE,
     links: [
       { name: 'lo', kind: 'device', up: true },
@@ -186,6 +203,7 @@ export function planPod(config: BridgeConfig, { pod }: Ends, { ips, routes }: Ad
     routes: podRoutes(routes, pod, (family) => gatewayFor(ips, family)),
     sysctls: podSettings(config, pod, familiesIn(ips)),
   };
+  return config.mode === 'routed' ? routedPod(ends, ips, plan) : plan;
 }
 
 function podSettings({ dad }: BridgeConfig, pod: string, families: readonly Family[]): Sysctl[] {

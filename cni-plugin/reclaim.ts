@@ -6,20 +6,18 @@
 import { DEFAULT_DATA_DIR } from '../ipam/config.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Mac } from '../model/ip.ts';
-import type { Table } from '../model/ruleset.ts';
 import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
 import { detachOwn, freeUnrecorded, isForeignOnly } from './detach.ts';
-import { restorePorts } from './host-ports.ts';
+import { removeStrayGuards } from './guard.ts';
 import { type AttachmentKey, hostVethMac, hostVethName } from './names.ts';
-import { type PortPlan, portTable } from './portmap.ts';
+import { restorer } from './restore.ts';
 import { describe } from '../model/errors.ts';
-import { missingFrom, TABLE } from './table.ts';
 import type { Dependencies } from './verbs.ts';
 
 /** What was taken away or put back, or could not be, in words. */
 export interface Reclaimed {
   readonly removed: readonly string[];
-  /** Host ports of living attachments that were put back. */
+  /** Host ports, guards and routes of living attachments that were put back. */
   readonly restored: readonly string[];
   readonly problems: readonly string[];
 }
@@ -53,6 +51,7 @@ export async function reclaim(records: string, dependencies: Dependencies): Prom
         await new Promise(setImmediate);
       }
     }
+    removed.push(...removeStrayGuards(dependencies.kernel).map((what) => `${what}: its interface is gone`));
   } catch (error) {
     problems.push(describe(error));
   }
@@ -84,29 +83,6 @@ async function reclaimOne(
   } finally {
     unlock();
   }
-}
-
-/** Puts back what is missing of the host ports of an attachment that lives. The table is read once, if there are any. */
-function restorer(files: Attachments, kernel: Kernel): (key: AttachmentKey) => Promise<string[]> {
-  let read: { readonly table: Table | undefined } | undefined;
-  const planMissing = (record: Attachment | undefined): PortPlan | undefined => {
-    const isHere = record?.host === undefined || record.host === kernel.host.id;
-    if (record?.portMappings === undefined || !isHere) return undefined;
-    read ??= { table: kernel.readTable(TABLE.family, TABLE.name) };
-    const missing = missingFrom(read.table, portTable(record.portMappings));
-    return missing.length === 0 ? undefined : record.portMappings;
-  };
-  return async (key) => {
-    if (planMissing(files.read(key)) === undefined) return [];
-    const unlock = await files.tryLock(key);
-    if (unlock === undefined) return [];
-    try {
-      const plan = planMissing(files.read(key));
-      return plan === undefined ? [] : restorePorts(kernel, plan, read?.table);
-    } finally {
-      unlock();
-    }
-  };
 }
 
 const same = (a: AttachmentKey, b: AttachmentKey): boolean => a.containerId === b.containerId && a.ifname === b.ifname;

@@ -76,7 +76,7 @@ export function createRepair({ shared, records, spool, log }: RepairDeps): Repai
     for (const directory of records.all()) {
       const found = await reclaim(directory, { ...shared, execute: noClient });
       problems.push(...found.problems);
-      if (found.restored.length > 0) log.warn({ ports: found.restored }, 'put back host ports that were missing');
+      if (found.restored.length > 0) log.warn({ restored: found.restored }, 'put back what was missing of attachments');
       if (found.removed.length === 0) continue;
       status = {
         ...status,

@@ -174,8 +174,7 @@ t.test('plain form', async (t) => {
   const refused: [object, string, RegExp][] = [
     [{ vlan: 100 }, 'unsupported-field', /unsupported field vlan: 100/],
     [{ vlanTrunk: [{ id: 5 }] }, 'unsupported-field', /unsupported field vlanTrunk: \[\{"id":5\}\]/],
-    [{ macspoofchk: true }, 'unsupported-field', /unsupported field macspoofchk: true/],
-    [{ mode: 'routed' }, 'unsupported-field', /unsupported field mode: "routed"/],
+    [{ mode: 'flat' }, 'invalid-config', /mode: expected one of bridge, routed, got "flat"/],
     [{ disableContainerInterface: true, ipam: { type: 'static' } }, 'invalid-config', /cannot use IPAM/],
     [{ ipam: { type: 5 } }, 'invalid-config', /type: expected a string, got 5/],
     [{ hairpinMode: true, promiscMode: true }, 'invalid-config', /hairpin mode and promiscuous mode/],

@@ -2,6 +2,7 @@
 
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 
@@ -53,6 +54,17 @@ t.test('for people', async (t) => {
   t.match(about, { status: 0, stdout: '', stderr: /flannel.*\nCNI protocol versions supported: 0\.1\.0, .*1\.1\.0\n/ });
   t.match(run({ FLANNEL_ARGV0: '/opt/cni/bin/flannel-ipam' }).stderr, /^CNI plugin flannel-ipam/);
   t.match(run({}, '', ['--help']), { status: 0, stdout: /CNI_COMMAND=ADD\|DEL/ });
+});
+
+t.test('a directory on standard input', async (t) => {
+  const directory = openSync(import.meta.dirname, 'r');
+  t.teardown(() => closeSync(directory));
+  const { status, stdout } = spawnSync(process.execPath, [MAIN], {
+    env: { ...ENV, CNI_COMMAND: 'ADD' },
+    stdio: [directory, 'pipe', 'inherit'],
+    encoding: 'utf8',
+  });
+  t.match({ status, ...JSON.parse(stdout) }, { status: 1, code: 5, msg: 'error reading from stdin: EISDIR' });
 });
 
 t.test('errors are objects on standard output', async (t) => {
