@@ -4,7 +4,7 @@
 import { type IpamResult, release } from '../ipam/verbs.ts';
 import type { OpenNamespace } from '../kernel/kernel.ts';
 import { NetError } from '../model/errors.ts';
-import { addressOf, type Mac, networkOf } from '../model/ip.ts';
+import { addressOf, familyOf, type Ip, type Mac, networkOf } from '../model/ip.ts';
 import type { Link } from '../model/state.ts';
 import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
 import { configurePod, createPair, ensureBridge, masquerade, routeToPod } from './attach.ts';
@@ -126,7 +126,8 @@ function connect(work: Work, record: Attachment, reserved: IpamResult, undo: Und
   const addresses = withGateways(config, reserved);
   const bridge = config.mode === 'routed' ? undefined : ensureBridge(kernel, config, planBridge(config, addresses.ips));
   const [ends, current] = createEnds(work, record, undo);
-  prepareHost(work, ends, addresses, undo);
+  if (bridge === undefined) routeToPod(kernel, ends, addresses);
+  else preparePort(work, ends, addresses, undo);
   const routes = configurePod(kernel, pod, config, ends, addresses);
   if (config.ipMasq && addresses.ips.length > 0) masquerade(kernel, planMasquerade(config, reserved.ips));
   const plan = planExtras(extras, current, { host: ends.host, mtu: config.mtu });
@@ -138,17 +139,34 @@ function connect(work: Work, record: Attachment, reserved: IpamResult, undo: Und
   ];
 }
 
-/** What the host needs of a pair before the pod's end is up. */
-function prepareHost({ config, dependencies: { kernel } }: Work, ends: Ends, addresses: IpamResult, undo: Undo): void {
-  if (config.mode === 'routed') routeToPod(kernel, ends, addresses);
-  if (!config.macspoofchk || ends.podMac === undefined) return;
+/** Ends as we have made them. */
+type BornEnds = Ends & { readonly podMac: Mac };
+
+/** What a port of the bridge needs before the pod's end is up. */
+function preparePort(
+  { config, dependencies: { kernel } }: Work,
+  ends: BornEnds,
+  addresses: IpamResult,
+  undo: Undo,
+): void {
   const port = { name: ends.host, mac: ends.podMac };
-  undo(() => unguardPort(kernel, port));
-  guardPort(kernel, port);
+  if (config.macspoofchk) {
+    undo(() => unguardPort(kernel, port));
+    guardPort(kernel, port);
+  }
+  kernel.announce(config.bridge, port.mac, announced(config, addresses));
 }
 
+/** Addresses of which neighbours are told at once: an IPv6 address that may be a duplicate isn't claimed yet. */
+const announced = ({ dad }: BridgeConfig, { ips }: IpamResult): Ip[] =>
+  ips.map(({ address }) => addressOf(address)).filter((address) => !dad || familyOf(address) === 4);
+
 /** The record says which name it is before there is a device of that name. */
-function createEnds({ config, pod, files, dependencies }: Work, record: Attachment, undo: Undo): [Ends, Attachment] {
+function createEnds(
+  { config, pod, files, dependencies }: Work,
+  record: Attachment,
+  undo: Undo,
+): [BornEnds, Attachment] {
   const { kernel } = dependencies;
   const mac = hostVethMac(record);
   const inPod = macInPod(config, record);

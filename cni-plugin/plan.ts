@@ -216,6 +216,7 @@ function podSettings({ dad }: BridgeConfig, pod: string, families: readonly Fami
     own('disable_ipv6', '0'),
     own('keep_addr_on_down', '1'),
     own('accept_dad', dad ? '1' : '0'),
-    ...(dad ? [own('enhanced_dad', '1')] : []),
+    // Until it is done nobody is told of an address; then the kernel does so.
+    ...(dad ? [own('enhanced_dad', '1'), own('ndisc_notify', '1')] : []),
   ];
 }

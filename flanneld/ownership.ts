@@ -3,7 +3,7 @@
 // depend on the backend, so what another backend, another VNI or flannel itself left behind is found by the same rules.
 
 import type { Owns } from '../model/diff.ts';
-import { contains, type Ip, type Prefix } from '../model/ip.ts';
+import { bitsOf, contains, familyOf, type Ip, lengthOf, type Prefix } from '../model/ip.ts';
 import { type Address, type Item, type Link, OUR_PROTOCOL, type Route, type State } from '../model/state.ts';
 
 /** rtm_protocol of what Go flannel and `ip route add` make; unspec is what older kernels report for the former. */
@@ -69,12 +69,15 @@ export function ownership(have: State, { networks, devices, gateways }: Claim): 
 export const mayReplace = ({ protocol = 0 }: Route): boolean =>
   protocol === OUR_PROTOCOL || FLANNEL_PROTOCOLS.includes(protocol);
 
+/** A route to one address without a gateway: the CNI plugin's to a pod without a bridge, which goes with its device. */
+const leadsToPod = ({ destination, via }: Route): boolean =>
+  via === undefined && lengthOf(destination) === bitsOf(familyOf(destination));
+
 function madeByUs(route: Route, devices: ReadonlySet<string>, gateways: ReadonlySet<Ip>): boolean {
-  if (route.protocol === OUR_PROTOCOL) return true;
+  const isOnOurs = route.device !== undefined && devices.has(route.device);
+  if (route.protocol === OUR_PROTOCOL) return isOnOurs || !leadsToPod(route);
   if (!mayReplace(route)) return false;
-  return (
-    (route.device !== undefined && devices.has(route.device)) || (route.via !== undefined && gateways.has(route.via))
-  );
+  return isOnOurs || (route.via !== undefined && gateways.has(route.via));
 }
 
 const isNamedLikeOurs = ({ kind, name }: Link): boolean =>

@@ -8,7 +8,7 @@
 // - Names and rules of nft are not parsed; rules are just searched for what they refer to.
 
 import { asNetError, NetError } from '../model/errors.ts';
-import { FAMILIES, familyOf } from '../model/ip.ts';
+import { FAMILIES, familyOf, type Ip, type Mac } from '../model/ip.ts';
 import { printTable, printTransaction } from '../model/ruleset.ts';
 import { type Item, itemsOf, type Link, MAIN_TABLE, type Namespace, type State } from '../model/state.ts';
 import { printStep, printSteps, type Step } from '../model/steps.ts';
@@ -38,8 +38,16 @@ export interface FakeKernel extends Kernel {
   failNext(text: RegExp, errno: string): void;
   /** What flows were to be forgotten: the fake has none. */
   readonly forgotten: readonly FlowFilter[];
+  /** What was told to neighbours: the fake has none. */
+  readonly announced: readonly Announcement[];
   /** Everything in the namespace, and for the host's its tables, in the words of `ip` and `nft`. */
   dump(namespace: Namespace): string;
+}
+
+export interface Announcement {
+  readonly device: string;
+  readonly mac: Mac;
+  readonly addresses: readonly Ip[];
 }
 
 interface Trap {
@@ -53,6 +61,7 @@ export function createFakeKernel(): FakeKernel {
   const tables: Tables = new Map();
   const traps: Trap[] = [];
   const forgotten: FlowFilter[] = [];
+  const announced: Announcement[] = [];
   const listeners: Told = new Set();
   const revisions = fakeRevisions();
   let committed = 0;
@@ -105,6 +114,8 @@ export function createFakeKernel(): FakeKernel {
     forgetFlows: (filter) => void forgotten.push(filter),
     forgetEnds: async (ends) => void forgotten.push(...ends.map((end) => ({ family: familyOf(end), end }))),
     forgotten,
+    announce: (device, mac, addresses) => void announced.push({ device, mac, addresses }),
+    announced,
     watch(onChange) {
       const listener = (change: Change) => onChange(change);
       listeners.add(listener);

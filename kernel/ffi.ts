@@ -14,6 +14,7 @@ const raw = {
   setsockopt: libc.func('int setsockopt(int, int, int, const uint8_t *, uint32_t)'),
   getsockopt: libc.func('int getsockopt(int, int, int, _Out_ uint8_t *, _Inout_ uint32_t *)'),
   send: libc.func('long send(int, const uint8_t *, size_t, int)'),
+  sendto: libc.func('long sendto(int, const uint8_t *, size_t, int, const uint8_t *, uint32_t)'),
   recv: libc.func('long recv(int, _Out_ uint8_t *, size_t, int)'),
   setns: libc.func('int setns(int, int)'),
   flock: libc.func('int flock(int, int)'),
@@ -71,8 +72,12 @@ export function peerCredentials(fd: number): { readonly pid: number; readonly ui
 /** send(2). Returns the bytes sent. @throws NetError kernel */
 export const send = (fd: number, data: Uint8Array): number => checked(raw.send(fd, data, data.length, 0), 'send');
 
+/** sendto(2). Returns the bytes sent. @throws NetError kernel */
+export const sendTo = (fd: number, data: Uint8Array, address: Uint8Array): number =>
+  checked(raw.sendto(fd, data, data.length, 0, address, address.length), 'sendto');
+
 /**
- * The same on one of libuv's threads, for what the kernel takes long to do inside a send: this thread goes on meanwhile.
+ * send(2) on one of libuv's threads, for what the kernel takes long to do inside a send: this thread goes on meanwhile.
  * @throws NetError kernel
  */
 export const sendAside = (fd: number, data: Uint8Array): Promise<number> =>

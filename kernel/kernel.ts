@@ -2,7 +2,7 @@
 // memory; test/compliance/kernel.ts holds both to the same behaviour, errnos included.
 
 import type { NetError } from '../model/errors.ts';
-import type { Family, Ip, Prefix } from '../model/ip.ts';
+import type { Family, Ip, Mac, Prefix } from '../model/ip.ts';
 import type { Table, Transaction } from '../model/ruleset.ts';
 import type { Namespace, Route, State } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
@@ -110,6 +110,13 @@ export interface Kernel {
 
   /** Forgets every flow that one of the addresses is an end of, while the caller's thread goes on. @throws NetError kernel */
   forgetEnds(ends: readonly Ip[]): Promise<void>;
+
+  /**
+   * Tells the host and its neighbours on a device that the addresses are at a MAC from now on, whatever they remember.
+   * What can't be told is left to the neighbours' own time limits: nothing is thrown.
+   * Equivalent to: arping -U -I DEVICE ADDRESS (in IPv6 an unsolicited advertisement); ip neighbour delete ADDRESS dev DEVICE
+   */
+  announce(device: string, mac: Mac, addresses: readonly Ip[]): void;
 
   /**
    * Tells of every change in the host's namespace from now on, a little later than it happens and never from inside

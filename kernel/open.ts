@@ -2,6 +2,7 @@
 
 import { NetError } from '../model/errors.ts';
 import type { Namespace } from '../model/state.ts';
+import { createAnnouncer } from './announce.ts';
 import { applySteps } from './apply.ts';
 import { forgetFlows } from './conntrack.ts';
 import { forgetterOfEnds } from './forget-ends.ts';
@@ -28,6 +29,7 @@ export function openKernel(): Kernel {
   let endSocket: NetlinkSocket | undefined;
   let generationSocket: NetlinkSocket | undefined;
   let revisions: LinkRevisions | undefined;
+  const announcer = createAnnouncer(hostSocket);
   let forgetEnds: ReturnType<typeof forgetterOfEnds> | undefined;
 
   /** The host's socket is kept; one in another namespace lives as long as the function. */
@@ -77,9 +79,11 @@ export function openKernel(): Kernel {
       forgetEnds ??= forgetterOfEnds(endSocket);
       return forgetEnds(ends);
     },
+    announce: announcer.announce,
     watch: (onChange) => watchKernel(() => deviceNames(hostSocket), onChange),
     close() {
       tables.close();
+      announcer.close();
       flowSocket?.close();
       endSocket?.close();
       generationSocket?.close();

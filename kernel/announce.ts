@@ -1,0 +1,101 @@
+// Tells neighbours where an address is: a gratuitous ARP request (RFC 5227, 3: an ARP announcement) or an unsolicited
+// neighbour advertisement (RFC 4861, 7.2.6), sent by the host for the pod. From here it costs no entry of a namespace, and
+// it does not have to wait until the bridge forwards what the pod's own port sends.
+
+import { familyOf, type Ip, type Mac, macBytes, toBytes } from '../model/ip.ts';
+import { close, sendTo, socket } from './ffi.ts';
+import { deleteNeighbour } from './neighbour.ts';
+import type { NetlinkSocket } from './netlink.ts';
+import { devicesOf } from './read.ts';
+
+const AF_PACKET = 17;
+const SOCK_RAW = 3;
+const SOCK_CLOEXEC = 0o2000000;
+const ETH_P = { arp: 0x0806, ipv6: 0x86dd } as const;
+const BROADCAST = Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0xff, 0xff);
+/** 33:33:00:00:00:01 and ff02::1. */
+const ALL_NODES_MAC = Uint8Array.of(0x33, 0x33, 0, 0, 0, 1);
+const ALL_NODES = Uint8Array.of(0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
+const ICMPV6 = 58;
+const ADVERTISEMENT = 136;
+/** The first byte of the flags: replaces what is cached. */
+const OVERRIDE = 0x20;
+const TARGET_LINK_LAYER_ADDRESS = 2;
+
+export interface Announcer {
+  /** As the Kernel's. */
+  announce(device: string, mac: Mac, addresses: readonly Ip[]): void;
+  close(): void;
+}
+
+/** For the namespace of the netlink socket, which the thread is in whenever it announces. */
+export function createAnnouncer(netlink: NetlinkSocket): Announcer {
+  let fd: number | undefined;
+  const sendAll = (index: number, frames: readonly Buffer[]) => {
+    // Protocol 0: it receives nothing.
+    fd ??= socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    for (const frame of frames) sendTo(fd, frame, linkAddress(index, frame));
+  };
+  return {
+    announce(device, mac, addresses) {
+      const index = devicesOf(netlink).indexOf(device);
+      if (index === undefined) return;
+      netlink.batch(addresses.map((ip) => deleteNeighbour({ device, ip, mac }, () => index)));
+      const frames = addresses.map((address) => announcementOf(mac, address));
+      try {
+        sendAll(index, frames);
+      } catch {}
+    },
+    close() {
+      if (fd !== undefined) close(fd);
+    },
+  };
+}
+
+/** struct sockaddr_ll: family, the frame's protocol, the device. */
+function linkAddress(index: number, frame: Buffer): Buffer {
+  const address = Buffer.alloc(20);
+  address.writeUInt16LE(AF_PACKET, 0);
+  frame.copy(address, 2, 12, 14);
+  address.writeInt32LE(index, 4);
+  return address;
+}
+
+/** The Ethernet frame that says that the address is at the MAC. */
+export const announcementOf = (mac: Mac, address: Ip): Buffer =>
+  familyOf(address) === 4
+    ? arpAnnouncement(macBytes(mac), toBytes(address))
+    : advertisement(macBytes(mac), toBytes(address));
+
+const uint16 = (value: number): Uint8Array => Uint8Array.of(value >> 8, value & 0xff);
+
+/** A request in which the asker asks for itself. */
+function arpAnnouncement(mac: Uint8Array, address: Uint8Array): Buffer {
+  const [ethernet, ipv4, request] = [uint16(1), uint16(0x0800), uint16(1)];
+  return Buffer.concat([
+    ...[BROADCAST, mac, uint16(ETH_P.arp)],
+    ...[ethernet, ipv4, Uint8Array.of(6, 4), request],
+    ...[mac, address, Buffer.alloc(6), address],
+  ]);
+}
+
+function advertisement(mac: Uint8Array, address: Uint8Array): Buffer {
+  const message = Buffer.concat([
+    Uint8Array.of(ADVERTISEMENT, 0, 0, 0, OVERRIDE, 0, 0, 0),
+    address,
+    Uint8Array.of(TARGET_LINK_LAYER_ADDRESS, 1),
+    mac,
+  ]);
+  const pseudoHeader = Buffer.concat([address, ALL_NODES, Uint8Array.of(0, 0, 0, message.length, 0, 0, 0, ICMPV6)]);
+  message.writeUInt16BE(checksum(Buffer.concat([pseudoHeader, message])), 2);
+  const header = Buffer.concat([Uint8Array.of(0x60, 0, 0, 0, 0, message.length, ICMPV6, 255), address, ALL_NODES]);
+  return Buffer.concat([ALL_NODES_MAC, mac, uint16(ETH_P.ipv6), header, message]);
+}
+
+/** RFC 1071, of an even number of bytes. */
+export function checksum(bytes: Buffer): number {
+  let sum = 0;
+  for (let at = 0; at < bytes.length; at += 2) sum += bytes.readUInt16BE(at);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return ~sum & 0xffff;
+}
