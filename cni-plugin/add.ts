@@ -7,18 +7,19 @@ import { NetError } from '../model/errors.ts';
 import { addressOf, familyOf, type Ip, type Mac, networkOf } from '../model/ip.ts';
 import type { Link } from '../model/state.ts';
 import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
-import { configurePod, createPair, ensureBridge, masquerade, routeToPod } from './attach.ts';
+import { configurePod, createPair, ensureBridge, masquerade, routeToPod, settleCarrier } from './attach.ts';
 import { type BridgeConfig, parseConfig, placesOf } from './config.ts';
 import { clearPrevious } from './del.ts';
 import { addExtras, type Extras, parseExtras, planExtras, recorded } from './extras.ts';
 import { reserveForeign } from './foreign-ipam.ts';
 import { guardPort, unguardPort } from './guard.ts';
 import { type AttachmentKey, hostVethMac, hostVethName, podMac } from './names.ts';
-import { type Ends, planBridge, planHostEnd, planMasquerade, wayTo, withGateways } from './plan.ts';
+import { type Ends, gatewayAddresses, planBridge, planHostEnd, planMasquerade, wayTo, withGateways } from './plan.ts';
 import { openPod, readSubnetFile } from './pod.ts';
 import type { Request } from './protocol.ts';
 import { reserveAddresses } from './reservations.ts';
 import { type Result, resultFor } from './result.ts';
+import { settleAddresses } from './settle.ts';
 import { orUndo, type Undo } from './undo.ts';
 import type { Dependencies } from './verbs.ts';
 
@@ -67,6 +68,7 @@ async function attach(work: Work, undo: Undo): Promise<Record<string, unknown>> 
   const known = withAddresses(work, record, reserved);
   if (hasMore(known)) files.write(known);
   const [result, attached] = connect(work, known, reserved, undo);
+  await settle(work, reserved);
   const answer = resultFor(request.cniVersion, result);
   files.write({ ...attached, unfinished: undefined });
   return answer;
@@ -119,6 +121,19 @@ const macInPod = (config: BridgeConfig, record: Attachment): Mac => config.mac ?
 const hasMore = ({ portMappings, ifb, guardedMac }: Attachment): boolean =>
   portMappings !== undefined || ifb !== undefined || guardedMac !== undefined;
 
+/** Until the pod and its gateways are reached at their addresses. */
+async function settle({ config, pod, dependencies: { kernel } }: Work, reserved: IpamResult): Promise<void> {
+  const own = reserved.ips.map(({ address }) => addressOf(address));
+  if (own.every((address) => familyOf(address) === 4)) return;
+  const onBridge = config.mode === 'routed' ? [] : gatewayAddresses(config, withGateways(config, reserved).ips);
+  await settleAddresses(kernel, pod, own);
+  await settleAddresses(
+    kernel,
+    kernel.host,
+    onBridge.map(({ address }) => addressOf(address)),
+  );
+}
+
 /** All of the kernel's part; the result, and the record with all that is known now. */
 function connect(work: Work, record: Attachment, reserved: IpamResult, undo: Undo): [Result, Attachment] {
   const { config, extras, pod, dependencies } = work;
@@ -132,6 +147,8 @@ function connect(work: Work, record: Attachment, reserved: IpamResult, undo: Und
   if (config.ipMasq && addresses.ips.length > 0) masquerade(kernel, planMasquerade(config, reserved.ips));
   const plan = planExtras(extras, current, { host: ends.host, mtu: config.mtu });
   const added = addExtras(dependencies, plan, undo);
+  // The bridge has a carrier when one of its ports has: so in this order.
+  settleCarrier(kernel, bridge === undefined || bridge.operational ? [ends.host] : [ends.host, bridge.name]);
   const result = resultOf(config, bridge, ends, pod.path, { ...addresses, routes });
   return [
     { ...result, interfaces: [...result.interfaces, ...added] },

@@ -168,6 +168,15 @@ export function configurePod(
   return failures.length === 0 ? addresses.routes : addRoutesBehind(kernel, pod, config, ends, addresses);
 }
 
+/**
+ * Lets the devices forward now. A carrier that has come on counts when a worker of the kernel has seen it; until then what
+ * is sent by the device is dropped. Who asks for a device is answered after that (net/core/link_watch.c,
+ * linkwatch_sync_dev; before Linux 6.8 the worker is all there is).
+ */
+export function settleCarrier(kernel: Kernel, devices: readonly string[]): void {
+  kernel.read(kernel.host, { links: devices });
+}
+
 /** A route that is there already is somebody else's: it must not be replaced. */
 const refusingOthers = (step: Step): Step => (step.item.type === 'route' ? { verb: 'add', item: step.item } : step);
 

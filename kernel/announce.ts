@@ -2,15 +2,19 @@
 // neighbour advertisement (RFC 4861, 7.2.6), sent by the host for the pod. From here it costs no entry of a namespace, and
 // it does not have to wait until the bridge forwards what the pod's own port sends.
 
+import { formatNeighbor } from 'netlink/dist/rt/gen_structs.js';
 import { familyOf, type Ip, type Mac, macBytes, toBytes } from '../model/ip.ts';
 import { close, sendTo, socket } from './ffi.ts';
-import { deleteNeighbour } from './neighbour.ts';
-import type { NetlinkSocket } from './netlink.ts';
+import { FLAGS, type NetlinkSocket, type Request } from './netlink.ts';
 import { devicesOf } from './read.ts';
+import { AF } from './wire.ts';
 
 const AF_PACKET = 17;
 const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0o2000000;
+const RTM_NEWNEIGH = 28;
+/** linux/neighbour.h: NDA_* */
+const NDA = { destination: 1, linkLayerAddress: 2 } as const;
 const ETH_P = { arp: 0x0806, ipv6: 0x86dd } as const;
 const BROADCAST = Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0xff, 0xff);
 /** 33:33:00:00:00:01 and ff02::1. */
@@ -40,7 +44,7 @@ export function createAnnouncer(netlink: NetlinkSocket): Announcer {
     announce(device, mac, addresses) {
       const index = devicesOf(netlink).indexOf(device);
       if (index === undefined) return;
-      netlink.batch(addresses.map((ip) => deleteNeighbour({ device, ip, mac }, () => index)));
+      netlink.batch(addresses.map((address) => rememberNeighbour(index, mac, address)));
       const frames = addresses.map((address) => announcementOf(mac, address));
       try {
         sendAll(index, frames);
@@ -48,6 +52,25 @@ export function createAnnouncer(netlink: NetlinkSocket): Announcer {
     },
     close() {
       if (fd !== undefined) close(fd);
+    },
+  };
+}
+
+/**
+ * The host's own entry, as if it had been told. Its first packet then needs no answer to a question, which in IPv6 nobody
+ * hears until a worker of the kernel has joined the address's group (net/ipv6/addrconf.c, addrconf_dad_begin).
+ * Equivalent to: ip neighbour replace ADDRESS lladdr MAC nud stale dev DEVICE
+ */
+function rememberNeighbour(index: number, mac: Mac, address: Ip): Request {
+  return {
+    type: RTM_NEWNEIGH,
+    flags: FLAGS.create | FLAGS.replace,
+    attempt: `replace neighbour ${address}`,
+    subject: address,
+    write(out) {
+      out.emit(formatNeighbor({ family: AF[familyOf(address)], ifindex: index, state: { stale: true } }));
+      out.push(NDA.destination, Buffer.from(toBytes(address)));
+      out.push(NDA.linkLayerAddress, Buffer.from(macBytes(mac)));
     },
   };
 }

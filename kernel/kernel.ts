@@ -114,7 +114,8 @@ export interface Kernel {
   /**
    * Tells the host and its neighbours on a device that the addresses are at a MAC from now on, whatever they remember.
    * What can't be told is left to the neighbours' own time limits: nothing is thrown.
-   * Equivalent to: arping -U -I DEVICE ADDRESS (in IPv6 an unsolicited advertisement); ip neighbour delete ADDRESS dev DEVICE
+   * Equivalent to: arping -U -I DEVICE ADDRESS (in IPv6 an unsolicited advertisement);
+   * ip neighbour replace ADDRESS lladdr MAC nud stale dev DEVICE
    */
   announce(device: string, mac: Mac, addresses: readonly Ip[]): void;
 
