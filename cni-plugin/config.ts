@@ -100,29 +100,28 @@ const DNS = object(
 );
 const MAC = object({ mac: unlessEmpty(unicastMac) }, anyCase);
 
-const BRIDGE = object(
-  {
-    bridge: unlessEmpty(bridgeName),
-    isGateway: flag,
-    isDefaultGateway: flag,
-    forceAddress: flag,
-    ipMasq: flag,
-    mtu: optional(integer(0, 65535)),
-    hairpinMode: flag,
-    promiscMode: flag,
-    portIsolation: flag,
-    enabledad: flag,
-    disableContainerInterface: flag,
-    macspoofchk: flag,
-    ...VLAN_KEYS,
-    mode: unlessEmpty(oneOf(...MODES)),
-    dns: optional(DNS),
-    ipam: anything,
-    runtimeConfig: optional(MAC),
-    args: optional(object({ cni: optional(MAC) }, anyCase)),
-  },
-  anyCase,
-);
+/** The keys of the plain form, and of flannel's `delegate`. docs/cni.md lists them. */
+export const KEYS = {
+  bridge: unlessEmpty(bridgeName),
+  isGateway: flag,
+  isDefaultGateway: flag,
+  forceAddress: flag,
+  ipMasq: flag,
+  mtu: optional(integer(0, 65535)),
+  hairpinMode: flag,
+  promiscMode: flag,
+  portIsolation: flag,
+  enabledad: flag,
+  disableContainerInterface: flag,
+  macspoofchk: flag,
+  ...VLAN_KEYS,
+  mode: unlessEmpty(oneOf(...MODES)),
+  dns: optional(DNS),
+  ipam: anything,
+  runtimeConfig: optional(MAC),
+  args: optional(object({ cni: optional(MAC) }, anyCase)),
+};
+const BRIDGE = object(KEYS, anyCase);
 type Keys = ReturnType<typeof keysOf>;
 
 const subjectOf = ({ network }: Request): string => `network ${network}`;

@@ -1,9 +1,10 @@
 // Both forms of configuration: defaults, what flannel's form takes from the subnet file, what is refused and how.
 
 import fc from 'fast-check';
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { NetError } from '../../model/errors.ts';
-import { type BridgeConfig, parseConfig, placesOf } from '../../cni-plugin/config.ts';
+import { KEYS, type BridgeConfig, parseConfig, placesOf } from '../../cni-plugin/config.ts';
 import { subnetFileOf } from '../../cni-plugin/form.ts';
 import { parseSubnetFile } from '../../cni-plugin/subnet-file.ts';
 import { seed } from '../support/seed.ts';
@@ -191,6 +192,15 @@ t.test('plain form', async (t) => {
   for (const [config, code, message] of refused) {
     t.throws(() => plain(config), { code, message }, JSON.stringify(config));
   }
+});
+
+t.test('docs/cni.md has every key', async (t) => {
+  const text = readFileSync(new URL('../../docs/cni.md', import.meta.url), 'utf8');
+  const described = new Set((text.match(/^\| .*? \|/gm) ?? []).flatMap((cell) => cell.match(/(?<=`)\w+/g) ?? []));
+  t.strictSame(
+    Object.keys(KEYS).filter((key) => !described.has(key)),
+    [],
+  );
 });
 
 t.test('who says the MAC', async (t) => {
