@@ -57,7 +57,7 @@ const PURE = [
 ];
 
 /** The names of Node's modules that compute and do nothing else. */
-const PURE_NAMES: Readonly<Record<string, readonly string[]>> = { 'node:crypto': ['createHash'] };
+const PURE_NAMES: Readonly<Record<string, readonly string[]>> = { 'node:crypto': ['createHash', 'hash'] };
 
 const IMPURE_GLOBALS =
   /^(process|console|fetch|performance|crypto|setTimeout|setInterval|setImmediate|Date\.now|new Date|Math\.random)$/;
