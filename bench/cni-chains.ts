@@ -1,6 +1,7 @@
 // What is put side by side: the same attachment, by our plugin and by a chain of the reference plugins.
 
-export type Feature = 'bridge' | 'masquerade' | 'full';
+/** answer4, answer6: until the pod answers the first packet, too. */
+export type Feature = 'bridge' | 'masquerade' | 'full' | 'answer4' | 'answer6';
 
 /** A plugin of a chain: its executable's name and configuration. */
 export interface Link {
@@ -17,14 +18,16 @@ const bridgeConfig = (feature: Feature) => ({
   isGateway: true,
   isDefaultGateway: true,
   hairpinMode: true,
-  ipMasq: feature !== 'bridge',
-  ipam: { type: 'host-local', ranges: [[{ subnet: '10.88.0.0/16' }]] },
+  ipMasq: feature === 'masquerade' || feature === 'full',
+  ipam: { type: 'host-local', ranges: [[{ subnet: feature === 'answer6' ? 'fd00:88::/64' : '10.88.0.0/16' }]] },
 });
 
-export const FEATURES: readonly { readonly name: Feature; readonly title: string }[] = [
+export const FEATURES: readonly { readonly name: Feature; readonly title: string; readonly answer?: true }[] = [
   { name: 'bridge', title: 'bridge + IPAM' },
   { name: 'masquerade', title: '+ ipMasq' },
   { name: 'full', title: '+ host port and bandwidth' },
+  { name: 'answer4', title: 'until the first IPv4 packet is answered', answer: true },
+  { name: 'answer6', title: 'until the first IPv6 packet is answered', answer: true },
 ];
 
 /** Ours does it all in one execution. */

@@ -86,6 +86,8 @@ interface Run {
   readonly contender: Contender;
   readonly feature: Feature;
   readonly timer: string;
+  /** Executes an ADD and waits until the pod answers. */
+  readonly prober?: string | undefined;
   readonly scratch: string;
   readonly pods: readonly string[];
   readonly atOnce: number;
@@ -98,13 +100,16 @@ async function chainOver(run: Run, verb: 'ADD' | 'DEL', results: string[]): Prom
   const length = chains[0]?.length ?? 0;
   const order = verb === 'ADD' ? [...Array(length).keys()] : [...Array(length).keys()].reverse();
   const series: Series[] = [];
+  // From the end of ADD on, an echo request a millisecond, until one is answered.
+  const asks = verb === 'ADD' ? run.prober : undefined;
   for (const position of order) {
     const executions = pods.map((pod, index): Execution => {
       const link = chains[index]?.[position] as Link;
       const previous = results[index] === undefined ? {} : { prevResult: JSON.parse(results[index] as string) };
       const config = { cniVersion: VERSION, name: 'bench', type: link.type, ...link.config, ...previous };
+      const program = `${contender.directory}/${link.type}`;
       return {
-        program: `${contender.directory}/${link.type}`,
+        ...(asks === undefined ? { program } : { program: asks, arguments: ['10000', '1', program] }),
         environment: environmentOf(verb, pod, contender),
         input: JSON.stringify(config),
       };
@@ -170,7 +175,9 @@ async function measure(
       timeoutMs: 120_000,
     });
     const agent = contender.agent ? await startAgent(machine, options.root) : undefined;
-    const run = { machine, contender, feature, timer, scratch, pods, atOnce };
+    const answers = FEATURES.some(({ name, answer }) => name === feature && answer);
+    const prober = answers ? build(options.root, 'first-answer') : undefined;
+    const run = { machine, contender, feature, timer, prober, scratch, pods, atOnce };
     const results: string[] = [];
     const before = cpuOf(agent);
     const added = await chainOver(run, 'ADD', results);
@@ -242,11 +249,12 @@ export async function benchCni(options: CniOptions): Promise<SeriesFigures[]> {
   const results: SeriesFigures[] = [];
   options.progress('floor');
   results.push(...(await measureFloor(options, timer)));
-  for (const { name: feature, title } of FEATURES) {
+  for (const { name: feature, title, answer } of FEATURES) {
     for (const contender of contenders(options).filter(({ features }) => features.includes(feature))) {
       options.progress(`${contender.name}: ${title}, one at a time`);
-      results.push(...(await measure(options, contender, feature, timer, options.pods, 1)));
-      if (contender.name.includes('stand-alone')) continue;
+      const one = await measure(options, contender, feature, timer, options.pods, 1);
+      results.push(...one.filter(({ verb }) => !answer || verb === 'ADD'));
+      if (answer || contender.name.includes('stand-alone')) continue;
       options.progress(`${contender.name}: ${title}, ${PARALLEL.atOnce} at a time`);
       results.push(...(await measure(options, contender, feature, timer, PARALLEL.pods, PARALLEL.atOnce)));
     }

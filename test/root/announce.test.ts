@@ -33,7 +33,7 @@ for (const enabledad of [false, true]) {
     const second = makeNamespace(t, 'second');
     const config = node.config(asking(2, enabledad));
     t.equal(node.cni('ADD', { config, netns: second.path, containerId: 'second' }).status, 0);
-    const addresses = () => second.must('ip -6 address show dev eth0');
+    const addresses = () => second.must('ip -6 address show dev eth0 scope global');
     t.notMatch(addresses(), /tentative|dadfailed/);
     for (const address of ADDRESSES) {
       t.equal(remembered(neighbour, address), '02:00:5e:10:00:02', `the neighbour knows of ${address}`);
