@@ -97,7 +97,7 @@ function intent({ request, config, pod, dependencies }: Work): Attachment {
 
 async function addressesFor({ config, files, dependencies }: Work, key: AttachmentKey, undo: Undo) {
   const { ipam, foreignIpam } = config;
-  if (foreignIpam !== undefined) return withGateways(config, await reserveForeign(foreignIpam, dependencies, undo));
+  if (foreignIpam !== undefined) return reserveForeign(foreignIpam, dependencies, undo);
   if (ipam === undefined) return NOTHING;
   const reserved = await reserveAddresses(ipam, key, files, dependencies.bootId);
   const ips = reserved.ips.map(({ address }) => addressOf(address));

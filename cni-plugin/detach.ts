@@ -46,7 +46,13 @@ async function disconnect(record: Attachment, dependencies: Dependencies): Promi
 export async function detachOwn(record: Attachment, files: Attachments, dependencies: Dependencies): Promise<void> {
   if (record.foreign === undefined) return detach(record, files, dependencies);
   await disconnect(record, dependencies);
-  const nothing = { link: undefined, guardedMac: undefined, routed: undefined, portMappings: undefined, ifb: undefined };
+  const nothing = {
+    link: undefined,
+    guardedMac: undefined,
+    routed: undefined,
+    portMappings: undefined,
+    ifb: undefined,
+  };
   files.write({ ...record, ...nothing, addresses: [] });
 }
 

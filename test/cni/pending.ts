@@ -2,5 +2,4 @@
 
 import type { PendingRows } from './run.ts';
 
-export const PENDING: PendingRows = {
-};
+export const PENDING: PendingRows = {};
