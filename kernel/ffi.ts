@@ -130,15 +130,25 @@ function uninterrupted<T>(run: () => T): T {
   }
 }
 
+/** How rules are printed: `compared` as numbers, `told` as a person's `nft --handle --stateless --terse` prints them. */
+export type Listing = 'compared' | 'told';
+
 export interface NftablesLibrary {
   /** nft_run_cmd_from_buffer: all commands as one transaction. `output` is what it printed, `error` its messages. */
-  run(commands: string): { readonly ok: boolean; readonly output: string; readonly error: string };
+  run(commands: string, listing?: Listing): { readonly ok: boolean; readonly output: string; readonly error: string };
   free(): void;
 }
 
 /** NFT_CTX_OUTPUT_*: numeric protocols and ports, so that names from /etc never appear in what is compared. */
 const NUMERIC_PROTOCOL = 1 << 6;
 const NUMERIC_SYMBOL = 1 << 9;
+const STATELESS = 1 << 2;
+const HANDLE = 1 << 3;
+const TERSE = 1 << 11;
+const FLAGS: Readonly<Record<Listing, number>> = {
+  compared: NUMERIC_PROTOCOL | NUMERIC_SYMBOL,
+  told: STATELESS | HANDLE | TERSE,
+};
 
 /**
  * A libnftables context on the namespace the thread is in (its socket is opened here).
@@ -150,9 +160,9 @@ export function openNftables(): NftablesLibrary {
   if (context === null) throw new NetError('kernel', 'nft_ctx_new failed', { subject: 'libnftables' });
   library.bufferOutput(context);
   library.bufferError(context);
-  library.setFlags(context, NUMERIC_PROTOCOL | NUMERIC_SYMBOL);
   return {
-    run(commands) {
+    run(commands, listing = 'compared') {
+      library.setFlags(context, FLAGS[listing]);
       const ok = uninterrupted(() => library.run(context, commands)) === 0;
       return { ok, output: library.output(context) ?? '', error: library.error(context) ?? '' };
     },

@@ -69,6 +69,8 @@ export function openKernel(): Kernel {
     routeTo: (namespace, address) =>
       withSocket(namespace, (socket) => readRouteTo(socket.get(getRoute(address)), address, devicesOf(socket).nameOf)),
     readTable: tables.read,
+    listChains: tables.listChains,
+    readChain: tables.readChain,
     commit: tables.commit,
     forgetFlows(filter) {
       flowSocket ??= openNetlink(NETLINK_NETFILTER);
