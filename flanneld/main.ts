@@ -20,6 +20,7 @@ import { type AgentConfig, type Invocation, parseArguments } from './config.ts';
 import { writeDockerOptions } from './docker-opts.ts';
 import { dryRun } from './dry-run.ts';
 import { healthServer, serveHealth } from './health.ts';
+import { hostPrograms } from './firewall/programs.ts';
 import { humanLine } from './human-log.ts';
 import type { Log } from './log.ts';
 import { nodeId } from './node-id.ts';
@@ -59,6 +60,7 @@ async function agentDeps(config: AgentConfig, log: Log): Promise<Omit<AgentDeps,
     log,
     clock: systemClock,
     proxy: { program: fileURLToPath(new URL('../build/bin/udp-proxy', import.meta.url)), start: startChild },
+    programs: hostPrograms(process.env.PATH),
     identity: { isKept: () => existsSync(config.nodeIdFile), keep: () => nodeId(config.nodeIdFile) },
     openManager: await managerOpener(config, log),
   };
@@ -137,7 +139,7 @@ async function printDryRun(config: AgentConfig): Promise<void> {
 }
 
 async function runCleanup({ subnetFile, dryRun }: AgentConfig): Promise<void> {
-  await cleanup({ kernel: openKernel(), subnetFile, dryRun, print });
+  await cleanup({ kernel: openKernel(), subnetFile, dryRun, programs: hostPrograms(process.env.PATH), print });
 }
 
 /** @returns the exit code @throws NetError */

@@ -53,6 +53,7 @@ const PURE = [
   'flanneld/backend/{backend,registry,vxlan,host-gw,udp,udp-control,alloc}.ts',
   'flanneld/rules/**',
   'flanneld/cni/{counters,queue}.ts',
+  'flanneld/firewall/{accepts,condition,filter,findings,iptables-rule,nft-rule,traffic}.ts',
   'flanneld/policy/{policies,select,compile}.ts',
 ];
 

@@ -60,6 +60,8 @@ export interface Backend {
   readonly mtu: number;
   /** The devices it has. */
   readonly devices: readonly string[];
+  /** UDP port that peers' packets arrive at; undefined where none do. */
+  readonly port?: number | undefined;
   /** The node's own part, whatever peers there are. `there`: whether a device exists, for one that others make. */
   base(self: Lease, there: (device: string) => boolean): Partial<State>;
   /** The part for one family of one peer. */

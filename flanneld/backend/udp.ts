@@ -31,6 +31,7 @@ export const openUdp: OpenBackend = ({ options, site }) => {
     backendData: {},
     mtu,
     devices: [DEVICE],
+    port,
     base: (self, there) => (there(DEVICE) ? baseState(self, site, mtu) : {}),
     reach: () => ({ state: {} }),
     proxy: (self, peers) => proxySettings(self, peers, { family, address: underlay.address, port }),

@@ -62,6 +62,7 @@ export const openVxlan: OpenBackend = (input) => {
     ),
     mtu: Math.min(...each.map(({ mtu }) => mtu)),
     devices: each.map(({ device }) => device),
+    port: options.Port || DEFAULT_PORT,
     base: (self) => baseState(self, vteps, options),
     reach: (peer) => reachByVtep(peer, vteps[peer.family] as Vtep, options),
   } satisfies Backend;
