@@ -32,9 +32,10 @@ export interface FirewallKeeper {
   stop(): void;
 }
 
-/** From one look to the next, at least; and so many times as long as one takes. */
+/** From one look to the next, at least; and so many times as long as one takes, up to a bound. */
 const QUIET_MS = 50;
 const QUIET_FACTOR = 20;
+const LONGEST_QUIET_MS = 10_000;
 /** From telling firewalld in vain to telling it again. */
 const PATIENCE_MS = 60_000;
 
@@ -73,7 +74,8 @@ export function keepFirewall(deps: FirewallDeps): FirewallKeeper {
     last = held.look;
     trusting.seen(status);
     tell(status);
-    quietUntil = clock.now() + Math.max(QUIET_MS, QUIET_FACTOR * (clock.now() - began));
+    const took = clock.now() - began;
+    quietUntil = clock.now() + Math.min(Math.max(QUIET_MS, QUIET_FACTOR * took), LONGEST_QUIET_MS);
     schedule(missed ? quietUntil : Math.max(quietUntil, clock.now() + resyncMs));
     missed = undefined;
   };
