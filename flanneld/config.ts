@@ -2,7 +2,7 @@
 // later.
 
 import packageJson from '../package.json' with { type: 'json' };
-import type { Ip } from '../model/ip.ts';
+import type { Ip, Prefix } from '../model/ip.ts';
 import type { PerFamily } from '../model/lease.ts';
 import { type Arguments, type Environment, invalid, readArguments } from './arguments.ts';
 import { DOCKER_USAGE, type DockerOptions, readDockerOptions } from './docker-options.ts';
@@ -65,6 +65,8 @@ export interface AgentConfig {
   readonly masquerade: boolean;
   /** Whether masqueraded ports are chosen at random. */
   readonly masqueradeFullyRandom: boolean;
+  /** Destinations to which it isn't masqueraded, each once. */
+  readonly unmasqueraded: readonly Prefix[];
   /** Whether forwarded traffic of the network is accepted by a rule. */
   readonly forwardRules: boolean;
   readonly blackholeRoute: boolean;
@@ -138,6 +140,7 @@ function agentConfig({ values, given }: Arguments): AgentConfig {
     renewMarginMinutes: values['subnet-lease-renew-margin'],
     masquerade: values['ip-masq'],
     masqueradeFullyRandom: !values['ip-masq-fully-random-disable'],
+    unmasqueraded: [...new Set(values['non-masquerade-cidrs'])],
     forwardRules: values['iptables-forward-rules'],
     blackholeRoute: values['ip-blackhole-route'],
     resyncSeconds: values['iptables-resync'],

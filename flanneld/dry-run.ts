@@ -32,6 +32,7 @@ export async function dryRun(deps: AgentDeps, nodeId: string, signal: AbortSigna
       subnet: lease.subnet,
       mtu: prepared.backend.mtu,
       masquerade: config.masquerade,
+      unmasqueraded: config.unmasqueraded,
     });
     return [
       `# lease ${leaseKey(lease.subnet)}`,

@@ -2,7 +2,7 @@
 // and defaults are flannel's (main.go), so that its command lines and manifests work unchanged; what is not flannel's
 // says so.
 
-import { type Family, familyOf, type Ip, tryIp } from '../model/ip.ts';
+import { type Family, familyOf, hostPrefix, type Ip, networkOf, type Prefix, tryIp, tryPrefix } from '../model/ip.ts';
 
 /**
  * How a flag is written: `--name value`, `--name` alone (or --name=false), or a value that may be given several times.
@@ -100,6 +100,17 @@ const ENDPOINT = /^(https?:\/\/)?[^\s/,]+:\d{1,5}\/?$/;
 function endpoints(given: string): readonly string[] | undefined {
   const items = given.split(',').map((item) => item.trim().replace(/\/$/, ''));
   return items.every((item) => ENDPOINT.test(item)) ? items : undefined;
+}
+
+/** Prefixes separated by commas; an address stands for itself alone. */
+function prefixes(given: string): Prefix[] | undefined {
+  const items = given.split(',').filter((item) => item.trim() !== '');
+  const found = items.flatMap((item) => {
+    const ip = tryIp(item.trim());
+    const prefix = ip === undefined ? tryPrefix(item.trim()) : hostPrefix(ip);
+    return prefix === undefined ? [] : [networkOf(prefix)];
+  });
+  return found.length === items.length ? found : undefined;
 }
 
 /** A Go expression as JavaScript's: they agree in what names and addresses need, but for Go's leading "(?i)". */
@@ -219,6 +230,14 @@ export const FLAGS = {
       'identity of this node, made at the first start; a lease belongs to it whatever address the node has',
     ),
   ),
+  'non-masquerade-cidrs': ours<Prefix[]>({
+    kind: 'list',
+    initial: [],
+    read: prefixes,
+    expected: 'prefixes separated by commas',
+    placeholder: 'CIDR,...',
+    help: 'destinations that see the addresses of pods: traffic to them is not masqueraded, by the agent or for the CNI plugin',
+  }),
   'cni-socket': {
     ...ours(text('/run/flannel/cni.sock', 'PATH', 'where CNI clients of this host are served; empty: not at all')),
     shared: 'FLANNEL_CNI_SOCKET',

@@ -200,6 +200,7 @@ function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run
       subnet: lease.subnet,
       mtu: prepared.backend.mtu,
       masquerade: config.masquerade,
+      unmasqueraded: config.unmasqueraded,
     });
     progress.fileTrouble = undefined;
   } catch (error) {

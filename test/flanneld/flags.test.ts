@@ -85,6 +85,7 @@ t.test('the defaults are flannel’s', async (t) => {
     renewMarginMinutes: 60,
     masquerade: false,
     masqueradeFullyRandom: true,
+    unmasqueraded: [],
     forwardRules: true,
     blackholeRoute: false,
     resyncSeconds: 5,
@@ -127,6 +128,20 @@ t.test('forms of values', async (t) => {
   t.equal(configOf(['--etcd-prefix=a//b']).etcd.prefix, 'a/b');
   t.equal(configOf(['--node-id-file=/x']).nodeIdFile, '/x');
   t.equal(configOf(['--dry-run']).dryRun, true);
+});
+
+t.test('destinations that see the addresses of pods', async (t) => {
+  const read = (argv: readonly string[], env: Record<string, string> = {}) => configOf(argv, env).unmasqueraded;
+  t.same(read(['--non-masquerade-cidrs=10.0.0.0/8,fd00::/8']), ['10.0.0.0/8', 'fd00::/8']);
+  t.same(read(['--non-masquerade-cidrs', '10.1.2.3/8', '-non-masquerade-cidrs=192.0.2.1, 10.0.0.0/8']), [
+    '10.0.0.0/8',
+    '192.0.2.1/32',
+  ]);
+  t.same(read([], { FLANNELD_NON_MASQUERADE_CIDRS: '10.0.0.0/8,2001:db8::1' }), ['10.0.0.0/8', '2001:db8::1/128']);
+  t.same(read(['--non-masquerade-cidrs=']), []);
+  t.throws(() => read(['--non-masquerade-cidrs=10.0.0.0/8,here']), {
+    message: '--non-masquerade-cidrs "10.0.0.0/8,here": expected prefixes separated by commas',
+  });
 });
 
 t.test('commands', async (t) => {

@@ -46,6 +46,11 @@ t.test('as flannel writes it, and back', async (t) => {
   }
 });
 
+t.test('destinations that see the addresses of pods have a line of ours', async (t) => {
+  const value = { ...V4, unmasqueraded: ['192.0.2.0/24', '2001:db8::/32'] } as SubnetEnv;
+  t.equal(formatSubnetEnv(value), `${TEXT_V4}FLANNEL_NON_MASQUERADE_CIDRS=192.0.2.0/24,2001:db8::/32\n`);
+});
+
 t.test('what can’t be understood is left out', async (t) => {
   const nothing = { network: {}, subnet: {}, mtu: 0, masquerade: false };
   t.strictSame(parseSubnetEnv(''), nothing);
