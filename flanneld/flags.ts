@@ -238,6 +238,14 @@ export const FLAGS = {
     placeholder: 'CIDR,...',
     help: 'destinations that see the addresses of pods: traffic to them is not masqueraded, by the agent or for the CNI plugin',
   }),
+  'vxlan-tx-checksum': ours(
+    choice(
+      ['auto', 'on', 'off'],
+      'auto',
+      'auto|on|off',
+      'checksum offload of VXLAN devices, as ethtool -K DEVICE tx on|off; auto: off on kernels before 5.7, which spoil checksums of masqueraded packets, else as it is; off costs throughput',
+    ),
+  ),
   'cni-socket': {
     ...ours(text('/run/flannel/cni.sock', 'PATH', 'where CNI clients of this host are served; empty: not at all')),
     shared: 'FLANNEL_CNI_SOCKET',

@@ -7,6 +7,13 @@ import { NetError } from '../model/errors.ts';
 
 const libc = koffi.load('libc.so.6');
 
+/** struct ifreq with a pointer in its union (linux/if.h). */
+koffi.struct('EthtoolRequest', {
+  name: koffi.array('uint8_t', 16),
+  data: 'uint8_t *',
+  rest: koffi.array('uint8_t', 16),
+});
+
 const raw = {
   close: libc.func('int close(int)'),
   socket: libc.func('int socket(int, int, int)'),
@@ -19,6 +26,7 @@ const raw = {
   setns: libc.func('int setns(int, int)'),
   flock: libc.func('int flock(int, int)'),
   ioctl: libc.func('int ioctl(int, unsigned long, void *)'),
+  ethtool: libc.func('int ioctl(int, unsigned long, EthtoolRequest *)'),
   strerror: libc.func('const char *strerror(int)'),
   pthread_sigmask: libc.func('int pthread_sigmask(int, const uint8_t *, _Out_ uint8_t *)'),
 };
@@ -128,6 +136,19 @@ function uninterrupted<T>(run: () => T): T {
   } finally {
     raw.pthread_sigmask(SIG_SETMASK, formerMask, null);
   }
+}
+
+const SIOCETHTOOL = 0x8946;
+
+/** ioctl(2) with a struct ethtool_value. Returns the value afterwards. @throws NetError kernel */
+export function ethtool(fd: number, device: string, command: number, value: number): number {
+  const name = new Uint8Array(16);
+  name.set(Buffer.from(device).subarray(0, 15));
+  const data = Buffer.alloc(8);
+  data.writeUInt32LE(command, 0);
+  data.writeUInt32LE(value, 4);
+  checked(raw.ethtool(fd, SIOCETHTOOL, { name, data, rest: new Uint8Array(16) }), 'ioctl');
+  return data.readUInt32LE(4);
 }
 
 /** How rules are printed: `compared` as numbers, `told` as a person's `nft --handle --stateless --terse` prints them. */

@@ -48,7 +48,7 @@ const PURE = [
   'model/**',
   'ipam/{config,ranges,allocate,reservation,resolv-conf}.ts',
   'cni-plugin/{answer,bandwidth,config,foreign,form,masquerade,mode,names,plan,portmap,portmap-config,protocol,result,routed,routes,spoof,subnet-file,table,versions,vlan}.ts',
-  'flanneld/{arguments,config,difference,docker-options,flags,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,usage}.ts',
+  'flanneld/{arguments,checksum-offload,config,difference,docker-options,flags,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,usage}.ts',
   'flanneld/subnet/{choose,lease-file,lease-record}.ts',
   'flanneld/backend/{backend,registry,vxlan,host-gw,udp,udp-control,alloc}.ts',
   'flanneld/rules/**',

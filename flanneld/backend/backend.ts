@@ -25,6 +25,8 @@ export interface Site {
   /** The whole pod network. */
   readonly networks: PerFamily<Prefix>;
   readonly underlay: PerFamily<Underlay>;
+  /** What checksum offload of VXLAN devices is held to; undefined: whatever it is. */
+  readonly txChecksum?: boolean | undefined;
 }
 
 /** One family of a peer's lease. */

@@ -63,7 +63,7 @@ export const openVxlan: OpenBackend = (input) => {
     mtu: Math.min(...each.map(({ mtu }) => mtu)),
     devices: each.map(({ device }) => device),
     port: options.Port || DEFAULT_PORT,
-    base: (self) => baseState(self, vteps, options),
+    base: (self) => baseState(self, vteps, options, input.site.txChecksum),
     reach: (peer) => reachByVtep(peer, vteps[peer.family] as Vtep, options),
   } satisfies Backend;
 };
@@ -100,7 +100,12 @@ function derivedMac(seed: string): Mac {
   return macOf(bytes);
 }
 
-function baseState(self: Lease, vteps: PerFamily<Vtep>, options: Options): Partial<State> {
+function baseState(
+  self: Lease,
+  vteps: PerFamily<Vtep>,
+  options: Options,
+  txChecksum: boolean | undefined,
+): Partial<State> {
   const families = familiesOf(vteps).filter((family) => self.subnet[family] !== undefined);
   const each = families.map((family) => ({
     family,
@@ -108,7 +113,7 @@ function baseState(self: Lease, vteps: PerFamily<Vtep>, options: Options): Parti
     subnet: self.subnet[family] as Prefix,
   }));
   return {
-    links: each.map((vtep) => deviceOf(vtep, options)),
+    links: each.map((vtep) => ({ ...deviceOf(vtep, options), ...(txChecksum !== undefined && { txChecksum }) })),
     // Peers' advertisements would give the device addresses and default routes of its own.
     sysctls: each.map(({ device }) => ({ key: `net/ipv6/conf/${device}/accept_ra`, value: '0' })),
     addresses: each.map(({ family, device, subnet }) => ({

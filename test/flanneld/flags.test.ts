@@ -88,6 +88,7 @@ t.test('the defaults are flannel’s', async (t) => {
     unmasqueraded: [],
     forwardRules: true,
     blackholeRoute: false,
+    txChecksum: 'auto',
     resyncSeconds: 5,
     health: undefined,
     cni: { socket: '/run/flannel/cni.sock', only: false },
