@@ -10,6 +10,7 @@ import type { Clock } from './clock.ts';
 import type { Programs } from './firewall/programs.ts';
 import type { AgentConfig } from './config.ts';
 import { differencesNow, hold } from './hold.ts';
+import { settingsNow } from './host-reading.ts';
 import { GRACE_MS, noPeers } from './known-peers.ts';
 import type { Log } from './log.ts';
 import { type NetworkConfig, parseNetworkConfig } from './network-config.ts';
@@ -56,6 +57,7 @@ export interface Agent {
 export function createAgent(deps: AgentDeps): Agent {
   const { clock, config } = deps;
   const progress = newProgress(clock.now());
+  const settings = seldom(clock, () => settingsNow(deps, progress));
   const differences = seldom(clock, () => differencesNow(deps, progress));
   return {
     async run(signal) {
@@ -67,7 +69,7 @@ export function createAgent(deps: AgentDeps): Agent {
     },
     unreadiness: () => unreadiness(progress),
     remarks: () => remarks(progress),
-    status: () => statusOf(progress, config, clock.now(), differences()),
+    status: () => statusOf(progress, config, clock.now(), differences(), settings()),
   };
 }
 

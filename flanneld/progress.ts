@@ -9,6 +9,7 @@ import type { AgentConfig } from './config.ts';
 import { firewallRemarks } from './firewall/findings.ts';
 import type { FirewallStatus } from './firewall/hold.ts';
 import type { FirewallKeeper } from './firewall/keeper.ts';
+import type { HostSetting } from './host-settings.ts';
 import type { KnownPeers } from './known-peers.ts';
 import type { PeerStatus } from './peer-status.ts';
 import type { Prepared } from './prepare.ts';
@@ -138,6 +139,8 @@ export interface AgentStatus {
   readonly totals?: Totals | undefined;
   /** Absent where no program carries packets. */
   readonly proxy?: ProxyStatus | undefined;
+  /** Settings of this host. Absent before there is a subnet. */
+  readonly host?: readonly HostSetting[] | undefined;
   /** Packet filters of others. Absent before the first look. */
   readonly firewall?: FirewallStatus | undefined;
   /** What would be changed right now, as `ip` and `nft` lines. */
@@ -154,6 +157,7 @@ export function statusOf(
   config: AgentConfig,
   now: number,
   differences: readonly string[],
+  host?: readonly HostSetting[],
 ): AgentStatus {
   const { prepared, run, known, startedAt, storeTrouble } = progress;
   const reason = unreadiness(progress);
@@ -188,6 +192,7 @@ export function statusOf(
     },
     totals: progress.totals,
     proxy: progress.proxy?.status(),
+    host,
     firewall: progress.firewall?.status(),
     differences,
   };

@@ -5,6 +5,7 @@ import { request } from 'node:http';
 import { asNetError, NetError } from '../model/errors.ts';
 import { cniLines } from './cni/view.ts';
 import { firewallRemarks } from './firewall/findings.ts';
+import { hostLines } from './host-settings.ts';
 import type { AgentStatus } from './progress.ts';
 import { statusSocketPath } from './status-socket.ts';
 
@@ -71,6 +72,7 @@ export function printStatus(status: AgentStatus, now: number): string {
     ...(status.graceUntil === undefined
       ? []
       : [`nothing is removed until ${status.graceUntil}: our own lease was missing from the store`]),
+    ...hostLines(status.host ?? []),
     ...firewallLines(status),
     ...runLines(status, now),
     ...differenceLines(status.differences),

@@ -12,6 +12,7 @@ import { familiesOf, type Lease, type PerFamily } from '../../model/lease.ts';
 import { type Link, OUR_PROTOCOL, type State } from '../../model/state.ts';
 import type { Backend, BackendInput, OpenBackend, Peer, Reach, Underlay } from './backend.ts';
 import { directRoute } from './host-gw.ts';
+import { looseFilter } from './reverse-path.ts';
 
 /** Bytes that VXLAN adds: outer IP header, UDP 8, VXLAN 8, inner Ethernet 14. */
 const OVERHEAD: Readonly<Record<Family, number>> = { 4: 20 + 30, 6: 40 + 30 };
@@ -114,8 +115,11 @@ function baseState(
   }));
   return {
     links: each.map((vtep) => ({ ...deviceOf(vtep, options), ...(txChecksum !== undefined && { txChecksum }) })),
-    // Peers' advertisements would give the device addresses and default routes of its own.
-    sysctls: each.map(({ device }) => ({ key: `net/ipv6/conf/${device}/accept_ra`, value: '0' })),
+    sysctls: each.flatMap(({ family, device }) => [
+      // Peers' advertisements would give the device addresses and default routes of its own.
+      { key: `net/ipv6/conf/${device}/accept_ra`, value: '0' },
+      ...(family === 4 ? [looseFilter(device)] : []),
+    ]),
     addresses: each.map(({ family, device, subnet }) => ({
       device,
       address: hostPrefix(firstOf(subnet)),

@@ -1,8 +1,9 @@
 // The node's families as packet filters see them, by what the agent holds at this moment.
 
 import type { Kernel } from '../../kernel/kernel.ts';
-import { firstOf, type Ip, plus, type Prefix } from '../../model/ip.ts';
+import type { Prefix } from '../../model/ip.ts';
 import { familiesOf, type Lease } from '../../model/lease.ts';
+import { deviceToPods } from '../device-to.ts';
 import type { Prepared } from '../prepare.ts';
 import type { Site } from './traffic.ts';
 
@@ -40,14 +41,6 @@ export function sitesOf(
 
 /** The device that packets to all of the subnets leave by. */
 function routed(kernel: Kernel, subnets: readonly Prefix[]): string | undefined {
-  const devices = new Set(subnets.map((subnet) => deviceTo(kernel, plus(firstOf(subnet), 2n))));
+  const devices = new Set(subnets.map((subnet) => deviceToPods(kernel, subnet)));
   return devices.size === 1 ? [...devices][0] : undefined;
-}
-
-function deviceTo(kernel: Kernel, address: Ip): string | undefined {
-  try {
-    return kernel.routeTo(kernel.host, address).device;
-  } catch {
-    return undefined;
-  }
 }
