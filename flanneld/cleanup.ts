@@ -11,7 +11,7 @@ import { EMPTY_STATE } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
 import { applyDifference, printDifference } from './difference.ts';
 import type { Programs } from './firewall/programs.ts';
-import { firewallRemoval, printFirewallRemoval, removeFirewall } from './firewall/removal.ts';
+import { firewallRemoval, makeFirewallChanges, printFirewallChanges } from './firewall/changes.ts';
 import { ownership } from './ownership.ts';
 import { failureTexts } from './peer-status.ts';
 import { FLANNEL_TABLE, removeRules } from './rules/table.ts';
@@ -39,14 +39,14 @@ export async function cleanup({ kernel, subnetFile, dryRun, programs, print }: C
   const { networks } = readPrevious(subnetFile);
   const removal = removalOf(kernel, networks);
   const opened = await firewallRemoval(kernel, programs, networks);
-  for (const line of [...printDifference(removal), ...printFirewallRemoval(opened), `rm -f ${subnetFile} ${socket}`])
+  for (const line of [...printDifference(removal), ...printFirewallChanges(opened), `rm -f ${subnetFile} ${socket}`])
     print(line);
   if (dryRun) return;
   const { failures, rulesError } = applyDifference(kernel, removal);
   const problems = [
     ...(rulesError === undefined ? [] : [describe(rulesError)]),
     ...failureTexts(failures).values(),
-    ...(await removeFirewall(kernel, programs, opened)),
+    ...(await makeFirewallChanges(kernel, programs, opened)),
   ];
   // The file says what is ours: it goes last, and only when nothing else is left.
   if (problems.length > 0) throw new NetError('kernel', problems.join('; '), { subject: subnetFile });

@@ -199,7 +199,10 @@ export const FLAGS = {
     'SECONDS',
     'how often rules, routes and devices are compared with what they should be and put right',
   ),
-  'iptables-forward-rules': toggle(true, 'accept forwarded traffic from and to the network'),
+  'iptables-forward-rules': toggle(
+    true,
+    'accept forwarded traffic from and to the network, also in FORWARD of iptables where that drops and in firewalld (docs/packet-filters.md)',
+  ),
   'ip-blackhole-route': toggle(
     false,
     'a blackhole route for the subnet of this node, so that addresses of no pod are not sent out',

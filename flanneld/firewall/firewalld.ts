@@ -12,7 +12,7 @@ const ZONE = '--zone=trusted';
 export async function trust(programs: Programs, network: Prefix): Promise<'trusted' | 'absent' | { trouble: string }> {
   const program = programs.find(PROGRAM);
   if (program === undefined) return 'absent';
-  const args = [ZONE, `--add-source=${network}`];
+  const args = trustWords(network).slice(1);
   const { status, errors, output } = await programs.run(program, args);
   if (status === 0) return 'trusted';
   const said = (errors.trim() || output.trim()).split('\n').at(-1) ?? '';
@@ -29,5 +29,8 @@ export async function isTrustedByUs(programs: Programs, network: Prefix): Promis
   return (await programs.run(program, ['--permanent', ...query])).status !== 0;
 }
 
-/** What takes the Network out again, as words for {@link Programs.run}. */
+/** What adds the Network: the program and its arguments. */
+export const trustWords = (network: Prefix): string[] => [PROGRAM, ZONE, `--add-source=${network}`];
+
+/** What takes it out again. */
 export const distrust = (network: Prefix): string[] => [PROGRAM, ZONE, `--remove-source=${network}`];

@@ -80,11 +80,12 @@ export async function holdFirewall(deps: HoldDeps, wish: FirewallWish): Promise<
   return { status: { accepts, findings, troubles }, look: now };
 }
 
-const siteOf = ({ sites, forwardRules }: FirewallWish, family: Family): Site | undefined =>
+/** The site that may be opened. */
+export const siteOf = ({ sites, forwardRules }: FirewallWish, family: Family): Site | undefined =>
   forwardRules ? sites.find((site) => site.family === family) : undefined;
 
 /** The forward hook's tables of iptables-nft. */
-const isIptables = ({ family, name, hook, entry }: HookedTable): boolean =>
+export const isIptables = ({ family, name, hook, entry }: HookedTable): boolean =>
   family !== 'inet' && name === 'filter' && hook === 'forward' && entry.name === FORWARD;
 
 /** @throws NetError kernel */

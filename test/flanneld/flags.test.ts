@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { type AgentConfig, parseArguments } from '../../flanneld/config.ts';
+import { type Flag, FLAGS as TABLE } from '../../flanneld/flags.ts';
 import { flagReference } from '../../flanneld/usage.ts';
 import { NetError } from '../../model/errors.ts';
 
@@ -113,6 +114,13 @@ t.test('every flag of flannel, in every form', async (t) => {
     t.strictSame(configOf([`--${name}`, value, ...more]), expected, `--${name} VALUE`);
     t.strictSame(configOf([`-${name}`, value, ...more]), expected, `-${name} VALUE`);
   }
+});
+
+t.test('the table above has every flag of flannel, and each has a meaning', async (t) => {
+  const theirs = Object.entries(TABLE as Readonly<Record<string, Flag<unknown>>>).filter(([, flag]) => !flag.ours);
+  t.same(theirs.map(([name]) => name).sort(), [...FLAGS.map(([name]) => name), 'version', 'help'].sort());
+  for (const [name, { help }] of theirs) t.match(help, /\w+ \w+/, name);
+  for (const form of ['-version', '--version']) t.equal(parseArguments([form], {}).command, 'version');
 });
 
 t.test('forms of values', async (t) => {

@@ -1,9 +1,11 @@
 // The agent among other people's packet filters, on the fake host with programs that the test makes up.
 
 import t from 'tap';
+import { firewallChanges, printFirewallChanges } from '../../../flanneld/firewall/changes.ts';
 import type { Programs, Said } from '../../../flanneld/firewall/programs.ts';
 import { printStatus } from '../../../flanneld/status.ts';
 import type { FakeKernel } from '../../../kernel/fake.ts';
+import { prefix } from '../../../model/ip.ts';
 import type { BaseChain, NftCommand, Rule, Table } from '../../../model/ruleset.ts';
 import { type Rig, rig } from '../fixtures/agent.ts';
 import { peerLease } from '../fixtures/world.ts';
@@ -213,4 +215,32 @@ t.test('firewalld', async (t) => {
   ]);
   await other.pass(60_000);
   t.equal(stubborn.calls.length, 2);
+});
+
+t.test('--dry-run tells what it would do', async (t) => {
+  const node = rig(t);
+  put(node.kernel, 'ip', 'filter', FORWARD, []);
+  put(node.kernel, 'inet', 'firewalld', { ...FORWARD, policy: 'accept' }, ['reject']);
+  const made = programs({ 'iptables-legacy': () => said('-P FORWARD DROP\n') }, ['filter']);
+  const wish = {
+    sites: [
+      {
+        family: 4 as const,
+        network: prefix('10.244.0.0/16'),
+        subnet: prefix('10.244.1.0/24'),
+        pods: 'cni0',
+        overlay: 'flannel.1',
+      },
+    ],
+    networks: [prefix('10.244.0.0/16')],
+    forwardRules: true,
+  };
+  t.match(printFirewallChanges(await firewallChanges(node.kernel, made, wish)), [
+    /^nft 'insert rule ip filter FORWARD ip daddr 10\.244\.0\.0\/16 counter accept comment "flanneld/,
+    /^nft 'insert rule ip filter FORWARD ip saddr/,
+    "iptables-legacy -w 5 -t filter -I FORWARD 1 -d 10.244.0.0/16 -m comment --comment 'flanneld forward 10.244.0.0/16' -j ACCEPT",
+    /-I FORWARD 1 -s /,
+    'firewall-cmd --zone=trusted --add-source=10.244.0.0/16',
+  ]);
+  t.same(forward(node.kernel), [], 'and does none of it');
 });
