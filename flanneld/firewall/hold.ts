@@ -39,6 +39,8 @@ export interface HoldDeps {
   readonly onChange: (line: string) => void;
   /** Has firewalld trust the Network. Gives what went wrong. */
   readonly trust: (network: Prefix) => Promise<string | undefined>;
+  /** The last look, if nothing has changed since. */
+  readonly known: Look | undefined;
 }
 
 export interface Held {
@@ -59,12 +61,12 @@ export async function holdFirewall(deps: HoldDeps, wish: FirewallWish): Promise<
     }
   };
   const look = () => attempt(() => lookAtFilters(deps.kernel));
-  const before = look();
-  if (before !== undefined) attempt(() => openNft(deps, before, wish));
+  const before = deps.known ?? look();
+  const changed = before !== undefined && (attempt(() => openNft(deps, before, wish)) ?? true);
   const legacy = await holdLegacy(deps, wish, troubles);
   const judge = (now: Look | undefined) =>
     attempt(() => findingsOf([...(now?.tables ?? []), ...legacy], wish.sites)) ?? [];
-  let now = look();
+  let now = changed ? look() : before;
   let findings = judge(now);
   const networks = wish.forwardRules ? wish.sites.map(({ network }) => network) : [];
   const untrusted = networks.filter((network) => isBlocked(findings, network));
@@ -88,14 +90,17 @@ export const siteOf = ({ sites, forwardRules }: FirewallWish, family: Family): S
 export const isIptables = ({ family, name, hook, entry }: HookedTable): boolean =>
   family !== 'inet' && name === 'filter' && hook === 'forward' && entry.name === FORWARD;
 
-/** @throws NetError kernel */
-function openNft({ kernel, onChange }: HoldDeps, look: Look, wish: FirewallWish): void {
+/** Whether there was anything to do. @throws NetError kernel */
+function openNft({ kernel, onChange }: HoldDeps, look: Look, wish: FirewallWish): boolean {
+  let changed = false;
   for (const { family, chains } of look.tables.filter(isIptables)) {
     const change = acceptChange(chains, siteOf(wish, family === 'ip' ? 4 : 6), wish.networks);
     if (change === undefined) continue;
     kernel.commit(nftTransaction(family as 'ip' | 'ip6', change));
     onChange(changeLine(`${family} filter`, change));
+    changed = true;
   }
+  return changed;
 }
 
 /** The change to `ip filter` or `ip6 filter`. */

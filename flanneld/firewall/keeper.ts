@@ -36,6 +36,8 @@ export interface FirewallKeeper {
 const QUIET_MS = 50;
 const QUIET_FACTOR = 20;
 const LONGEST_QUIET_MS = 10_000;
+/** As long as no notification comes, what was read is what is there; this often it is read all the same. */
+const TRUSTED_MS = 60_000;
 /** From telling firewalld in vain to telling it again. */
 const PATIENCE_MS = 60_000;
 
@@ -45,6 +47,8 @@ export function keepFirewall(deps: FirewallDeps): FirewallKeeper {
   const trusting = truster(deps);
   let status: FirewallStatus | undefined;
   let last: Look | undefined;
+  /** Until when `last` is what is there. */
+  let freshUntil = 0;
   let scheduled: { readonly at: number; readonly cancel: () => void } | undefined;
   /** Whether something has happened since the look that is going on began; undefined when none is. */
   let missed: boolean | undefined;
@@ -65,13 +69,16 @@ export function keepFirewall(deps: FirewallDeps): FirewallKeeper {
     const wish = deps.wish();
     if (wish === undefined) return schedule(clock.now() + resyncMs);
     const began = clock.now();
+    const known = began < freshUntil ? last : undefined;
+    if (known === undefined) freshUntil = began + TRUSTED_MS;
     missed = false;
     const held = await holdFirewall(
-      { ...deps, onChange: (line) => deps.log.info({}, `packet filter: ${line}`), trust: trusting.trust },
+      { ...deps, onChange: (line) => deps.log.info({}, `packet filter: ${line}`), trust: trusting.trust, known },
       wish,
     );
     status = held.status;
     last = held.look;
+    if (status.troubles.length > 0) freshUntil = 0;
     trusting.seen(status);
     tell(status);
     const took = clock.now() - began;
@@ -82,7 +89,9 @@ export function keepFirewall(deps: FirewallDeps): FirewallKeeper {
 
   return {
     hear(change) {
-      if (change.type === 'overrun' || (change.type === 'rules' && matters(change.table, last))) look();
+      if (change.type !== 'overrun' && !(change.type === 'rules' && matters(change.table, last))) return;
+      freshUntil = 0;
+      look();
     },
     look,
     status: () => status,
