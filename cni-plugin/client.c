@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -68,7 +69,9 @@
   "0.1.0" between "0.2.0" between "0.3.0" between "0.3.1" between "0.4.0" between "1.0.0" between "1.1.0"
 
 enum message { REQUEST = 1, RESULT, EXECUTE, EXECUTED };
-enum field { NAME = 1, ENVIRONMENT, INPUT, POD_NETNS, OWN_NETNS, STATUS, OUTPUT, ERRORS, PLUGIN, BOOT_ID, SPOOLED_AT };
+enum field {
+  NAME = 1, ENVIRONMENT, INPUT, POD_NETNS, OWN_NETNS, STATUS, OUTPUT, ERRORS, PLUGIN, BOOT_ID, SPOOLED_AT, CALL
+};
 
 struct buffer {
   unsigned char *data;
@@ -227,6 +230,16 @@ static void add_netns(enum field kind, const char *path) {
   add_block(&request, kind, identity, (size_t)size);
 }
 
+/* By this the next agent knows that it is us who ask again, and that an ADD which is done has not been answered. Early
+ * in a boot there may be no random numbers: then a DEL has to come in between. */
+static void add_call(void) {
+  unsigned char bytes[16];
+  char text[2 * sizeof bytes + 1];
+  if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != sizeof bytes) return;
+  for (size_t i = 0; i < sizeof bytes; i++) sprintf(text + 2 * i, "%02x", bytes[i]);
+  add_block(&request, CALL, text, 2 * sizeof bytes);
+}
+
 static void add_input(void) {
   int64_t deadline = now_ms() + ANSWER_MS;
   size_t start = open_block(&request, INPUT);
@@ -252,6 +265,7 @@ static void build_request(const char *name) {
   }
   add_netns(POD_NETNS, variable("CNI_NETNS"));
   add_netns(OWN_NETNS, "/proc/self/ns/net");
+  add_call();
   add_input();
   close_block(&request, start);
 }

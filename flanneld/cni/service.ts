@@ -23,7 +23,7 @@ export interface CniServiceDeps {
   /** Path. */
   readonly socket: string;
   /** What all verbs share. */
-  readonly shared: Omit<Dependencies, 'execute' | 'asked'>;
+  readonly shared: Omit<Dependencies, 'execute' | 'asked' | 'call'>;
   readonly log: Log;
   readonly clock: Clock;
   /** The user this process runs as. */
