@@ -26,6 +26,8 @@ export interface CniServiceDeps {
   readonly shared: Omit<Dependencies, 'execute' | 'asked' | 'call'>;
   readonly log: Log;
   readonly clock: Clock;
+  /** Whether the agent does nothing else, and needs no subnet. */
+  readonly alone: boolean;
   /** The user this process runs as. */
   readonly uid: number;
 }
@@ -57,7 +59,7 @@ const AFTER_START_MS = 2000;
 /** From a failure to the look for what it may have left. */
 const AFTER_FAILURE_MS = 2000;
 
-export function createCniService({ socket, shared, log, clock, uid }: CniServiceDeps): CniService {
+export function createCniService({ socket, shared, log, clock, alone, uid }: CniServiceDeps): CniService {
   const counters = newCounters();
   const records = recordDirectories();
   const repair = createRepair({ shared, records, spool: SPOOL_DIRECTORY, log });
@@ -119,7 +121,7 @@ export function createCniService({ socket, shared, log, clock, uid }: CniService
 
   async function listen(): Promise<CniSocket | undefined> {
     try {
-      const listening = await openCniSocket(socket, accept);
+      const listening = await openCniSocket(socket, accept, alone);
       log.info({}, `serving CNI clients on ${socket}`);
       reason = undefined;
       return listening;

@@ -353,6 +353,9 @@ t.test('STATUS while the agent is away', async (t) => {
   expectAgent(host, '1');
   errorOf(t, await status(), 50, /does not answer/);
   unlinkSync(`${host.socket}.away`);
+  writeFileSync(`${host.socket}.alone`, '');
+  t.match(await status(), { status: 0, output: '' }, 'the agent of a host without a pod network');
+  unlinkSync(`${host.socket}.alone`);
   writeFileSync(subnetFile, 'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.1.1/24\nFLANNEL_MTU=1450\n');
   const ready = await status();
   t.match(ready, { status: 0, output: '' });
