@@ -1,7 +1,7 @@
 // What the CNI plugin and its server leave on a host, for `flanneld cleanup`. As long as pods are attached their rules and
 // records stay: without them, their deletions would leave more behind than cleanup found.
 
-import { attachmentsIn } from '../../cni-plugin/attachments.ts';
+import { recordedAttachments } from '../../cni-plugin/reclaim.ts';
 import { listDirectory, removeDirectory, removeIfThere, statIfThere } from '../../kernel/files.ts';
 import type { OwnsName } from '../../model/ruleset.ts';
 import { answers, removeSocket } from '../status-socket.ts';
@@ -38,7 +38,7 @@ export async function cniRemains(places: CniPlaces, dryRun: boolean): Promise<Cn
   const kept = listDirectory(spool).length;
   if (dryRun && kept > 0) return { ...NOTHING, notes: [`${kept} deletions that clients kept would be done first`] };
   if (!dryRun) await repair.run();
-  const attached = records.all().flatMap((directory) => attachmentsOf(directory));
+  const attached = records.all().flatMap(recordedAttachments);
   if (attached.length > 0) return { ...NOTHING, notes: [stays(attached)] };
   const { problems, spool: deletions } = repair.status();
   const failing = deletions.waiting > 0 ? [`${deletions.waiting} deletions in ${spool} fail, and stay`] : [];
@@ -48,14 +48,6 @@ export async function cniRemains(places: CniPlaces, dryRun: boolean): Promise<Cn
     paths: [...filesOf(socket), records.file, ...empty].filter((path) => statIfThere(path) !== undefined),
     notes: [...failing, ...problems],
   };
-}
-
-function attachmentsOf(directory: string): string[] {
-  const files = attachmentsIn(directory, 0);
-  return files
-    .networks()
-    .flatMap((network) => files.list(network))
-    .map(({ network, containerId, ifname }) => `${ifname} of ${containerId} in network ${network}`);
 }
 
 const stays = (attached: readonly string[]): string =>
