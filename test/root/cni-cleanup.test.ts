@@ -3,20 +3,13 @@
 
 import { existsSync, readdirSync } from 'node:fs';
 import t from 'tap';
-import { compilePrograms, makeHost, SOCKET, SPOOL } from '../support/cni-host.ts';
+import { compilePrograms, fullChain, makeHost, SOCKET, SPOOL } from '../support/cni-host.ts';
 import { failures, isClean, pods } from '../support/cni-host-checks.ts';
 
 t.setTimeout(0);
 const bin = compilePrograms(t);
 
-/** A configuration that leaves something in every place. */
-const FULL = {
-  delegate: { isDefaultGateway: true, ipMasq: true },
-  runtimeConfig: {
-    portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }],
-    bandwidth: { ingressRate: 1e9, ingressBurst: 1e8, egressRate: 1e9, egressBurst: 1e8 },
-  },
-};
+const FULL = fullChain();
 
 t.test('GC takes 100 stale attachments away', async (t) => {
   const host = await makeHost(t, bin, 60);

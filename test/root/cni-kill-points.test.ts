@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { AgentProcess } from '../support/agent-process.ts';
-import { type CniHost, compilePrograms, makeHost, NODE } from '../support/cni-host.ts';
+import { type CniHost, compilePrograms, fullChain, makeHost, NODE } from '../support/cni-host.ts';
 import { isClean, until } from '../support/cni-host-checks.ts';
 import { count } from '../support/count.ts';
 import { attachStrace, detachStrace, type KillPoint, killPoints, straceWords } from '../support/kill-points.ts';
@@ -15,17 +15,8 @@ import { random, shuffled } from '../support/seed.ts';
 t.setTimeout(0);
 const bin = compilePrograms(t);
 const MAIN = join(import.meta.dirname, '../../cni-plugin/main.ts');
-const CHAINS = {
-  plain: {},
-  full: {
-    delegate: { isDefaultGateway: true, ipMasq: true },
-    runtimeConfig: {
-      portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'udp' }],
-      bandwidth: { ingressRate: 1e9, ingressBurst: 1e8, egressRate: 1e9, egressBurst: 1e8 },
-    },
-  },
-};
-type Config = (typeof CHAINS)[keyof typeof CHAINS];
+const CHAINS = { plain: {}, full: fullChain() };
+type Config = Readonly<Record<string, unknown>>;
 
 /** A host on which nothing has ever been attached, so that ADD does all that it can have to do. */
 const RESET = 'rm -rf /var/lib/cni; ip link delete cni0; nft delete table inet flannel; true';
