@@ -17,7 +17,7 @@ import type { Dependencies } from './verbs.ts';
 /** What was taken away or put back, or could not be, in words. */
 export interface Reclaimed {
   readonly removed: readonly string[];
-  /** Host ports, guards and routes of living attachments that were put back. */
+  /** Host ports, reservations, guards and routes of living attachments that were put back. */
   readonly restored: readonly string[];
   readonly problems: readonly string[];
 }
