@@ -13,7 +13,7 @@ export interface KillPoint {
 /** What changes a file, a namespace or the kernel's tables, and what is done on the way there; those a machine has. */
 const CALLS =
   '?open,?mkdir,?rename,?link,?unlink,?chmod,openat,mkdirat,renameat,renameat2,linkat,unlinkat,write,pwrite64,sendto,' +
-  'sendmsg,setns,flock,fchmod,bind';
+  'sendmsg,setns,flock,fchmod,bind,?fsync,?fdatasync,?sync_file_range,?syncfs';
 
 /** Whose recording this is: a running process's main thread, or a program from its start. */
 export type Traced = { readonly pid: number } | { readonly program: readonly string[] };
