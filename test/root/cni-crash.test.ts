@@ -142,6 +142,11 @@ t.test('the agent is killed', async (t) => {
       );
       await sleep(below(200, next));
       await agent.kill();
+      if (next() < 0.3) {
+        const inVain = await host.startAgent({ serving: false });
+        await sleep(below(600, next));
+        await inVain.kill();
+      }
       agent = await host.startAgent();
       const outcomes = await running;
       t.strictSame(failures(outcomes), [], 'every client is served in the end');
