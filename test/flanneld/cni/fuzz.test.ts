@@ -1,4 +1,4 @@
-// The server on a machine in memory, asked 80,000 times for what is changed at random: every answer is one, and what is
+// The server on a machine in memory, asked 60,000 times for what is changed at random: every answer is one, and what is
 // refused changes nothing.
 
 import { readdirSync } from 'node:fs';
@@ -56,7 +56,7 @@ const shared = (state: string): string =>
     )
     .join('\n');
 
-const rounds = count(80_000);
+const rounds = count(60_000);
 t.test(`${rounds} mutated requests`, async (t) => {
   const next = random('cni-fuzz');
   const host = machine(t);
