@@ -9,7 +9,7 @@ import t, { type Test } from 'tap';
 import { decode, messageReader, type NetnsId, type ResultMessage } from '../../cni-plugin/wire.ts';
 import { CONFIG, type CniHost, compilePrograms, makeHost, NODE, SOCKET } from '../support/cni-host.ts';
 import { isClean } from '../support/cni-host-checks.ts';
-import { type MutatedRequest, mutatedRequest, problemOf, wireBytes } from '../support/cni-mutations.ts';
+import { type MutatedRequest, mutatedRequest, NOT_FOUND, problemOf, wireBytes } from '../support/cni-mutations.ts';
 import { count } from '../support/count.ts';
 import { below, random } from '../support/seed.ts';
 
@@ -35,7 +35,10 @@ async function send(host: CniHost, bytes: Buffer): Promise<ResultMessage | undef
   let answer: ResultMessage | undefined;
   socket.on('error', () => undefined);
   socket.on('data', (chunk: Buffer) => {
-    for (const each of read(chunk)) if (each.kind === 'result') answer = each;
+    for (const each of read(chunk)) {
+      if (each.kind === 'result') answer = each;
+      else if (each.kind === 'execute') socket.write(NOT_FOUND);
+    }
     if (answer !== undefined) socket.destroy();
   });
   socket.write(bytes);

@@ -195,6 +195,14 @@ export function wireBytes(message: RequestMessage, next: Next): Buffer {
   return below(4, next) === 0 ? mutatedBytes(bytes, next) : bytes;
 }
 
+/** What a client answers that finds no plugin to execute. */
+export const NOT_FOUND = encode({
+  kind: 'executed',
+  status: 1,
+  output: '{"cniVersion":"1.1.0","code":7,"msg":"failed to find plugin"}',
+  errors: '',
+});
+
 /** What is wrong with an answer of a plugin, whatever it was asked; undefined when nothing is. */
 export function problemOf(status: number, output: string): string | undefined {
   if (/\n\s+at |node:internal|\.ts:\d+/.test(output)) return 'a stack trace';
