@@ -42,7 +42,7 @@ export function recorded(
 ): Recorded {
   const ports = hostPorts(portmap, addresses);
   // Rules will name the bridge: a name that can't stand in one is refused before the kernel is changed.
-  if (ports.length > 0) deviceName(bridge);
+  if (ports.length > 0 && way.device !== undefined) deviceName(way.device);
   return {
     ...(ports.length > 0 && { portMappings: { ports, ...way, snat: portmap.snat } }),
     ...(bandwidth.egress !== undefined && { ifb: ifbOf(key) }),
