@@ -2,13 +2,14 @@
 // that does only the kernel's part, all in one run. Order and machine are the same for each; every series has a machine
 // (network, mount namespace, /run, /var/lib) of its own.
 
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { type Machine, startMachine } from '../examples/cluster/machine.ts';
 import { until } from '../examples/cluster/cluster.ts';
+import { build } from './build.ts';
 import { FEATURES, type Feature, type Link, ourChain, referenceChain } from './cni-chains.ts';
 import { type Execution, executeAll, type Series } from './exec.ts';
+import { cpuOf } from './process.ts';
 import { type Figures, figures, ms, table } from './stats.ts';
 
 const VERSION = '1.0.0';
@@ -44,13 +45,6 @@ export interface SeriesFigures {
   readonly podsPerSecond: number;
   /** Median of the last tenth over median of the first. */
   readonly growth: number;
-}
-
-function build(root: string, name: string): string {
-  const directory = `${root}/build/bench`;
-  mkdirSync(directory, { recursive: true });
-  execFileSync('cc', ['-std=gnu11', '-O2', '-static', '-o', `${directory}/${name}`, `${root}/bench/${name}.c`]);
-  return `${directory}/${name}`;
 }
 
 function contenders({ root, peers }: CniOptions): Contender[] {
@@ -139,15 +133,6 @@ function summed(run: Run, verb: 'ADD' | 'DEL', series: readonly Series[], agentC
   };
 }
 
-/** Processor time of a process so far, in milliseconds (proc(5): clock ticks of 10 ms). */
-function cpuOf(pid: number | undefined): number {
-  if (pid === undefined) return 0;
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    .replace(/^.*\) /, '')
-    .split(' ');
-  return 10 * (Number(fields[11]) + Number(fields[12]));
-}
-
 async function startAgent(machine: Machine, root: string): Promise<number> {
   const agent = machine.start(`${root}/build/bin/flanneld`, ['--cni-only']);
   agent.stdout?.resume();
@@ -179,11 +164,12 @@ async function measure(
     const prober = answers ? build(options.root, 'first-answer') : undefined;
     const run = { machine, contender, feature, timer, prober, scratch, pods, atOnce };
     const results: string[] = [];
-    const before = cpuOf(agent);
+    const agentCpu = () => (agent === undefined ? 0 : cpuOf(agent));
+    const before = agentCpu();
     const added = await chainOver(run, 'ADD', results);
-    const between = cpuOf(agent);
+    const between = agentCpu();
     const deleted = await chainOver(run, 'DEL', results);
-    const after = cpuOf(agent);
+    const after = agentCpu();
     return [summed(run, 'ADD', added, between - before), summed(run, 'DEL', deleted, after - between)];
   } finally {
     await machine.stop();

@@ -3,46 +3,82 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { benchAgent, printAgent } from './agent.ts';
 import { benchCni, printCni } from './cni.ts';
 
-const HELP = `usage: npm run bench -- cni [OPTIONS]
+const HELP = `usage: npm run bench -- NAME [OPTIONS]
 
   cni            ADD and DEL of the CNI plugin, beside the reference plugins in /usr/lib/cni and a floor program in C
+  agent          the agent's start among many peers and how it follows a lease, beside a floor of ip -batch
 
-  --pods N       pods of a sequential series (200)
-  --peer DIR     another directory with reference plugins; may be repeated
+  --peer PATH    another contender; may be repeated. cni: a directory with reference plugins; agent: an agent with
+                 flannel's command line
+  --pods N       cni: pods of a sequential series (200)
+  --sizes N,…    agent: numbers of peers (2,100,1000,5000)
+  --rounds N     agent: starts of each contender with each number of peers (5)
+  --probes N     agent: leases put and deleted after each start (10)
   --json FILE    write the figures there too
   --help         this text
 
 Needs root and an otherwise idle machine. Compare figures of one run only.
 `;
 
-async function main(): Promise<void> {
-  const { values, positionals } = parseArgs({
+/** A whole number. @throws Error naming the flag */
+function whole(flag: string, text: string, least: number, most: number): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new Error(`--${flag} ${text}: expected a whole number from ${least} to ${most}`);
+}
+
+function commandLine() {
+  return parseArgs({
     allowPositionals: true,
     options: {
-      pods: { type: 'string', default: '200' },
       peer: { type: 'string', multiple: true, default: [] },
+      pods: { type: 'string', default: '200' },
+      sizes: { type: 'string', default: '2,100,1000,5000' },
+      rounds: { type: 'string', default: '5' },
+      probes: { type: 'string', default: '10' },
       json: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   });
+}
+
+const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
+const progress = (text: string) => void process.stderr.write(`  ${text}\n`);
+
+/** Measures, and gives the figures and the same as text. @throws Error */
+async function measure(
+  name: string | undefined,
+  values: ReturnType<typeof commandLine>['values'],
+): Promise<{ readonly results: unknown; readonly text: string }> {
+  const { peer: peers } = values;
+  switch (name) {
+    case 'cni': {
+      const results = await benchCni({ root, pods: whole('pods', values.pods, 10, 2000), peers, progress });
+      return { results, text: printCni(results) };
+    }
+    case 'agent': {
+      const sizes = values.sizes.split(',').map((size) => whole('sizes', size, 1, 7000));
+      const rounds = whole('rounds', values.rounds, 1, 100);
+      const probes = whole('probes', values.probes, 1, 200);
+      const results = await benchAgent({ root, sizes, rounds, probes, peers, progress });
+      return { results, text: printAgent(results) };
+    }
+    default:
+      throw new Error(`${name}: no such measurement; see --help`);
+  }
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = commandLine();
   if (values.help || positionals.length === 0) {
     process.stdout.write(HELP);
     return;
   }
-  if (positionals[0] !== 'cni') throw new Error(`${positionals[0]}: no such measurement; see --help`);
-  const pods = Number(values.pods);
-  if (!Number.isInteger(pods) || pods < 10 || pods > 2000)
-    throw new Error(`--pods ${values.pods}: expected a whole number from 10 to 2000`);
-  const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
-  const results = await benchCni({
-    root,
-    pods,
-    peers: values.peer,
-    progress: (text) => process.stderr.write(`  ${text}\n`),
-  });
-  process.stdout.write(printCni(results));
+  const { results, text } = await measure(positionals[0], values);
+  process.stdout.write(text);
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, undefined, 2)}\n`);
 }
 
