@@ -5,18 +5,21 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { benchAgent, printAgent } from './agent.ts';
 import { benchCni, printCni } from './cni.ts';
+import { benchThroughput, printThroughput } from './throughput.ts';
 
 const HELP = `usage: npm run bench -- NAME [OPTIONS]
 
   cni            ADD and DEL of the CNI plugin, beside the reference plugins in /usr/lib/cni and a floor program in C
   agent          the agent's start among many peers and how it follows a lease, beside a floor of ip -batch
+  throughput     iperf3 from pod to pod over vxlan, host-gw and udp, beside the same path set up by hand with ip
 
-  --peer PATH    another contender; may be repeated. cni: a directory with reference plugins; agent: an agent with
-                 flannel's command line
+  --peer PATH    another contender; may be repeated. cni: a directory with reference plugins; agent, throughput
+                 (udp): an agent with flannel's command line
   --pods N       cni: pods of a sequential series (200)
   --sizes N,…    agent: numbers of peers (2,100,1000,5000)
-  --rounds N     agent: starts of each contender with each number of peers (5)
+  --rounds N     agent: starts of each contender with each number of peers; throughput: transfers of each kind (5)
   --probes N     agent: leases put and deleted after each start (10)
+  --seconds N    throughput: of each transfer (5)
   --json FILE    write the figures there too
   --help         this text
 
@@ -39,6 +42,7 @@ function commandLine() {
       sizes: { type: 'string', default: '2,100,1000,5000' },
       rounds: { type: 'string', default: '5' },
       probes: { type: 'string', default: '10' },
+      seconds: { type: 'string', default: '5' },
       json: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
@@ -65,6 +69,12 @@ async function measure(
       const probes = whole('probes', values.probes, 1, 200);
       const results = await benchAgent({ root, sizes, rounds, probes, peers, progress });
       return { results, text: printAgent(results) };
+    }
+    case 'throughput': {
+      const rounds = whole('rounds', values.rounds, 1, 100);
+      const seconds = whole('seconds', values.seconds, 1, 600);
+      const results = await benchThroughput({ root, rounds, seconds, peers, progress });
+      return { results, text: printThroughput(results) };
     }
     default:
       throw new Error(`${name}: no such measurement; see --help`);
