@@ -139,17 +139,23 @@ modules() {
   printf '%s\n' "$want" >"$stamp"
 }
 
+# How the agent's Node.js is run: it lives for months and its lists of peers are garbage most of the time, so memory
+# counts more than the time that collecting takes. A small young generation, an old one that may outgrow what is alive
+# by a third, and one malloc arena instead of eight for each processor.
+MEMORY_FLAGS='--optimize-for-size --max-semi-space-size=2 --heap-growing-percent=33'
+
 # launcher PROGRAM UP: the text of an executable that runs PROGRAM of the folder UP, relative to the executable.
 launcher() {
   cat <<EOF
 #!/bin/sh
 # Runs $1 with the Node.js that lies beside it. The folder is found from this file's own place.
+export MALLOC_ARENA_MAX=1
 self=\$0
 case \$self in */*) ;; *) self=./\$self ;; esac
 [ ! -L "\$self" ] || self=\$(command -p readlink -f -- "\$self")
 root=\$(CDPATH= cd -P -- "\${self%/*}/$2" && pwd -P)
 for node in "\$root"/node_modules/node-linux-*/bin/node; do
-  [ -x "\$node" ] && exec "\$node" "\$root/$1" "\$@"
+  [ -x "\$node" ] && exec "\$node" $MEMORY_FLAGS "\$root/$1" "\$@"
 done
 echo "\$0: no Node.js in \$root/node_modules; run install.sh again" >&2
 exit 127
@@ -297,6 +303,17 @@ production_packages() {
       if (path.lastIndexOf("node_modules/") === 0 && !entry.dev && fs.existsSync(path)) console.log(path)'
 }
 
+# bundle FOLDER: the agent as JavaScript in FOLDER/bundle, which starts in less than half the time and memory that
+# stripping the types of hundreds of files takes. Packages with native parts stay outside. The packages inside know
+# nothing of ES modules: they ask for require, and etcd3 for its definitions beside its own folder.
+bundle() {
+  "$node" node_modules/esbuild/bin/esbuild flanneld/main.ts --bundle --splitting --platform=node --format=esm \
+    --target=node26 --outdir="$1/bundle" --external:koffi --external:raw-socket --minify-whitespace --log-level=warning \
+    --banner:js='import { createRequire } from "node:module";
+const require = createRequire(import.meta.url), __dirname = import.meta.dirname;'
+  cp -R -- node_modules/etcd3/proto "$1/proto"
+}
+
 copy_program() {
   local new=$1 path
   mkdir -p "$new/node_modules"
@@ -304,6 +321,7 @@ copy_program() {
   for path in model kernel ipam cni-plugin flanneld package.json LICENSE; do
     [[ ! -e $path ]] || cp -R -- "$path" "$new/"
   done
+  bundle "$new"
   install -D -m 755 build/bin/udp-proxy "$new/build/bin/udp-proxy"
   while read -r path; do
     mkdir -p "$new/${path%/*}"
@@ -394,7 +412,7 @@ install_config() {
 install_executables() {
   local up
   up=$(realpath --relative-to "$root/usr/bin" "$root/$PROGRAM")
-  place "$(launcher flanneld/main.ts "$up")" 755 usr/bin/flanneld
+  place "$(launcher bundle/main.js "$up")" 755 usr/bin/flanneld
   place_client
 }
 

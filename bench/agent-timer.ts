@@ -52,11 +52,11 @@ export async function startTimed(machine: Machine, { timer, network, peers, comm
       };
       look();
     });
+  const ended = once(child, 'exit');
   return {
     pid: Number(await wait('pid')),
     when: async (event) => milliseconds(await wait(event)),
     async stop() {
-      const ended = once(child, 'exit');
       child.stdin?.end();
       await ended;
     },

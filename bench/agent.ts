@@ -6,7 +6,7 @@ import { basename } from 'node:path';
 import { type Cluster, ETCD, type Node, startCluster } from '../examples/cluster/cluster.ts';
 import { CONFIG, entryOf, type LeaseWriter, peerLease, startWriter } from './agent-leases.ts';
 import { milliseconds, startTimed, type Timed } from './agent-timer.ts';
-import { build } from './build.ts';
+import { build, install } from './build.ts';
 import { cpuOf, memoryOf } from './process.ts';
 import { type Figures, figures, table } from './stats.ts';
 
@@ -56,7 +56,7 @@ const rest = (milliseconds: number) => new Promise((resolve) => setTimeout(resol
 
 function contenders(cluster: Cluster, { root, peers }: AgentOptions): Contender[] {
   const agents = [
-    ['ours', `${root}/build/bin/flanneld`],
+    ['ours', install(root)],
     ...peers.map((path, index) => [peers.length === 1 ? basename(path) : `${basename(path)} ${index + 1}`, path]),
   ];
   const agent = ([name, program]: string[], index: number): Contender => {

@@ -3,6 +3,7 @@
 
 import { basename } from 'node:path';
 import { type Cluster, type Node, startCluster, until } from '../examples/cluster/cluster.ts';
+import { install } from './build.ts';
 import { figures, type Figures, table } from './stats.ts';
 import { BACKENDS, type Backend, byAgent, byHand, inPod, type Pair, podAddress } from './throughput-paths.ts';
 
@@ -39,7 +40,7 @@ interface Path {
 const BY_HAND = 'by hand';
 
 function plan({ root, peers }: ThroughputOptions) {
-  const ours = { contender: 'ours', make: byAgent(`${root}/build/bin/flanneld`) };
+  const ours = { contender: 'ours', make: byAgent(install(root)) };
   const hand = { contender: BY_HAND, make: byHand };
   const others = peers.map((peer) => ({ contender: basename(peer), make: byAgent(peer) }));
   return BACKENDS.flatMap((backend) =>

@@ -2,9 +2,10 @@
 // JSON), /metrics (the same for Prometheus). On a TCP port
 // where --healthz-port asks for it, and always on a unix socket beside the subnet file, for `flanneld status`.
 
-import { createServer, type RequestListener, type Server } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
 import { NetError } from '../model/errors.ts';
 import type { AgentConfig } from './config.ts';
+import { createServer } from './http.ts';
 import { METRICS_TYPE, metricsText } from './metrics.ts';
 import { processFacts } from './process-facts.ts';
 import type { AgentStatus } from './progress.ts';

@@ -5,7 +5,14 @@ import type { Ip, Prefix } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
 import { identity, itemsOf, merge, OUR_PROTOCOL, type Route, type State, type Sysctl } from '../model/state.ts';
 import { ownership } from './ownership.ts';
-import { type Claims, type PeerPlan, type PeerPlanInput, planPeers, surroundingsOf } from './peer-plan.ts';
+import {
+  type Claims,
+  type PeerPlan,
+  type PeerPlanInput,
+  planPeers,
+  type Surroundings,
+  surroundingsOf,
+} from './peer-plan.ts';
 
 export interface PlanInput extends PeerPlanInput {
   /** An earlier one wins where two claim the same thing. */
@@ -56,9 +63,15 @@ export function planHost(input: PlanInput, have: State): Plan {
       ? ownership(have, { networks: input.networks, devices: backend.devices, gateways })
       : OWNS_NOTHING,
     peers: reached.map(({ plan }) => plan),
-    more: (leases) => merge(...planPeers(input, surroundings, claims, leases).map(({ state }) => state)),
+    more: planMore(input, surroundings, claims),
   };
 }
+
+/** Apart from {@link planHost}, since a function keeps alive whatever stands around it: there, all that was read. */
+const planMore =
+  (input: PlanInput, surroundings: Surroundings, claims: Claims): Plan['more'] =>
+  (leases) =>
+    merge(...planPeers(input, surroundings, claims, leases).map(({ state }) => state));
 
 /** Every sysctl that is held to a value. */
 export const wantedSysctls = (input: PlanInput, there: (device: string) => boolean = () => true): Sysctl[] => [

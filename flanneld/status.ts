@@ -1,11 +1,11 @@
 // `flanneld status`: asks the agent's socket and says it in words. Exit codes: 0 ready and nothing differs, 1 otherwise,
 // 2 no agent answers.
 
-import { request } from 'node:http';
 import { asNetError, NetError } from '../model/errors.ts';
 import { cniLines } from './cni/view.ts';
 import { firewallRemarks } from './firewall/findings.ts';
 import { hostLines } from './host-settings.ts';
+import { request } from './http.ts';
 import type { AgentStatus } from './progress.ts';
 import { statusSocketPath } from './status-socket.ts';
 

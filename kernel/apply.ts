@@ -12,6 +12,9 @@ import type { NetlinkSocket, Request } from './netlink.ts';
 import { addQdisc, addRedirect, deleteQdisc, deleteRedirect } from './qdisc.ts';
 import { addRoute, deleteRoute } from './route.ts';
 
+/** More messages don't wait: thousands of them would take memory all at once, and a datagram holds a few hundred. */
+const MOST_PENDING = 500;
+
 /** A message that waits for the next datagram, and which step it is for. */
 interface Pending {
   readonly at: number;
@@ -44,7 +47,7 @@ export function applySteps(steps: readonly Step[], target: Target): Failure[] {
 
   for (const [at, step] of steps.entries()) {
     const alone = step.item.type === 'sysctl' || (step.item.type === 'link' && step.verb !== 'change');
-    if (alone) flush();
+    if (alone || pending.length >= MOST_PENDING) flush();
     try {
       if (step.item.type === 'sysctl') target.writeSysctl(step.item.value);
       else pending.push(...requestsOf(step, target.indexOf).map((request) => ({ at, request })));

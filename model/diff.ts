@@ -21,17 +21,18 @@ type Setting = Exclude<Item, { type: 'link' }>;
 
 /** The steps from `have` to `want`. Pure; empty when nothing differs. */
 export function diff(have: State, want: State, owns: Owns = OWNS_NOTHING): Step[] {
-  const present = new Map(itemsOf(have).map((item) => [identity(item), item]));
-  const wanted = new Set(itemsOf(want).map(identity));
+  // Each identity is made once: there are tens of thousands where there are thousands of peers.
+  const there = itemsOf(have).map((item) => [identity(item), item] as const);
+  const due = itemsOf(want).map((item) => [identity(item), item] as const);
+  const present = new Map(there);
+  const wanted = new Set(due.map(([id]) => id));
   const links = linkSteps(have.links, want);
-  const stale = itemsOf(have).filter(
-    (item): item is Removable => item.type !== 'sysctl' && !wanted.has(identity(item)) && owns(item),
-  );
+  const stale = there.flatMap(([id, item]) => (item.type !== 'sysctl' && !wanted.has(id) && owns(item) ? [item] : []));
   const upheaval = upheavalOf(have, links, stale);
   const removals = stale.filter((item) => !goesByItself(item, upheaval)).reverse();
   const goesFirst = (item: Removable) => item.type === 'address' || isUpset(item, upheaval);
-  const settings = itemsOf(want).flatMap((item) =>
-    item.type === 'link' ? [] : settingSteps(item, present.get(identity(item)), upheaval),
+  const settings = due.flatMap(([id, item]) =>
+    item.type === 'link' ? [] : settingSteps(item, present.get(id), upheaval),
   );
   const last = removals.filter((item) => !goesFirst(item)).map(deletion);
   return [
