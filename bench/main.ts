@@ -1,11 +1,13 @@
 // npm run bench -- NAME: measurements, each ours beside a peer in one run.
 
 import { writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { benchAgent, printAgent } from './agent.ts';
 import { benchCni, printCni } from './cni.ts';
 import { benchThroughput, printThroughput } from './throughput.ts';
+import { BACKENDS } from './throughput-paths.ts';
 
 const HELP = `usage: npm run bench -- NAME [OPTIONS]
 
@@ -19,6 +21,7 @@ const HELP = `usage: npm run bench -- NAME [OPTIONS]
   --sizes N,…    agent: numbers of peers (2,100,1000,5000)
   --rounds N     agent: starts of each contender with each number of peers; throughput: transfers of each kind (5)
   --probes N     agent: leases put and deleted after each start (10)
+  --backend NAME throughput: only this one; may be repeated (vxlan, host-gw, udp)
   --seconds N    throughput: of each transfer (5)
   --json FILE    write the figures there too
   --help         this text
@@ -42,6 +45,7 @@ function commandLine() {
       sizes: { type: 'string', default: '2,100,1000,5000' },
       rounds: { type: 'string', default: '5' },
       probes: { type: 'string', default: '10' },
+      backend: { type: 'string', multiple: true, default: [...BACKENDS] },
       seconds: { type: 'string', default: '5' },
       json: { type: 'string' },
       help: { type: 'boolean', default: false },
@@ -57,7 +61,7 @@ async function measure(
   name: string | undefined,
   values: ReturnType<typeof commandLine>['values'],
 ): Promise<{ readonly results: unknown; readonly text: string }> {
-  const { peer: peers } = values;
+  const peers = values.peer.map((path) => resolve(path));
   switch (name) {
     case 'cni': {
       const results = await benchCni({ root, pods: whole('pods', values.pods, 10, 2000), peers, progress });
@@ -73,7 +77,9 @@ async function measure(
     case 'throughput': {
       const rounds = whole('rounds', values.rounds, 1, 100);
       const seconds = whole('seconds', values.seconds, 1, 600);
-      const results = await benchThroughput({ root, rounds, seconds, peers, progress });
+      const backends = BACKENDS.filter((backend) => values.backend.includes(backend));
+      if (backends.length === 0) throw new Error(`--backend ${values.backend}: expected one of ${BACKENDS.join(', ')}`);
+      const results = await benchThroughput({ root, backends, rounds, seconds, peers, progress });
       return { results, text: printThroughput(results) };
     }
     default:

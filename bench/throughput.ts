@@ -5,10 +5,11 @@ import { basename } from 'node:path';
 import { type Cluster, type Node, startCluster, until } from '../examples/cluster/cluster.ts';
 import { install } from './build.ts';
 import { figures, type Figures, table } from './stats.ts';
-import { BACKENDS, type Backend, byAgent, byHand, inPod, type Pair, podAddress } from './throughput-paths.ts';
+import { type Backend, byAgent, byHand, inPod, type Pair, podAddress } from './throughput-paths.ts';
 
 export interface ThroughputOptions {
   readonly root: string;
+  readonly backends: readonly Backend[];
   readonly rounds: number;
   /** Of each transfer. */
   readonly seconds: number;
@@ -39,11 +40,11 @@ interface Path {
 
 const BY_HAND = 'by hand';
 
-function plan({ root, peers }: ThroughputOptions) {
+function plan({ root, peers, backends }: ThroughputOptions) {
   const ours = { contender: 'ours', make: byAgent(install(root)) };
   const hand = { contender: BY_HAND, make: byHand };
   const others = peers.map((peer) => ({ contender: basename(peer), make: byAgent(peer) }));
-  return BACKENDS.flatMap((backend) =>
+  return backends.flatMap((backend) =>
     (backend === 'udp' ? [ours, ...others] : [hand, ours]).map((each) => ({ backend, ...each })),
   );
 }

@@ -118,14 +118,21 @@ async function checkLiveness(
 function snapshotOf(context: WatchContext, entries: Entries): Snapshot {
   const tenure = context.tenure();
   const identity = { nodeId: context.nodeId, publicIp: tenure?.lease.publicIp ?? {} };
-  const known = [...entries.values()].filter((entry) => entry?.attributes !== undefined) as Stored[];
-  const ours = known.filter((entry) => isOurs(entry, identity));
+  const peers: Lease[] = [];
+  const ours: Stored[] = [];
+  // Once over all of them: every change of one lease comes by here.
+  for (const entry of entries.values()) {
+    if (entry?.attributes === undefined) continue;
+    if (isOurs(entry, identity)) ours.push(entry);
+    else peers.push(entry.attributes);
+  }
   const own = ours.find((entry) => tenure === undefined || entry.key === tenure.key);
   // What has our id and another address is, when it isn't our entry, a clone of this node.
-  const here = new Set(ours.filter((entry) => sameAddress(entry.attributes?.publicIp ?? {}, identity.publicIp)));
-  if (own !== undefined && here.has(own)) context.renewedBy(own.grant);
-  const peers = known.filter((entry) => entry !== own && !here.has(entry));
-  return { own: own?.attributes, peers: peers.map((entry) => entry.attributes as Lease) };
+  const isHere = ({ attributes }: Stored) => sameAddress(attributes?.publicIp ?? {}, identity.publicIp);
+  if (own !== undefined && isHere(own)) context.renewedBy(own.grant);
+  const clones = ours.filter((entry) => entry !== own && !isHere(entry));
+  peers.push(...clones.map((entry) => entry.attributes as Lease));
+  return { own: own?.attributes, peers };
 }
 
 /** Reports, once for each key, what can't be understood. */
