@@ -1,6 +1,7 @@
 // The udp backend's data path: what arrives, what it looks like on the wire, and what is dropped.
 
 import { once } from 'node:events';
+import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
 import { type Family, FAMILIES, type Ip, ip, type Prefix, prefix } from '../../model/ip.ts';
 import { isWholeTcp, tcpPacket, udpPacket } from '../support/ip-packet.ts';
@@ -17,6 +18,10 @@ import {
 } from '../support/udp-traffic.ts';
 
 const binary = compileProxy(t);
+/** Prints each datagram that comes to a port, after a first line. */
+const RECEIVER = `const socket = require('node:dgram').createSocket('udp4');
+socket.on('message', (data) => console.log(data.toString('hex')));
+socket.bind(+process.argv[1], () => console.log('ready'));`;
 const MEGABYTE = 1 << 20;
 const FIN = 1;
 const PSH = 8;
@@ -55,6 +60,13 @@ async function takePlace(node: OverlayNode): Promise<(to: Ip, ...datagrams: read
       PORT,
       datagrams.map((data): Datagram => ({ to, data })),
     );
+}
+
+/** What comes from peers meanwhile finds the proxy asleep; then it finds all of it at once. */
+function atOnce({ proxy }: OverlayNode, happening: () => void): void {
+  process.kill(proxy.pid, 'SIGSTOP');
+  happening();
+  process.kill(proxy.pid, 'SIGCONT');
 }
 
 for (const underlay of FAMILIES) {
@@ -201,16 +213,47 @@ t.test('segments are merged, but never a wrong one', async (t) => {
   ];
   for (const [name, packets, lengths] of cases) {
     const what = { device: DEVICE, filter: 'tcp', count: lengths.length };
-    const seen = await capture(t, two.host, what, () => {
-      // So that it finds all of them at once.
-      process.kill(two.proxy.pid, 'SIGSTOP');
-      send(two.underlay, ...packets);
-      process.kill(two.proxy.pid, 'SIGCONT');
-    });
+    const seen = await capture(t, two.host, what, () => atOnce(two, () => send(two.underlay, ...packets)));
     const seenLengths = seen.map(({ length }) => length);
     t.strictSame(seenLengths, lengths, name);
     const payload = (list: readonly Buffer[]): Buffer => Buffer.concat(list.map((packet) => packet.subarray(40)));
     t.ok(payload(seen).equals(payload(packets)), 'the same bytes');
+  }
+});
+
+t.test('datagrams are merged, but never a wrong one', async (t) => {
+  const [one, two] = await overlay(t);
+  const send = await takePlace(one);
+  const datagram = (fill: number, length = 100, port = 5001): Buffer =>
+    udpPacket(one.podAddress[4], two.podAddress[4], { port, data: Buffer.alloc(length, fill) });
+  const broken = datagram(2);
+  broken.writeUInt8(0xee, 60);
+  const unchecked = datagram(2);
+  unchecked.writeUInt16BE(0, 26);
+  const cases: readonly [string, readonly Buffer[], readonly number[]][] = [
+    ['of one size', [datagram(1), datagram(2), datagram(3)], [328]],
+    ['a shorter one is the last', [datagram(1), datagram(2, 60), datagram(3)], [188, 128]],
+    ['a longer one begins', [datagram(1), datagram(2, 120), datagram(3, 120)], [128, 268]],
+    ['another flow', [datagram(1), datagram(2, 100, 5002), datagram(3)], [128, 128, 128]],
+    ['a wrong checksum stays wrong', [datagram(1), broken, datagram(3)], [128, 128, 128]],
+    ['none is not made up', [datagram(1), unchecked, datagram(3)], [128, 128, 128]],
+  ];
+  for (const [name, packets, lengths] of cases) {
+    const what = { device: DEVICE, filter: 'udp port 5001 or udp port 5002', count: lengths.length };
+    const seen = await capture(t, two.host, what, () => atOnce(two, () => send(two.underlay, ...packets)));
+    const seenLengths = seen.map(({ length }) => length);
+    t.strictSame(seenLengths, lengths, name);
+    const payload = (list: readonly Buffer[]): Buffer => Buffer.concat(list.map((packet) => packet.subarray(28)));
+    t.ok(payload(seen).equals(payload(packets)), 'the same bytes');
+  }
+  const receiver = startIn(t, two.pod, process.execPath, ['-e', RECEIVER, '5001']);
+  const lines = createInterface({ input: receiver.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]();
+  await lines.next();
+  const sent = [datagram(1), datagram(2), datagram(3, 60)];
+  atOnce(two, () => send(two.underlay, ...sent));
+  for (const packet of sent) {
+    const { value } = await lines.next();
+    t.equal(value, packet.subarray(28).toString('hex'), 'the receiver gets each as it was sent');
   }
 });
 

@@ -1,5 +1,5 @@
-/* From peers to the device. UDP_GRO delivers many datagrams at once; TCP segments of one flow that follow each other
- * are written to the device as one large packet. */
+/* From peers to the device. UDP_GRO delivers many datagrams at once; TCP segments of one flow that follow each other,
+ * and UDP datagrams of one flow and size, are written to the device as one large packet. */
 
 #pragma once
 
@@ -7,12 +7,19 @@
 
 /* --- merging ------------------------------------------------------------------------------------------------------ */
 
-/* A TCP segment that may be merged. */
+/* A TCP segment or UDP datagram that may be merged. */
 struct segment {
-  size_t transport, head, payload; /* where TCP begins and ends, and the bytes behind it */
-  uint32_t sequence;
-  bool push;
+  bool udp;
+  size_t transport, head, payload; /* where TCP or UDP begins and ends, and the bytes behind it */
+  uint32_t sequence;               /* TCP */
+  bool push;                       /* TCP */
 };
+
+/* Whether the device's kernel cuts large UDP packets (Linux 6.2). */
+static bool merges_udp;
+
+/* linux/virtio_net.h: VIRTIO_NET_HDR_GSO_UDP_L4, newer than Debian 12's headers. */
+enum { GSO_UDP = 5 };
 
 /* What is written next: one packet, or one with the payloads of those that follow it. */
 static struct {
@@ -25,61 +32,87 @@ static struct {
   uint32_t next; /* sequence number */
 } merged;
 
-/* Merging needs plain headers, no flags but ACK and PSH, data, DF (it will be cut again with other identifications),
- * and a right checksum, because the kernel doesn't look at those of a large packet's parts. */
-static bool read_segment(const uint8_t *packet, size_t length, struct segment *segment) {
-  bool ipv4 = is_ipv4(packet);
-  bool plain = ipv4 ? packet[0] == 0x45 && get16(packet + 6) == 0x4000 && packet[9] == IPPROTO_TCP
-                    : packet[6] == IPPROTO_TCP;
-  size_t transport = ipv4 ? 20 : 40;
-  if (!plain || length < transport + 20) return false;
+static bool right_checksum(const uint8_t *packet, size_t length, size_t transport, uint8_t protocol) {
+  return fold(pseudo_sum(packet, protocol, length - transport) + sum(packet + transport, length - transport)) == 0xffff;
+}
+
+/* No flags but ACK and PSH, and data. */
+static bool read_tcp(const uint8_t *packet, size_t length, size_t transport, struct segment *segment) {
+  if (length < transport + 20) return false;
   const uint8_t *tcp = packet + transport;
   size_t head = transport + (tcp[12] >> 4) * 4u;
   if (head < transport + 20 || head >= length || (tcp[13] & ~TCP_PSH) != TCP_ACK) return false;
-  *segment = (struct segment){transport, head, length - head, get32(tcp + 4), tcp[13] & TCP_PSH};
-  size_t tcp_length = length - transport;
-  return fold(pseudo_sum(packet, IPPROTO_TCP, tcp_length) + sum(tcp, tcp_length)) == 0xffff;
+  *segment = (struct segment){false, transport, head, length - head, get32(tcp + 4), tcp[13] & TCP_PSH};
+  return true;
+}
+
+/* Data, and a checksum: none (zero) is one that must not be made up. */
+static bool read_udp(const uint8_t *packet, size_t length, size_t transport, struct segment *segment) {
+  size_t head = transport + 8;
+  if (length <= head || get16(packet + transport + 4) != length - transport || get16(packet + transport + 6) == 0)
+    return false;
+  *segment = (struct segment){.udp = true, .transport = transport, .head = head, .payload = length - head};
+  return true;
+}
+
+/* Merging needs plain headers, DF (it will be cut again with other identifications), and a right checksum, because the
+ * kernel doesn't look at those of a large packet's parts. */
+static bool read_segment(const uint8_t *packet, size_t length, struct segment *segment) {
+  bool ipv4 = is_ipv4(packet);
+  if (ipv4 && (packet[0] != 0x45 || get16(packet + 6) != 0x4000)) return false;
+  uint8_t protocol = packet[ipv4 ? 9 : 6];
+  size_t transport = ipv4 ? 20 : 40;
+  bool readable = (protocol == IPPROTO_TCP && read_tcp(packet, length, transport, segment)) ||
+                  (protocol == IPPROTO_UDP && merges_udp && read_udp(packet, length, transport, segment));
+  return readable && right_checksum(packet, length, transport, protocol);
 }
 
 /* Everything equal but length, identification, sequence number, PSH and checksums. */
-static bool same_headers(const uint8_t *a, const uint8_t *b, size_t transport, size_t head) {
+static bool same_headers(const uint8_t *a, const uint8_t *b, const struct segment *segment) {
+  size_t transport = segment->transport;
   bool ip = transport == 20 ? !memcmp(a, b, 2) && !memcmp(a + 6, b + 6, 4) && !memcmp(a + 12, b + 12, 8)
                             : !memcmp(a, b, 4) && !memcmp(a + 6, b + 6, 34);
   a += transport;
   b += transport;
-  return ip && !memcmp(a, b, 4) && !memcmp(a + 8, b + 8, 5) && !memcmp(a + 14, b + 14, 2) &&
-         !memcmp(a + 18, b + 18, head - transport - 18);
+  bool ports = ip && !memcmp(a, b, 4);
+  return segment->udp ? ports
+                      : ports && !memcmp(a + 8, b + 8, 5) && !memcmp(a + 14, b + 14, 2) &&
+                            !memcmp(a + 18, b + 18, segment->head - transport - 18);
 }
 
 static bool follows(const uint8_t *packet, const struct segment *segment) {
   const struct segment *first = &merged.first;
   return merged.count > 0 && merged.open && merged.count < MERGED_SEGMENTS && segment->sequence == merged.next &&
          segment->payload <= first->payload && merged.length + segment->payload <= MAX_PACKET &&
-         segment->transport == first->transport && segment->head == first->head &&
-         same_headers(merged.packet, packet, first->transport, first->head);
+         segment->transport == first->transport && segment->head == first->head && segment->udp == first->udp &&
+         same_headers(merged.packet, packet, first);
 }
 
 static void append(uint8_t *packet, const struct segment *segment) {
   merged.parts[++merged.count] = (struct iovec){packet + segment->head, segment->payload};
   merged.length += segment->payload;
-  merged.next += (uint32_t)segment->payload;
+  if (!segment->udp) merged.next += (uint32_t)segment->payload;
   merged.open = segment->payload == merged.first.payload && !segment->push;
   if (segment->push) merged.packet[segment->transport + 13] |= TCP_PSH;
 }
 
-/* Makes the first packet's headers those of the whole. The TCP checksum is the pseudo header's: the kernel goes on. */
+/* Makes the first packet's headers those of the whole. The checksum is the pseudo header's: the kernel goes on. */
 static void write_large_headers(struct virtio_net_hdr *header) {
   const struct segment *first = &merged.first;
-  uint8_t *packet = merged.packet;
-  uint16_t pseudo = fold(pseudo_sum(packet, IPPROTO_TCP, merged.length - first->transport));
+  uint8_t *packet = merged.packet, *transport = packet + first->transport;
+  size_t length = merged.length - first->transport, field = first->udp ? 6 : 16;
+  uint16_t pseudo = fold(pseudo_sum(packet, first->udp ? IPPROTO_UDP : IPPROTO_TCP, length));
   finish_ip_header(packet, merged.length);
-  put_sum(packet + first->transport + 16, pseudo);
+  if (first->udp) put16(transport + 4, length);
+  put_sum(transport + field, pseudo);
   header->flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-  header->gso_type = is_ipv4(packet) ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+  header->gso_type = first->udp         ? GSO_UDP
+                     : is_ipv4(packet) ? VIRTIO_NET_HDR_GSO_TCPV4
+                                       : VIRTIO_NET_HDR_GSO_TCPV6;
   header->hdr_len = (uint16_t)first->head;
   header->gso_size = (uint16_t)first->payload;
   header->csum_start = (uint16_t)first->transport;
-  header->csum_offset = 16;
+  header->csum_offset = (uint16_t)field;
 }
 
 static void write_merged(void) {
@@ -111,7 +144,7 @@ static void deliver(uint8_t *packet, size_t length) {
   merged.count = 1;
   merged.open = mergeable && !segment.push;
   merged.first = segment;
-  merged.next = segment.sequence + (uint32_t)segment.payload;
+  merged.next = segment.udp ? 0 : segment.sequence + (uint32_t)segment.payload;
 }
 
 /* --- packets from peers ------------------------------------------------------------------------------------------- */
