@@ -28,7 +28,7 @@ type HoldDeps = Pick<AgentDeps, 'kernel' | 'config' | 'log' | 'clock' | 'proxy' 
   readonly graceMs: number;
 };
 
-/** More new leases than this at once are left to the run that follows. */
+/** More leases than this that come or go at once are left to the run that follows. */
 const MOST_HURRIED = 100;
 
 export interface Held {
@@ -85,7 +85,8 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     const before = progress.known ?? held.known;
     progress.known = learn(before, snapshot, clock.now(), graceMs);
     const fresh = newcomers(before.peers, progress.known.peers);
-    if (fresh.length <= MOST_HURRIED) reconciler.hurry(fresh);
+    const gone = mayRemove(progress.known, clock.now()) ? departed(before.peers, progress.known.peers) : [];
+    if (fresh.length + gone.length <= MOST_HURRIED) reconciler.hurry(fresh, gone);
     own = snapshot.own;
     checkOwn(own);
     reconciler.trigger('leases');
@@ -131,6 +132,14 @@ async function follow(snapshots: AsyncIterator<Snapshot>, take: (snapshot: Snaps
 function newcomers(before: readonly Lease[], now: readonly Lease[]): Lease[] {
   const old = new Set(before);
   return now.filter((lease) => !old.has(lease));
+}
+
+/** Leases whose key is no longer there. */
+function departed(before: readonly Lease[], now: readonly Lease[]): Lease[] {
+  const missing = newcomers(now, before);
+  if (missing.length === 0) return [];
+  const keys = new Set(now.map(({ subnet }) => leaseKey(subnet)));
+  return missing.filter(({ subnet }) => !keys.has(leaseKey(subnet)));
 }
 
 /** A subnet is never changed under running pods; when it doesn't fit the configuration any more, that is said. */

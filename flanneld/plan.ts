@@ -33,6 +33,8 @@ export interface Plan {
   readonly peers: readonly PeerPlan[];
   /** What leases that came or changed since then need besides, on the host as it was then. */
   more(leases: readonly Lease[]): State;
+  /** The routes that were wanted for these leases alone. */
+  routesOf(leases: readonly Lease[]): State;
 }
 
 /** Larger than any metric of a pod bridge's own route, which must win. */
@@ -64,6 +66,7 @@ export function planHost(input: PlanInput, have: State): Plan {
       : OWNS_NOTHING,
     peers: reached.map(({ plan }) => plan),
     more: planMore(input, surroundings, claims),
+    routesOf: claimedRoutes(claims),
   };
 }
 
@@ -72,6 +75,18 @@ const planMore =
   (input: PlanInput, surroundings: Surroundings, claims: Claims): Plan['more'] =>
   (leases) =>
     merge(...planPeers(input, surroundings, claims, leases).map(({ state }) => state));
+
+const claimedRoutes =
+  (claims: Claims): Plan['routesOf'] =>
+  (leases) => {
+    const routes = leases.flatMap(({ subnet }) =>
+      familiesOf(subnet).flatMap((family) => {
+        const claim = claims.get(identity({ type: 'route', value: { destination: subnet[family] as Prefix } }));
+        return claim?.item.type === 'route' && claim.key === leaseKey(subnet) ? [claim.item.value] : [];
+      }),
+    );
+    return merge({ routes });
+  };
 
 /** Every sysctl that is held to a value. */
 export const wantedSysctls = (input: PlanInput, there: (device: string) => boolean = () => true): Sysctl[] => [

@@ -5,7 +5,6 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { diff } from '../model/diff.ts';
 import { describe } from '../model/errors.ts';
 import type { Lease } from '../model/lease.ts';
-import { EMPTY_STATE, type State } from '../model/state.ts';
 import { printStep } from '../model/steps.ts';
 import type { Clock } from './clock.ts';
 import { applyDifference, type Difference, examine, type Outcome, printDifference, type Target } from './difference.ts';
@@ -54,10 +53,10 @@ export interface Reconciler {
   /** Look again, soon. */
   trigger(reason: string): void;
   /**
-   * Adds at once what new or changed leases need, without reading the host: with thousands of peers that takes long. What
-   * fails, and what has to go, is left to the run that must follow.
+   * Adds at once what new or changed leases need, and removes the routes of those that are gone, without reading the host:
+   * with thousands of peers that takes long. What fails, and all else, is left to the run that must follow.
    */
-  hurry(leases: readonly Lease[]): void;
+  hurry(fresh: readonly Lease[], gone: readonly Lease[]): void;
   stop(): void;
 }
 
@@ -95,7 +94,7 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
 
   return {
     trigger: (reason) => schedule(Math.max(clock.now(), quietUntil()), reason),
-    hurry: (leases) => last?.more && addAtOnce(options, last.more(leases)),
+    hurry: (fresh, gone) => last?.plan && changeAtOnce(options, last.plan, fresh, gone),
     stop: () => scheduled?.cancel(),
   };
 }
@@ -112,7 +111,7 @@ const retryAfter = (failedRuns: number): number =>
 /** A run, and what of its plan serves until the next; nothing when the host could not be read. */
 interface Attempt {
   readonly run: Run;
-  readonly more?: Plan['more'] | undefined;
+  readonly plan?: Pick<Plan, 'more' | 'routesOf'> | undefined;
   /** The first of the changes that it made, as text. */
   readonly made: string;
 }
@@ -132,15 +131,21 @@ function runOnce(
     const run = runOf(difference, outcome, { at, reasons, durationMs: clock.now() - at });
     const made = firstChanges(difference);
     logChanges(log, made, run);
-    return { run, more: difference.plan.more, made: made.join('\n') };
+    const { more, routesOf } = difference.plan;
+    return { run, plan: { more, routesOf }, made: made.join('\n') };
   } catch (error) {
     const run: Run = { at, reasons, durationMs: clock.now() - at, changes: 0, problems: [describe(error)], peers };
     return { run, made: '' };
   }
 }
 
-function addAtOnce({ kernel, log }: ReconcileOptions, state: State): void {
-  const steps = diff(EMPTY_STATE, state);
+function changeAtOnce(
+  { kernel, log }: ReconcileOptions,
+  { more, routesOf }: Pick<Plan, 'more' | 'routesOf'>,
+  fresh: readonly Lease[],
+  gone: readonly Lease[],
+): void {
+  const steps = diff(routesOf(gone), more(fresh), () => true);
   if (steps.length === 0) return;
   const changes = steps.slice(0, LOGGED_CHANGES).map(printStep);
   try {

@@ -164,7 +164,7 @@ t.test('what new leases need is added at once, the rest by the run that follows'
     families: [4],
     peers,
   }));
-  reconciler.hurry([b]);
+  reconciler.hurry([b], []);
   t.notMatch(dumpSorted(kernel), /flannel\.1/, 'not before the first run');
   reconciler.trigger('leases');
   clock.advance(0);
@@ -172,7 +172,7 @@ t.test('what new leases need is added at once, the rest by the run that follows'
   const thief = { ...peerLease([4], 4, { mac: '02:00:00:00:00:22' }) };
   const nonsense = { ...peerLease([4], 5), backendData: {} };
   kernel.failNext(/neighbour replace 10\.244\.3\.0/, 'ENOMEM');
-  reconciler.hurry([moved, c, thief, nonsense]);
+  reconciler.hurry([moved, c, thief, nonsense], []);
   const hurried = dumpSorted(kernel);
   for (const line of [
     /neighbour add 10\.244\.2\.0 lladdr 02:00:00:00:00:22/,
@@ -191,4 +191,31 @@ t.test('what new leases need is added at once, the rest by the run that follows'
     'the failed one, and the stale one',
   );
   t.notMatch(dumpSorted(kernel), /02:00:00:00:00:02 /);
+});
+
+t.test('routes of leases that are gone go at once, the rest by the run that follows', async (t) => {
+  const kernel = fakeHost();
+  const [b, c] = [peerLease([4], 2), peerLease([4], 3)];
+  let peers = [b, c];
+  const { clock, reconciler } = loop(kernel, () => ({
+    what: 'vxlan',
+    options: { Type: 'vxlan' },
+    families: [4],
+    peers,
+  }));
+  reconciler.trigger('leases');
+  clock.advance(0);
+  const stranger = peerLease([4], 9);
+  reconciler.hurry([], [b, stranger]);
+  const hurried = dumpSorted(kernel);
+  t.notMatch(hurried, /10\.244\.2\.0\/24 via/);
+  t.match(hurried, /10\.244\.3\.0\/24 via/, 'nobody else loses a route');
+  t.match(hurried, /neighbour add 10\.244\.2\.0 /, 'another peer may need what is not a route');
+  reconciler.hurry([b], []);
+  t.match(dumpSorted(kernel), /10\.244\.2\.0\/24 via/, 'back before the run');
+  reconciler.hurry([], [b]);
+  peers = [c];
+  reconciler.trigger('leases');
+  clock.advance(20);
+  t.notMatch(dumpSorted(kernel), /10\.244\.2\.0/);
 });
