@@ -3,12 +3,14 @@
 import { NetError } from '../../model/errors.ts';
 import { openAlloc } from './alloc.ts';
 import type { Backend, BackendInput, OpenBackend } from './backend.ts';
+import { openExtension } from './extension.ts';
 import { openHostGw } from './host-gw.ts';
 import { openUdp } from './udp.ts';
 import { openVxlan } from './vxlan.ts';
 
 const BACKENDS: Readonly<Record<string, OpenBackend>> = {
   alloc: openAlloc,
+  extension: openExtension,
   'host-gw': openHostGw,
   udp: openUdp,
   vxlan: openVxlan,
