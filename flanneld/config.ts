@@ -68,6 +68,8 @@ export interface AgentConfig {
   /** Whether forwarded traffic of the network is accepted by a rule. */
   readonly forwardRules: boolean;
   readonly blackholeRoute: boolean;
+  /** Seconds within which every peer is probed once; 0: none is. */
+  readonly probeSeconds: number;
   /** Seconds between two periodic comparisons of what is with what should be. */
   readonly resyncSeconds: number;
   /** Where /healthz, /readyz and /status are served; undefined when they are not. */
@@ -140,6 +142,7 @@ function agentConfig({ values, given }: Arguments): AgentConfig {
     masqueradeFullyRandom: !values['ip-masq-fully-random-disable'],
     forwardRules: values['iptables-forward-rules'],
     blackholeRoute: values['ip-blackhole-route'],
+    probeSeconds: values['peer-probe-interval'],
     resyncSeconds: values['iptables-resync'],
     health:
       values['healthz-port'] === 0 ? undefined : { address: values['healthz-ip'] || ANY, port: values['healthz-port'] },

@@ -9,6 +9,7 @@ import type { CniService, CniStatus } from './service.ts';
 export const withCni = (agent: Agent, cni: CniService): Agent => ({
   run: agent.run,
   unreadiness: () => agent.unreadiness() ?? cni.unreadiness(),
+  notes: agent.notes,
   status() {
     const status = agent.status();
     const reason = status.reason ?? cni.unreadiness();
@@ -31,6 +32,7 @@ export const cniOnly = (
     });
   },
   unreadiness: cni.unreadiness,
+  notes: () => [],
   status() {
     const reason = cni.unreadiness();
     return {

@@ -87,6 +87,7 @@ t.test('the defaults are flannel’s', async (t) => {
     masqueradeFullyRandom: true,
     forwardRules: true,
     blackholeRoute: false,
+    probeSeconds: 30,
     resyncSeconds: 5,
     health: undefined,
     cni: { socket: '/run/flannel/cni.sock', only: false },

@@ -45,7 +45,11 @@ const STATUS: AgentStatus = {
 };
 const NOW = Date.parse('2026-01-01T03:00:00.000Z');
 
-const view = (status: AgentStatus = STATUS): HealthView => ({ unreadiness: () => status.reason, status: () => status });
+const view = (status: AgentStatus = STATUS): HealthView => ({
+  unreadiness: () => status.reason,
+  notes: () => status.notes ?? [],
+  status: () => status,
+});
 
 async function listening(t: Test, path: string, status: AgentStatus): Promise<void> {
   const server = healthServer(view(status));
@@ -112,7 +116,7 @@ t.test('exit codes', async (t) => {
 t.test('over HTTP', async (t) => {
   let reason: string | undefined = 'waiting';
   const server = await serveHealth(
-    { unreadiness: () => reason, status: () => STATUS },
+    { unreadiness: () => reason, notes: () => ['a note'], status: () => STATUS },
     { address: ip('127.0.0.1'), port: 0 },
   );
   t.teardown(() => server.close());
@@ -125,7 +129,7 @@ t.test('over HTTP', async (t) => {
   t.same(await get('/readyz'), [503, 'waiting\n']);
   t.same(await get('/readyz', 'HEAD'), [503, '']);
   reason = undefined;
-  t.same(await get('/readyz?verbose'), [200, 'ready\n']);
+  t.same(await get('/readyz?verbose'), [200, 'ready\na note\n']);
   t.same(JSON.parse(String((await get('/status'))[1])), JSON.parse(JSON.stringify(STATUS)));
   t.equal((await get('/nope'))[0], 404);
   t.equal((await get('/healthz', 'POST'))[0], 405);
