@@ -5,13 +5,14 @@ import { describe } from '../model/errors.ts';
 import { familyOf } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
 import type { AgentDeps } from './agent.ts';
-import { keepProxy } from './backend/proxy-keeper.ts';
+import { startBeside } from './beside.ts';
 import type { AgentConfig } from './config.ts';
 import { examine, printDifference, type Target } from './difference.ts';
 import { type KnownPeers, learn, mayRemove, settle } from './known-peers.ts';
 import { ownLeaseKeeper } from './own-lease.ts';
 import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts';
 import type { Prepared } from './prepare.ts';
+import { followConfig } from './follow-config.ts';
 import { followUnderlay } from './follow-underlay.ts';
 import { addRun, type Progress, unreadiness } from './progress.ts';
 import { type Run, startReconciler } from './reconcile.ts';
@@ -20,7 +21,7 @@ import { fits } from './subnet/choose.ts';
 import type { Snapshot, SubnetManager } from './subnet/manager.ts';
 import { ensureSubnetFile } from './subnet-file.ts';
 
-type HoldDeps = Pick<AgentDeps, 'kernel' | 'config' | 'log' | 'clock' | 'proxy'> & {
+type HoldDeps = Pick<AgentDeps, 'kernel' | 'config' | 'log' | 'clock' | 'proxy' | 'execute' | 'openEchoes'> & {
   readonly manager: SubnetManager;
   readonly graceMs: number;
 };
@@ -53,9 +54,7 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
       progress.leaseTrouble = trouble ?? misfit(prepared, lease);
     },
   });
-  if (prepared.backend.proxy !== undefined && deps.proxy !== undefined) {
-    progress.proxy = keepProxy(deps.proxy, clock, log);
-  }
+  const beside = startBeside(deps, progress, prepared.backend);
   let own: Lease | undefined;
   const underlay = followUnderlay(deps, progress, () => checkOwn(own));
   const reconciler = startReconciler({
@@ -67,7 +66,11 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
       underlay.check();
       return currentTarget(deps, progress);
     },
-    onRun: (run) => afterRun(deps, progress, run),
+    onRun(run) {
+      const before = unreadiness(progress);
+      beside.hold(run);
+      afterRun(deps, progress, run, before);
+    },
   });
   let cancelGrace = () => {};
   const take = (snapshot: Snapshot) => {
@@ -91,10 +94,15 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
   });
   try {
     take(sinceAcquired(first, lease));
-    await Promise.all([manager.keepAlive(signal, report), follow(snapshots, take)]);
+    const listener = { onMoved: () => checkOwn(own), onChanged: () => reconciler.trigger('configuration changed') };
+    await Promise.all([
+      manager.keepAlive(signal, report),
+      follow(snapshots, take),
+      followConfig(deps, progress, listener, signal),
+    ]);
   } finally {
     ignore();
-    progress.proxy?.stop();
+    beside.stop();
     cancelGrace();
     reconciler.stop();
   }
@@ -167,10 +175,8 @@ export function targetOf(
   };
 }
 
-function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run): void {
+function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run, before: string | undefined): void {
   const { prepared, lease } = progress;
-  const before = unreadiness(progress);
-  holdProxy(progress, run);
   progress.run = run;
   progress.totals = addRun(progress.totals, run);
   if (run.problems.length > 0 || prepared === undefined || lease === undefined) return;
@@ -191,14 +197,6 @@ function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run
     { peers: run.peers.length, ms: Math.round(clock.now() - progress.startedAt) },
     `ready: ${subnets.join(', ')}`,
   );
-}
-
-/** The program carries packets to the peers whose leases make sense. */
-function holdProxy({ proxy, prepared, lease, known }: Progress, { peers }: Run): void {
-  if (proxy === undefined || prepared?.backend.proxy === undefined || lease === undefined) return;
-  const good = new Set(peers.filter(({ state }) => state !== 'refused').map(({ key }) => key));
-  const leases = (known?.peers ?? []).filter(({ subnet }) => good.has(leaseKey(subnet)));
-  proxy.hold(prepared.backend.proxy(lease, leases));
 }
 
 /** What would be changed right now, as lines; a comment line when the host can't be read. */

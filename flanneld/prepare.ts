@@ -51,12 +51,10 @@ export interface PrepareInput {
   readonly previous: PreviousSubnet;
   /** What the store held before this start, where it is known. */
   readonly store: Snapshot | undefined;
-  /** The agent asks again while it runs: what the store says of its devices holds, whatever somebody did to them. */
-  readonly running?: boolean | undefined;
 }
 
 /** @throws NetError no-interface, invalid-network-config, invalid-flag, foreign-object */
-export function prepare({ kernel, config, network, nodeId, previous, store, running }: PrepareInput): Prepared {
+export function prepare({ kernel, config, network, nodeId, previous, store }: PrepareInput): Prepared {
   const families = familiesOf(network.families);
   const have = readHost(kernel, [...families, ...previous.networks.map(familyOf)]);
   const underlay = chooseUnderlay(have, families, config, (address) => kernel.routeTo(kernel.host, address));
@@ -66,7 +64,7 @@ export function prepare({ kernel, config, network, nodeId, previous, store, runn
   const backend = openBackend(network.backend.type, {
     options: network.backend.options,
     site,
-    have: running ? { ...have, links: [] } : have,
+    have,
     stored,
   });
   const ours = [
