@@ -2,17 +2,20 @@
 // can be; otherwise nothing is, and the keys that need a restart are told. A configuration that makes no sense is told and
 // passed over. Pods that are there keep what they have: a new MTU is for those that come.
 
-import { describe, NetError } from '../model/errors.ts';
-import type { Lease } from '../model/lease.ts';
+import { describe, hasCode, NetError } from '../model/errors.ts';
 import type { AgentDeps } from './agent.ts';
 import { configChanges, printChanges } from './config-change.ts';
 import { parseNetworkConfig } from './network-config.ts';
-import type { Prepared } from './prepare.ts';
 import { adopt, prepareAgain } from './prepare-again.ts';
 import type { Progress } from './progress.ts';
 import type { SubnetManager } from './subnet/manager.ts';
 
-type Deps = Pick<AgentDeps, 'kernel' | 'config' | 'log'> & { readonly manager: Pick<SubnetManager, 'watchConfig'> };
+/** A change that the host can't take at this moment (its interface is gone, say) is tried again after so long (ms). */
+const RETRY_MS = 5000;
+
+type Deps = Pick<AgentDeps, 'kernel' | 'config' | 'log' | 'clock'> & {
+  readonly manager: Pick<SubnetManager, 'watchConfig'>;
+};
 
 export interface ConfigListener {
   /** The lease has to say something else. */
@@ -28,7 +31,8 @@ export async function followConfig(
   listener: ConfigListener,
   signal: AbortSignal,
 ): Promise<void> {
-  const { log, manager } = deps;
+  const { log, manager, clock } = deps;
+  let cancel = () => {};
   const tell = (trouble: string | undefined) => {
     if (trouble !== undefined && trouble !== progress.configTrouble) log.warn({}, trouble);
     if (trouble === undefined && progress.configTrouble !== undefined) {
@@ -36,22 +40,26 @@ export async function followConfig(
     }
     progress.configTrouble = trouble;
   };
+  const consider = (text: string | undefined) => {
+    cancel();
+    try {
+      tell(takeOver(deps, progress, text, listener));
+    } catch (error) {
+      tell(`the new network configuration can't be used, the old one holds: ${describe(error)}`);
+      if (!hasCode(error, 'invalid-network-config')) cancel = clock.after(RETRY_MS, () => consider(text));
+    }
+  };
   // The leases' watch has told the same of the store already.
   const onTrouble = (trouble: unknown) => {
     progress.configWatchTrouble = `the network configuration can't be followed: ${describe(trouble)}`;
   };
-  let inForce: string | undefined;
-  for await (const text of manager.watchConfig(signal, onTrouble)) {
-    progress.configWatchTrouble = undefined;
-    const { prepared, lease } = progress;
-    if (prepared === undefined || lease === undefined) continue;
-    try {
-      const changed = text === undefined || text !== inForce;
-      tell(changed ? takeOver(deps, progress, { prepared, lease, text }, listener) : undefined);
-      if (progress.configTrouble === undefined) inForce = text;
-    } catch (error) {
-      tell(`the new network configuration can't be used, the old one holds: ${describe(error)}`);
+  try {
+    for await (const text of manager.watchConfig(signal, onTrouble)) {
+      progress.configWatchTrouble = undefined;
+      consider(text);
     }
+  } finally {
+    cancel();
   }
 }
 
@@ -59,15 +67,19 @@ export async function followConfig(
 function takeOver(
   deps: Deps,
   progress: Progress,
-  { prepared, lease, text }: { readonly prepared: Prepared; readonly lease: Lease; readonly text: string | undefined },
+  text: string | undefined,
   { onMoved, onChanged }: ConfigListener,
 ): string | undefined {
-  if (text === undefined) throw new NetError('no-network-config', 'there is none any more');
-  const fresh = prepareAgain(deps, prepared, lease, parseNetworkConfig(text));
+  const { prepared, lease } = progress;
+  if (prepared === undefined || lease === undefined) return undefined;
+  if (text === undefined) throw new NetError('invalid-network-config', 'there is none any more');
+  const network = parseNetworkConfig(text);
+  if (JSON.stringify(network) === JSON.stringify(prepared.network)) return undefined;
+  const fresh = prepareAgain(deps, prepared, lease, network);
   const changes = configChanges(prepared, fresh, lease.subnet);
-  if (changes.length === 0) return undefined;
   const fixed = changes.filter(({ live }) => !live);
   if (fixed.length > 0) return `restart needed: ${printChanges(fixed)}`;
+  if (changes.length === 0) return undefined;
   adopt(progress, fresh, lease, onMoved);
   deps.log.info({ mtu: fresh.backend.mtu }, `the network configuration has changed: ${printChanges(changes)}`);
   onChanged();

@@ -2,7 +2,7 @@
 // ours. A mistake in the configuration ends here, with one clear line and nothing changed.
 
 import type { Kernel } from '../kernel/kernel.ts';
-import { NetError } from '../model/errors.ts';
+import { hasErrno, NetError } from '../model/errors.ts';
 import {
   bitsOf,
   contains,
@@ -16,7 +16,7 @@ import {
 import { familiesOf, type Lease, type LeaseAttributes, type PerFamily } from '../model/lease.ts';
 import { merge, type Route, type State } from '../model/state.ts';
 import type { Backend, Site, Underlay } from './backend/backend.ts';
-import { openBackend } from './backend/registry.ts';
+import { foreignKind, openBackend } from './backend/registry.ts';
 import type { AgentConfig } from './config.ts';
 import { chooseUnderlay } from './external-interface.ts';
 import type { NetworkConfig } from './network-config.ts';
@@ -66,6 +66,7 @@ export function prepare({ kernel, config, network, nodeId, previous, store }: Pr
     site,
     have,
     stored,
+    lacking: lackedKind(kernel, network.backend.type),
   });
   const ours = [
     ...new Set([...families.map((family) => networks[family] as Prefix), ...previous.networks.map(networkOf)]),
@@ -84,6 +85,19 @@ export function prepare({ kernel, config, network, nodeId, previous, store }: Pr
       podsIn(have, networkOf(previous.subnet[family] as Prefix)),
     ),
   };
+}
+
+/**
+ * The kind of link that a backend would need and the kernel doesn't know. It is asked for one with a name that none can
+ * have: the kind is looked at first, and nothing is made.
+ */
+function lackedKind(kernel: Kernel, type: string): string | undefined {
+  const kind = foreignKind(type);
+  if (kind === undefined) return undefined;
+  const [failure] = kernel.apply(kernel.host, [
+    { verb: 'add', item: { type: 'link', value: { name: 'flannel/probe', kind } } },
+  ]);
+  return failure !== undefined && hasErrno(failure.error, 'ENOTSUP') ? kind : undefined;
 }
 
 /** Our lease by our identity, else as flannel knows it, by our address. */

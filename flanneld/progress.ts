@@ -215,9 +215,13 @@ function peersOf({ run, extension, prober }: Progress): readonly PeerStatus[] {
   });
 }
 
+/** Where the store itself is in trouble, that is told already. */
+const watchTroubleOf = ({ storeTrouble, configWatchTrouble }: Progress): string | undefined =>
+  storeTrouble === undefined ? configWatchTrouble : undefined;
+
 /** What is worth a look and no reason to be unready, a line each. */
 export const notesOf = (progress: Progress): string[] => [
-  ...[progress.configTrouble, progress.configWatchTrouble, progress.prober?.trouble()].filter(
+  ...[progress.configTrouble, watchTroubleOf(progress), progress.prober?.trouble()].filter(
     (text) => text !== undefined,
   ),
   ...probeNotes(peersOf(progress)),

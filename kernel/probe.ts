@@ -2,9 +2,11 @@
 // has learned: only so do they show what a path carries. Equivalent to: ping -M probe -s SIZE
 
 import { randomBytes, randomInt } from 'node:crypto';
+import { readdirSync, readlinkSync } from 'node:fs';
 import rawSocket from 'raw-socket';
-import { asNetError, NetError } from '../model/errors.ts';
+import { asNetError, hasErrno, NetError } from '../model/errors.ts';
 import type { Family, Ip } from '../model/ip.ts';
+import { ioctl } from './ffi.ts';
 
 export interface EchoSocket {
   /**
@@ -41,7 +43,7 @@ const KINDS = {
   6: { address: 'IPv6', protocol: 'ICMPv6', request: 128, reply: 129, header: 40 },
 } as const;
 
-/** Levels and options of linux/in.h, linux/in6.h and linux/icmp*.h. */
+/** Levels and options of linux/in.h, linux/in6.h, linux/icmp.h and linux/icmpv6.h. */
 const SOL_IP = 0;
 const IP_MTU_DISCOVER = 10;
 const SOL_IPV6 = 41;
@@ -53,6 +55,9 @@ const SOL_RAW = 255;
 const ICMP_FILTER = 1;
 const SOL_ICMPV6 = 58;
 const ICMPV6_FILTER = 1;
+/** asm-generic/ioctls.h */
+const FIOCLEX = 0x5451;
+const DESCRIPTORS = '/proc/self/fd';
 
 /** Opens a raw socket in the namespace of this process. @throws NetError kernel (not root, no IPv6) */
 export const openEchoes: OpenEchoes = (family, { onReply, onFailure }) => {
@@ -63,11 +68,13 @@ export const openEchoes: OpenEchoes = (family, { onReply, onFailure }) => {
     new NetError('kernel', `${attempt} ${kind.protocol} socket: ${asNetError(cause).message}`, { cause });
   let socket: ReturnType<typeof rawSocket.createSocket>;
   try {
-    socket = rawSocket.createSocket({
-      addressFamily: rawSocket.AddressFamily[kind.address],
-      protocol: rawSocket.Protocol[kind.protocol],
-      bufferSize: READ_BYTES,
-    });
+    socket = keptFromChildren(() =>
+      rawSocket.createSocket({
+        addressFamily: rawSocket.AddressFamily[kind.address],
+        protocol: rawSocket.Protocol[kind.protocol],
+        bufferSize: READ_BYTES,
+      }),
+    );
     neverFragment(socket, family);
     onlyReplies(socket, family, kind.reply);
   } catch (cause) {
@@ -95,6 +102,28 @@ export const openEchoes: OpenEchoes = (family, { onReply, onFailure }) => {
     close: () => void socket.close(),
   };
 };
+
+/** The module doesn't ask for SOCK_CLOEXEC, and hides the descriptor: it is the one that leads to a socket only afterwards. */
+function keptFromChildren<T>(open: () => T): T {
+  const before = sockets();
+  const opened = open();
+  for (const [fd, link] of sockets()) if (before.get(fd) !== link) ioctl(fd, FIOCLEX);
+  return opened;
+}
+
+/** Descriptors of this process that are sockets, and which. */
+function sockets(): Map<number, string> {
+  const links = readdirSync(DESCRIPTORS).flatMap((fd): [number, string][] => {
+    try {
+      return [[Number(fd), readlinkSync(`${DESCRIPTORS}/${fd}`)]];
+    } catch (error) {
+      // The one that the listing took.
+      if (hasErrno(error, 'ENOENT')) return [];
+      throw error;
+    }
+  });
+  return new Map(links.filter(([, link]) => link.startsWith('socket:')));
+}
 
 type Socket = ReturnType<typeof rawSocket.createSocket>;
 

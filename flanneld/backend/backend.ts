@@ -98,6 +98,8 @@ export interface BackendInput {
   readonly have: State;
   /** Our lease as it was stored before this start, if there was one. */
   readonly stored: Lease | undefined;
+  /** The kind of link that the type needs and the kernel doesn't have. */
+  readonly lacking?: string | undefined;
 }
 
 /** @throws NetError invalid-network-config naming key and value */

@@ -14,12 +14,11 @@ import type { Log } from '../log.ts';
 import type { Commands } from './backend.ts';
 import type { Command, Environment } from './command-words.ts';
 import { environmentOf, publishedBy } from './extension.ts';
-import { runCommand } from './run-command.ts';
+import { keepPostStartup } from './post-startup.ts';
+import { retryAfter, runCommand } from './run-command.ts';
 
 /** Commands that run at the same time: of peers that have not failed, and of those that have. */
 const LANES = { first: 8, again: 4 } as const;
-const FIRST_RETRY_MS = 1000;
-const LONGEST_RETRY_MS = 60_000;
 /** After so many failures a removal is given up: what it was to remove may have gone by itself. */
 const MOST_REMOVALS = 5;
 
@@ -76,13 +75,19 @@ export function keepExtension({ commands, run, clock, log }: ExtensionOptions): 
   const due: Record<Lane, Set<string>> = { first: new Set(), again: new Set() };
   const busy: Record<Lane, number> = { first: 0, again: 0 };
   const stopped = new AbortController();
-  const started = startup();
   let networks: PerFamily<Prefix> = {};
 
   const command = (key: string, given: Command | undefined, environment: Environment, input: string) =>
     given === undefined
       ? Promise.resolve('')
       : runCommand(run, { key, command: given, environment, input, signal: stopped.signal });
+
+  const started = keepPostStartup({
+    run: (environment) => command('PostStartupCommand', commands.postStartup, environment, ''),
+    clock,
+    log,
+    onDone: () => pump(),
+  });
 
   const peerCommand = (key: 'SubnetAddCommand' | 'SubnetRemoveCommand', lease: Lease) =>
     command(
@@ -92,45 +97,6 @@ export function keepExtension({ commands, run, clock, log }: ExtensionOptions): 
       publishedBy(lease),
     );
 
-  /** PostStartupCommand, for each own lease until it has succeeded. */
-  function startup() {
-    let wanted: { readonly text: string; readonly environment: Environment } | undefined;
-    let done: string | undefined;
-    let failures = 0;
-    let running = false;
-    let trouble: string | undefined;
-    let cancel = () => {};
-    const attempt = async () => {
-      if (wanted === undefined || running || done === wanted.text || stopped.signal.aborted) return;
-      const { text, environment } = wanted;
-      running = true;
-      try {
-        await command('PostStartupCommand', commands.postStartup, environment, '');
-        done = text;
-        [failures, trouble] = [0, undefined];
-      } catch (error) {
-        trouble = describe(error);
-        if (failures++ === 0) log.warn({}, `${trouble}; trying again`);
-      }
-      running = false;
-      if (stopped.signal.aborted) return;
-      if (done !== wanted.text) cancel = clock.after(retryAfter(failures), () => void attempt());
-      pump();
-    };
-    return {
-      done: () => done !== undefined,
-      trouble: () => trouble ?? (done === undefined ? 'PostStartupCommand has not succeeded yet' : undefined),
-      hold(environment: Environment) {
-        const text = JSON.stringify(environment);
-        if (text === wanted?.text) return;
-        wanted = { text, environment };
-        cancel();
-        void attempt();
-      },
-      stop: () => cancel(),
-    };
-  }
-
   const isSettled = ({ wanted, tried, added }: Entry): boolean =>
     wanted === undefined ? tried === undefined : added && same(tried, wanted);
 
@@ -139,7 +105,7 @@ export function keepExtension({ commands, run, clock, log }: ExtensionOptions): 
   };
 
   function pump(): void {
-    if (!started.done() || stopped.signal.aborted) return;
+    if (!started.isDone() || stopped.signal.aborted) return;
     for (const lane of ['first', 'again'] as const) {
       for (const key of due[lane]) {
         if (busy[lane] >= LANES[lane]) break;
@@ -248,9 +214,6 @@ const fresh = (): Entry => ({
   reason: undefined,
   cancel: () => {},
 });
-
-const retryAfter = (failures: number): number =>
-  Math.min(FIRST_RETRY_MS * 2 ** Math.min(failures - 1, 10), LONGEST_RETRY_MS);
 
 /** Whether commands would be told the same. */
 const same = (a: Lease | undefined, b: Lease | undefined): boolean => a === b || textOf(a) === textOf(b);

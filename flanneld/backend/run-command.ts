@@ -12,6 +12,13 @@ const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 /** Characters of what it said that a message takes. */
 const SAID = 300;
 
+const FIRST_RETRY_MS = 1000;
+const LONGEST_RETRY_MS = 60_000;
+
+/** Milliseconds until a command that failed so many times in a row is tried again. */
+export const retryAfter = (failures: number): number =>
+  Math.min(FIRST_RETRY_MS * 2 ** Math.min(failures - 1, 10), LONGEST_RETRY_MS);
+
 export interface CommandRun {
   /** Its key: "SubnetAddCommand". */
   readonly key: string;

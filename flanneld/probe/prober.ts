@@ -59,6 +59,8 @@ interface Pending {
   readonly answered: (ms: number) => void;
 }
 
+const idOf = ({ key, family, address, bytes }: Target): string => `${key} ${family} ${address} ${bytes}`;
+
 export function startProber({ open, intervalMs, clock, log }: ProberOptions): Prober {
   const sockets = new Map<Family, EchoSocket>();
   const pending = new Map<number, Pending>();
@@ -150,7 +152,7 @@ export function startProber({ open, intervalMs, clock, log }: ProberOptions): Pr
     hold(targets) {
       const known = new Map(turns.targets.map((target) => [target.id, target]));
       const wanted = targets.map((target): Probed => {
-        const id = JSON.stringify(target);
+        const id = idOf(target);
         return known.get(id) ?? { ...target, id, window: [] };
       });
       const same = wanted.length === known.size && wanted.every(({ id }) => known.has(id));

@@ -4,7 +4,9 @@ import t, { type Test } from 'tap';
 import { configChanges, printChanges } from '../../flanneld/config-change.ts';
 import { parseNetworkConfig } from '../../flanneld/network-config.ts';
 import { openBackend } from '../../flanneld/backend/registry.ts';
-import { prefix } from '../../model/ip.ts';
+import { throwFirst } from '../../kernel/kernel.ts';
+import { ip, prefix } from '../../model/ip.ts';
+import type { Step } from '../../model/steps.ts';
 import { rig } from './fixtures/agent.ts';
 import { dumpSorted } from './fixtures/host.ts';
 import { HOST, peerLease, siteOf } from './fixtures/world.ts';
@@ -124,3 +126,30 @@ t.test('a configuration that makes no sense, or none', async (t) => {
   t.strictSame(agent.notes(), []);
   t.match(node.readSubnetFile(), /^FLANNEL_MTU=1350$/m, 'the next good one is taken over');
 });
+
+t.test('a change that comes while the interface is gone', async (t) => {
+  const { node, agent, put } = await started(t);
+  const eth0 = (up: boolean) =>
+    throwFirst(
+      node.kernel.apply(node.kernel.host, [
+        { verb: 'change', item: { type: 'link', value: { name: 'eth0', kind: 'device', up } } },
+        ...(up ? [ADDRESS, ROUTE] : [{ ...ADDRESS, verb: 'delete' } as Step]),
+      ]),
+    );
+  eth0(false);
+  await put({ ...BASE, Backend: { Type: 'vxlan', MTU: 1400 } });
+  t.match(agent.notes(), [/can't be used, the old one holds: no interface/]);
+  eth0(true);
+  for (let second = 0; second < 12; second++) await node.pass(1000);
+  t.strictSame(agent.notes(), []);
+  t.match(node.readSubnetFile(), /^FLANNEL_MTU=1350$/m);
+});
+
+const ADDRESS: Step = {
+  verb: 'add',
+  item: { type: 'address', value: { device: 'eth0', address: prefix('192.168.50.1/24') } },
+};
+const ROUTE: Step = {
+  verb: 'add',
+  item: { type: 'route', value: { destination: prefix('0.0.0.0/0'), via: ip('192.168.50.254'), device: 'eth0' } },
+};

@@ -336,9 +336,15 @@ t.test('options that are refused, naming key and value', async (t) => {
   );
   refused({ Type: 'pigeon' }, /Backend\.Type: "pigeon"/);
   refused(
-    { Type: 'ipip' },
-    /Backend\.Type: "ipip": not supported in this version, which has alloc, extension, host-gw, udp, vxlan/,
+    { Type: 'pigeon' },
+    /"pigeon": not supported in this version, which has alloc, extension, host-gw, udp, vxlan/,
   );
+  for (const Type of ['ipip', 'wireguard', 'ipsec', 'tencent-vpc']) {
+    refused(
+      { Type },
+      new RegExp(`"${Type}": flannel's backend ${Type} is not supported in this version, which has alloc, `),
+    );
+  }
   t.equal(openBackend('udp', { options: {}, site: siteOf([4]), have: HOST, stored: undefined }).type, 'udp');
   const nat = {
     ...siteOf([4]),

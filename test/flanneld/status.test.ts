@@ -99,6 +99,33 @@ differences: none
   );
 });
 
+t.test('probes, commands and notes in words', async (t) => {
+  const probe = { address: ip('10.244.2.0'), fits: true, rounds: 10 } as const;
+  const status: AgentStatus = {
+    ...STATUS,
+    notes: ['restart needed: Backend.VNI (1 to 7)'],
+    extension: { added: 3, running: 1, failing: [{ key: 'x', reason: 'y' }] },
+    peers: [
+      {
+        key: '10.244.2.0-24',
+        publicIp: [ip('192.168.50.2')],
+        state: 'programmed',
+        probes: [
+          { ...probe, family: 4, state: 'reachable', rttMs: 0.44, loss: 0.1 },
+          { ...probe, family: 6, state: 'unreachable', rttMs: undefined, loss: 1 },
+        ],
+      },
+    ],
+  };
+  const text = printStatus(status, NOW);
+  t.match(text, /: ready\n {2}restart needed: Backend\.VNI \(1 to 7\)\nIPv4/);
+  t.match(
+    text,
+    /^ {2}10\.244\.2\.0-24 {2}192\.168\.50\.2 {2}programmed; IPv4 reachable, 0\.4 ms, 10 % of 10 lost; IPv6 unreachable, 100 % of 10 lost$/m,
+  );
+  t.match(text, /^commands: 3 peers added, 1 running, 1 failing$/m);
+});
+
 t.test('exit codes', async (t) => {
   const report = async (status: AgentStatus | undefined, json = false) => {
     const file = `${t.testdir()}/${Math.random()}.env`;
