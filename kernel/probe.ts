@@ -1,7 +1,7 @@
 // ICMP and ICMPv6 echoes (RFC 792, RFC 4443) of exact size, which are never fragmented by this host, whatever path MTU it
 // has learned: only so do they show what a path carries. Equivalent to: ping -M probe -s SIZE
 
-import { randomBytes, randomInt } from 'node:crypto';
+import { createHmac, randomBytes, randomInt } from 'node:crypto';
 import { readdirSync, readlinkSync } from 'node:fs';
 import rawSocket from 'raw-socket';
 import { asNetError, hasErrno, NetError } from '../model/errors.ts';
@@ -18,8 +18,11 @@ export interface EchoSocket {
 }
 
 export interface EchoListeners {
-  /** An answer to one of ours. */
-  readonly onReply: (sequence: number, from: string) => void;
+  /**
+   * An answer to one of ours. Not from whom: an address that is also an anycast address of its host (the first of an IPv6
+   * subnet) answers from another (RFC 4443, 2.2).
+   */
+  readonly onReply: (sequence: number) => void;
   /** The socket is of no use any more. */
   readonly onFailure: (error: NetError) => void;
 }
@@ -63,7 +66,10 @@ const DESCRIPTORS = '/proc/self/fd';
 export const openEchoes: OpenEchoes = (family, { onReply, onFailure }) => {
   const kind = KINDS[family];
   const identifier = randomInt(0x1_0000);
-  const cookie = randomBytes(COOKIE_BYTES);
+  const secret = randomBytes(32);
+  // Only who was sent an echo can answer it.
+  const cookieOf = (sequence: number) =>
+    createHmac('sha256', secret).update(String(sequence)).digest().subarray(0, COOKIE_BYTES);
   const failure = (attempt: string, cause: unknown) =>
     new NetError('kernel', `${attempt} ${kind.protocol} socket: ${asNetError(cause).message}`, { cause });
   let socket: ReturnType<typeof rawSocket.createSocket>;
@@ -80,12 +86,13 @@ export const openEchoes: OpenEchoes = (family, { onReply, onFailure }) => {
   } catch (cause) {
     throw failure('open', cause);
   }
-  socket.on('message', (packet, from) => {
+  socket.on('message', (packet) => {
     const at = family === 4 ? ((packet[0] ?? 0) & 0x0f) * 4 : 0;
-    const ours = packet[at] === kind.reply && packet.length >= at + HEADER_BYTES + COOKIE_BYTES;
-    if (!ours || packet.readUInt16BE(at + 4) !== identifier) return;
-    if (!packet.subarray(at + HEADER_BYTES, at + HEADER_BYTES + COOKIE_BYTES).equals(cookie)) return;
-    onReply(packet.readUInt16BE(at + 6), from);
+    if (packet[at] !== kind.reply || packet.length < at + HEADER_BYTES + COOKIE_BYTES) return;
+    // The identifier may come back as masquerading made it, from an address that its table doesn't know the answer by.
+    const sequence = packet.readUInt16BE(at + 6);
+    const cookie = packet.subarray(at + HEADER_BYTES, at + HEADER_BYTES + COOKIE_BYTES);
+    if (cookie.equals(cookieOf(sequence))) onReply(sequence);
   });
   socket.on('error', (cause) => onFailure(failure('receive from', cause)));
   return {
@@ -94,7 +101,7 @@ export const openEchoes: OpenEchoes = (family, { onReply, onFailure }) => {
       packet[0] = kind.request;
       packet.writeUInt16BE(identifier, 4);
       packet.writeUInt16BE(sequence, 6);
-      packet.set(cookie, HEADER_BYTES);
+      packet.set(cookieOf(sequence), HEADER_BYTES);
       // The kernel does it for ICMPv6 (RFC 3542, 3.1).
       if (family === 4) rawSocket.writeChecksum(packet, 2, rawSocket.createChecksum(packet));
       socket.send(packet, 0, packet.length, to, () => undefined);

@@ -54,7 +54,6 @@ interface Probed extends Target {
 }
 
 interface Pending {
-  readonly address: Ip;
   readonly sentAt: number;
   readonly answered: (ms: number) => void;
 }
@@ -77,9 +76,9 @@ export function startProber({ open, intervalMs, clock, log }: ProberOptions): Pr
     trouble = text;
   };
 
-  const reply = (number: number, from: string) => {
+  const reply = (number: number) => {
     const echo = pending.get(number);
-    if (echo === undefined || echo.address !== from) return;
+    if (echo === undefined) return;
     pending.delete(number);
     echo.answered(clock.now() - echo.sentAt);
   };
@@ -130,7 +129,7 @@ export function startProber({ open, intervalMs, clock, log }: ProberOptions): Pr
   function send(socket: EchoSocket, address: Ip, bytes: number, answered: (ms: number) => void): number {
     sequence = (sequence + 1) & 0xffff;
     const number = sequence;
-    pending.set(number, { address, sentAt: clock.now(), answered });
+    pending.set(number, { sentAt: clock.now(), answered });
     socket.send(address, number, bytes);
     return number;
   }

@@ -14,8 +14,8 @@ function opened(family: Family) {
   const answered: number[] = [];
   let wake = () => {};
   const socket = openEchoes(family, {
-    onReply(sequence, from) {
-      if (from === OURS[family]) answered.push(sequence);
+    onReply(sequence) {
+      answered.push(sequence);
       wake();
     },
     onFailure: (error) => t.fail(error.message),
