@@ -137,7 +137,7 @@ t.test('PreStartupCommand is waited for', async (t) => {
   const [node] = cluster.nodes as [Node];
   await node.must('mkdir', ['-p', '/run/flannel']);
   cluster.startAgent(node);
-  await until('the reason', async () => (await agentStatus(node))?.reason?.includes('PreStartupCommand') ?? false);
+  await until('the reason', async () => (await agentStatus(node))?.reason?.includes('exit status') ?? false);
   t.match(
     (await agentStatus(node))?.reason,
     /^waiting for PreStartupCommand: PreStartupCommand \(cat\): exit status 1: cat: /,

@@ -42,7 +42,13 @@ t.test('in etcd', async (t) => {
   await flows('with direct routing');
 
   await cluster.putConfig(base({ Learning: true }));
-  await until('learning', async () => !(await device(node)).includes('nolearning'));
+  // For a moment there is no device.
+  const learns = async () => {
+    const { stdout } = await node.run('ip', ['-d', '-o', 'link', 'show', 'flannel.1']);
+    return stdout.includes('vxlan id') && !stdout.includes('nolearning');
+  };
+  await until('learning', learns);
+  await until('its peer', () => hasPeers(node, 1));
   t.match(await device(node), / mtu 1450 /);
   await flows('with learning');
   const now = [await device(node), await subnetFile(node)];
