@@ -10,13 +10,15 @@ import { type Lease, leaseKey } from '../model/lease.ts';
 import { runPreStartup } from './backend/pre-startup.ts';
 import type { ProxyDeps } from './backend/proxy-keeper.ts';
 import type { Clock } from './clock.ts';
+import type { Programs } from './firewall/programs.ts';
 import type { AgentConfig } from './config.ts';
 import { differencesNow, hold } from './hold.ts';
+import { settingsNow } from './host-reading.ts';
 import { GRACE_MS, noPeers } from './known-peers.ts';
 import type { Log } from './log.ts';
 import { type NetworkConfig, parseNetworkConfig } from './network-config.ts';
 import { type Prepared, prepare } from './prepare.ts';
-import { type AgentStatus, newProgress, notesOf, type Progress, statusOf, unreadiness } from './progress.ts';
+import { type AgentStatus, newProgress, type Progress, remarks, statusOf, unreadiness } from './progress.ts';
 import { retry } from './retry.ts';
 import { type PreviousSubnet, readPrevious } from './subnet-file.ts';
 import type { Snapshot, SubnetManager } from './subnet/manager.ts';
@@ -40,6 +42,8 @@ export interface AgentDeps {
   readonly execute?: Execute | undefined;
   /** Without it no peer is probed. */
   readonly openEchoes?: OpenEchoes | undefined;
+  /** Programs that packet filters are reached by; without them only nft's tables are. */
+  readonly programs?: Programs | undefined;
 }
 
 export interface Agent {
@@ -51,8 +55,8 @@ export interface Agent {
   run(signal: AbortSignal): Promise<void>;
   /** Why pods can't be served; undefined when they can. */
   unreadiness(): string | undefined;
-  /** What is worth a look though pods can be served, a line each. */
-  notes(): readonly string[];
+  /** What is to be known of a node that is ready, a line each. */
+  remarks(): readonly string[];
   /** Reads the host to see what differs at this moment. */
   status(): AgentStatus;
 }
@@ -60,6 +64,7 @@ export interface Agent {
 export function createAgent(deps: AgentDeps): Agent {
   const { clock, config } = deps;
   const progress = newProgress(clock.now());
+  const settings = seldom(clock, () => settingsNow(deps, progress));
   const differences = seldom(clock, () => differencesNow(deps, progress));
   return {
     async run(signal) {
@@ -70,8 +75,8 @@ export function createAgent(deps: AgentDeps): Agent {
       }
     },
     unreadiness: () => unreadiness(progress),
-    notes: () => notesOf(progress),
-    status: () => statusOf(progress, config, clock.now(), differences()),
+    remarks: () => remarks(progress),
+    status: () => statusOf(progress, config, clock.now(), differences(), settings()),
   };
 }
 

@@ -10,6 +10,8 @@ import type { Transaction } from '../model/ruleset.ts';
 import { EMPTY_STATE } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
 import { applyDifference, printDifference } from './difference.ts';
+import type { Programs } from './firewall/programs.ts';
+import { firewallRemoval, makeFirewallChanges, printFirewallChanges } from './firewall/changes.ts';
 import { ownership } from './ownership.ts';
 import { failureTexts } from './peer-status.ts';
 import { FLANNEL_TABLE, removeRules } from './rules/table.ts';
@@ -20,12 +22,13 @@ export interface CleanupOptions {
   readonly kernel: Kernel;
   readonly subnetFile: string;
   readonly dryRun: boolean;
+  readonly programs: Programs;
   /** Told each line as it is done, or would be. */
   readonly print: (line: string) => void;
 }
 
 /** @throws NetError busy while an agent runs; kernel naming everything that could not be removed */
-export async function cleanup({ kernel, subnetFile, dryRun, print }: CleanupOptions): Promise<void> {
+export async function cleanup({ kernel, subnetFile, dryRun, programs, print }: CleanupOptions): Promise<void> {
   const socket = statusSocketPath(subnetFile);
   if (!dryRun && (await answers(socket))) {
     throw new NetError('busy', `flanneld is running and would put everything back: stop it first (${socket} answers)`, {
@@ -33,11 +36,18 @@ export async function cleanup({ kernel, subnetFile, dryRun, print }: CleanupOpti
     });
   }
   if (statIfThere(subnetFile) === undefined) return print(`# ${subnetFile} is not there: nothing to clean up`);
-  const removal = removalOf(kernel, readPrevious(subnetFile).networks);
-  for (const line of [...printDifference(removal), `rm -f ${subnetFile} ${socket}`]) print(line);
+  const { networks } = readPrevious(subnetFile);
+  const removal = removalOf(kernel, networks);
+  const opened = await firewallRemoval(kernel, programs, networks);
+  for (const line of [...printDifference(removal), ...printFirewallChanges(opened), `rm -f ${subnetFile} ${socket}`])
+    print(line);
   if (dryRun) return;
   const { failures, rulesError } = applyDifference(kernel, removal);
-  const problems = [...(rulesError === undefined ? [] : [describe(rulesError)]), ...failureTexts(failures).values()];
+  const problems = [
+    ...(rulesError === undefined ? [] : [describe(rulesError)]),
+    ...failureTexts(failures).values(),
+    ...(await makeFirewallChanges(kernel, programs, opened)),
+  ];
   // The file says what is ours: it goes last, and only when nothing else is left.
   if (problems.length > 0) throw new NetError('kernel', problems.join('; '), { subject: subnetFile });
   removeSocket(socket);

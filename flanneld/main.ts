@@ -22,6 +22,7 @@ import { type AgentConfig, type Invocation, parseArguments } from './config.ts';
 import { writeDockerOptions } from './docker-opts.ts';
 import { dryRun } from './dry-run.ts';
 import { healthServer, serveHealth } from './health.ts';
+import { hostPrograms } from './firewall/programs.ts';
 import { humanLine } from './human-log.ts';
 import type { Log } from './log.ts';
 import { nodeId } from './node-id.ts';
@@ -63,6 +64,7 @@ async function agentDeps(config: AgentConfig, log: Log): Promise<Omit<AgentDeps,
     proxy: { program: fileURLToPath(new URL('../build/bin/udp-proxy', import.meta.url)), start: startChild },
     execute,
     openEchoes: config.probeSeconds > 0 ? await echoes(log) : undefined,
+    programs: hostPrograms(process.env.PATH),
     identity: { isKept: () => existsSync(config.nodeIdFile), keep: () => nodeId(config.nodeIdFile) },
     openManager: await managerOpener(config, log),
   };
@@ -151,7 +153,7 @@ async function printDryRun(config: AgentConfig): Promise<void> {
 }
 
 async function runCleanup({ subnetFile, dryRun }: AgentConfig): Promise<void> {
-  await cleanup({ kernel: openKernel(), subnetFile, dryRun, print });
+  await cleanup({ kernel: openKernel(), subnetFile, dryRun, programs: hostPrograms(process.env.PATH), print });
 }
 
 /** @returns the exit code @throws NetError */

@@ -7,6 +7,10 @@ import type { CniStatus } from './cni/service.ts';
 import type { ExtensionKeeper, ExtensionStatus } from './backend/extension-keeper.ts';
 import type { ProxyKeeper, ProxyStatus } from './backend/proxy-keeper.ts';
 import type { AgentConfig } from './config.ts';
+import { firewallRemarks } from './firewall/findings.ts';
+import type { FirewallStatus } from './firewall/hold.ts';
+import type { FirewallKeeper } from './firewall/keeper.ts';
+import type { HostSetting } from './host-settings.ts';
 import type { KnownPeers } from './known-peers.ts';
 import type { PeerStatus } from './peer-status.ts';
 import type { Prepared } from './prepare.ts';
@@ -43,6 +47,7 @@ export interface Progress {
   extension: ExtensionKeeper | undefined;
   /** Echoes to the peers; undefined while they are off. */
   prober: Prober | undefined;
+  firewall: FirewallKeeper | undefined;
 }
 
 /** Of all runs since the start. */
@@ -79,6 +84,7 @@ export const newProgress = (startedAt: number): Progress => ({
   proxy: undefined,
   extension: undefined,
   prober: undefined,
+  firewall: undefined,
 });
 
 /** Why pods can't be served, in one line; undefined when they can. */
@@ -101,6 +107,12 @@ export function unreadiness({
     return `waiting for the leases of the other nodes${storeTrouble === undefined ? '' : `: ${storeTrouble}`}`;
   if (run === undefined) return 'waiting for the first comparison of what is with what should be';
   return run.problems[0] ?? proxy?.status().trouble ?? extension?.status().trouble ?? fileTrouble;
+}
+
+/** What is to be known of a node that is ready: it doesn't make it less so, and may still keep packets from arriving. */
+export function remarks(progress: Progress): string[] {
+  const status = progress.firewall?.status();
+  return [...notesOf(progress), ...(status === undefined ? [] : firewallRemarks(status))];
 }
 
 /** One family of the node. */
@@ -130,7 +142,7 @@ export interface AgentStatus {
   readonly trouble?: string | undefined;
   /** What is the matter, by the part of the agent that it is the matter with. */
   readonly troubles?: Readonly<Record<Part, string | undefined>> | undefined;
-  /** What is worth a look though pods can be served, a line each. */
+  /** What is to be known of configuration and peers though pods can be served, a line each. */
   readonly notes?: readonly string[] | undefined;
   readonly nodeId?: string | undefined;
   readonly families: readonly FamilyStatus[];
@@ -147,6 +159,10 @@ export interface AgentStatus {
   readonly proxy?: ProxyStatus | undefined;
   /** Absent where no commands of an operator do the forwarding. */
   readonly extension?: ExtensionStatus | undefined;
+  /** Settings of this host. Absent before there is a subnet. */
+  readonly host?: readonly HostSetting[] | undefined;
+  /** Packet filters of others. Absent before the first look. */
+  readonly firewall?: FirewallStatus | undefined;
   /** What would be changed right now, as `ip` and `nft` lines. */
   readonly differences: readonly string[];
   /** Absent when no CNI clients are served. */
@@ -161,6 +177,7 @@ export function statusOf(
   config: AgentConfig,
   now: number,
   differences: readonly string[],
+  host?: readonly HostSetting[],
 ): AgentStatus {
   const { prepared, run, known, startedAt, storeTrouble } = progress;
   const reason = unreadiness(progress);
@@ -198,6 +215,8 @@ export function statusOf(
     totals: progress.totals,
     proxy: progress.proxy?.status(),
     extension: progress.extension?.status(),
+    host,
+    firewall: progress.firewall?.status(),
     differences,
   };
 }
@@ -219,8 +238,8 @@ function peersOf({ run, extension, prober }: Progress): readonly PeerStatus[] {
 const watchTroubleOf = ({ storeTrouble, configWatchTrouble }: Progress): string | undefined =>
   storeTrouble === undefined ? configWatchTrouble : undefined;
 
-/** What is worth a look and no reason to be unready, a line each. */
-export const notesOf = (progress: Progress): string[] => [
+/** What configuration and peers have to say, a line each. */
+const notesOf = (progress: Progress): string[] => [
   ...[progress.configTrouble, watchTroubleOf(progress), progress.prober?.trouble()].filter(
     (text) => text !== undefined,
   ),

@@ -5,6 +5,8 @@ import { request } from 'node:http';
 import { asNetError, NetError } from '../model/errors.ts';
 import { cniLines } from './cni/view.ts';
 import type { ProbeStatus } from './probe/prober.ts';
+import { firewallRemarks } from './firewall/findings.ts';
+import { hostLines } from './host-settings.ts';
 import type { AgentStatus } from './progress.ts';
 import { statusSocketPath } from './status-socket.ts';
 
@@ -73,6 +75,8 @@ export function printStatus(status: AgentStatus, now: number): string {
     ...(status.graceUntil === undefined
       ? []
       : [`nothing is removed until ${status.graceUntil}: our own lease was missing from the store`]),
+    ...hostLines(status.host ?? []),
+    ...firewallLines(status),
     ...runLines(status, now),
     ...differenceLines(status.differences),
   ];
@@ -104,6 +108,16 @@ function extensionLines({ extension }: AgentStatus): string[] {
   if (extension === undefined) return [];
   const { added, running, failing } = extension;
   return [`commands: ${added} peers added, ${running} running, ${failing.length} failing`];
+}
+
+function firewallLines({ firewall }: AgentStatus): string[] {
+  if (firewall === undefined) return [];
+  return [
+    ...firewall.accepts.map(
+      ({ chain, network }) => `packet filter: ${network} is accepted in ${chain} by rules of ours`,
+    ),
+    ...firewallRemarks(firewall),
+  ];
 }
 
 function runLines({ lastRun }: AgentStatus, now: number): string[] {

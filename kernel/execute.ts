@@ -16,6 +16,7 @@ export interface Ended {
 }
 
 export interface ExecuteOptions {
+  /** None by default. */
   readonly args?: readonly string[] | undefined;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly input: string;

@@ -9,7 +9,7 @@ import type { CniService, CniStatus } from './service.ts';
 export const withCni = (agent: Agent, cni: CniService): Agent => ({
   run: agent.run,
   unreadiness: () => agent.unreadiness() ?? cni.unreadiness(),
-  notes: agent.notes,
+  remarks: agent.remarks,
   status() {
     const status = agent.status();
     const reason = status.reason ?? cni.unreadiness();
@@ -32,7 +32,7 @@ export const cniOnly = (
     });
   },
   unreadiness: cni.unreadiness,
-  notes: () => [],
+  remarks: () => [],
   status() {
     const reason = cni.unreadiness();
     return {

@@ -13,6 +13,8 @@ export const FLANNEL_TABLE = { family: 'inet', name: 'flannel' } as const;
 export interface RuleSettings {
   readonly masquerade: boolean;
   readonly masqueradeFullyRandom: boolean;
+  /** Destinations to which it isn't masqueraded. */
+  readonly unmasqueraded?: readonly Prefix[] | undefined;
   readonly forwardRules: boolean;
 }
 
@@ -22,7 +24,7 @@ export function rulesTable(networks: PerFamily<Prefix>, subnets: PerFamily<Prefi
   const chains = families.flatMap((family) => {
     const [network, subnet] = [networks[family] as Prefix, subnets[family] as Prefix];
     return [
-      ...(settings.masquerade ? [masqueradeChain(network, subnet, settings.masqueradeFullyRandom)] : []),
+      ...(settings.masquerade ? [masqueradeChain(network, subnet, settings)] : []),
       ...(settings.forwardRules ? [forwardChain(network)] : []),
     ];
   });

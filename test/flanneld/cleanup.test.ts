@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import { cleanup } from '../../flanneld/cleanup.ts';
 import { parseArguments } from '../../flanneld/config.ts';
 import { dryRun } from '../../flanneld/dry-run.ts';
+import type { Programs } from '../../flanneld/firewall/programs.ts';
 import { healthServer } from '../../flanneld/health.ts';
 import { rulesTable } from '../../flanneld/rules/table.ts';
 import { listenOnSocket, statusSocketPath } from '../../flanneld/status-socket.ts';
@@ -14,9 +15,15 @@ import { type Rig, rig } from './fixtures/agent.ts';
 import { dumpSorted, testClock, testLog } from './fixtures/host.ts';
 import { NODE_ID, OTHER_NETWORK, peerLease } from './fixtures/world.ts';
 
+const NO_PROGRAMS: Programs = {
+  find: () => undefined,
+  run: async () => ({ status: 127, output: '', errors: '' }),
+  legacyTables: () => [],
+};
+
 async function cleaned({ kernel, subnetFile }: Rig, dryRun = false): Promise<string[]> {
   const lines: string[] = [];
-  await cleanup({ kernel, subnetFile, dryRun, print: (line) => void lines.push(line) });
+  await cleanup({ kernel, subnetFile, dryRun, programs: NO_PROGRAMS, print: (line) => void lines.push(line) });
   return lines;
 }
 
@@ -90,7 +97,7 @@ t.test('routes of host-gw, and nothing of another network', async (t) => {
 
 t.test('not under a running agent', async (t) => {
   const node = await usedNode(t);
-  const server = healthServer({ unreadiness: () => undefined, notes: () => [], status: () => ({}) as never });
+  const server = healthServer({ unreadiness: () => undefined, remarks: () => [], status: () => ({}) as never });
   await listenOnSocket(server, statusSocketPath(node.subnetFile));
   t.teardown(() => server.close());
   await t.rejects(cleaned(node), { code: 'busy', message: /flanneld is running/ });

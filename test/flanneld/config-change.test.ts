@@ -95,7 +95,7 @@ t.test('a restart is needed: told once, nothing applied', async (t) => {
   await put({ ...BASE, Backend: { Type: 'vxlan', VNI: 7, MTU: 1400 } });
   const told = 'restart needed: Backend.VNI (1 to 7)';
   t.match(agent.status(), { ready: true, mtu: 1450, notes: [told], troubles: { config: told }, differences: [] });
-  t.strictSame(agent.notes(), [told]);
+  t.strictSame(agent.remarks(), [told]);
   await put({ ...BASE, Backend: { Type: 'vxlan', VNI: 7, MTU: 1400 }, Other: 1 });
   t.strictSame([dumpSorted(node.kernel), node.readSubnetFile()], before, 'never half applied');
   t.strictSame(
@@ -103,7 +103,7 @@ t.test('a restart is needed: told once, nothing applied', async (t) => {
     [`warn ${told}`],
   );
   await put(BASE);
-  t.strictSame(agent.notes(), [], 'what is taken back is told no more');
+  t.strictSame(agent.remarks(), [], 'what is taken back is told no more');
   t.match(log.lines.at(-1), /is the one in force again/);
 });
 
@@ -118,12 +118,12 @@ t.test('a configuration that makes no sense, or none', async (t) => {
     [undefined, /can't be used, the old one holds: there is none any more/],
   ] as const) {
     await put(config);
-    t.match(agent.notes(), [told]);
+    t.match(agent.remarks(), [told]);
     t.equal(agent.unreadiness(), undefined);
     t.strictSame([dumpSorted(node.kernel), node.readSubnetFile()], before);
   }
   await put({ ...BASE, Backend: { Type: 'vxlan', MTU: 1400 } });
-  t.strictSame(agent.notes(), []);
+  t.strictSame(agent.remarks(), []);
   t.match(node.readSubnetFile(), /^FLANNEL_MTU=1350$/m, 'the next good one is taken over');
 });
 
@@ -138,10 +138,10 @@ t.test('a change that comes while the interface is gone', async (t) => {
     );
   eth0(false);
   await put({ ...BASE, Backend: { Type: 'vxlan', MTU: 1400 } });
-  t.match(agent.notes(), [/can't be used, the old one holds: no interface/]);
+  t.match(agent.remarks(), [/can't be used, the old one holds: no interface/]);
   eth0(true);
   for (let second = 0; second < 12; second++) await node.pass(1000);
-  t.strictSame(agent.notes(), []);
+  t.strictSame(agent.remarks(), []);
   t.match(node.readSubnetFile(), /^FLANNEL_MTU=1350$/m);
 });
 

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { type AgentConfig, parseArguments } from '../../flanneld/config.ts';
+import { type Flag, FLAGS as TABLE } from '../../flanneld/flags.ts';
 import { flagReference } from '../../flanneld/usage.ts';
 import { NetError } from '../../model/errors.ts';
 
@@ -85,9 +86,11 @@ t.test('the defaults are flannel’s', async (t) => {
     renewMarginMinutes: 60,
     masquerade: false,
     masqueradeFullyRandom: true,
+    unmasqueraded: [],
     forwardRules: true,
     blackholeRoute: false,
     probeSeconds: 30,
+    txChecksum: 'auto',
     resyncSeconds: 5,
     health: undefined,
     cni: { socket: '/run/flannel/cni.sock', only: false },
@@ -114,6 +117,13 @@ t.test('every flag of flannel, in every form', async (t) => {
   }
 });
 
+t.test('the table above has every flag of flannel, and each has a meaning', async (t) => {
+  const theirs = Object.entries(TABLE as Readonly<Record<string, Flag<unknown>>>).filter(([, flag]) => !flag.ours);
+  t.same(theirs.map(([name]) => name).sort(), [...FLAGS.map(([name]) => name), 'version', 'help'].sort());
+  for (const [name, { help }] of theirs) t.match(help, /\w+ \w+/, name);
+  for (const form of ['-version', '--version']) t.equal(parseArguments([form], {}).command, 'version');
+});
+
 t.test('forms of values', async (t) => {
   for (const word of ['1', 't', 'T', 'true', 'TRUE', 'True']) t.equal(configOf([`--ip-masq=${word}`]).masquerade, true);
   for (const word of ['0', 'f', 'F', 'false', 'FALSE', 'False'])
@@ -128,6 +138,20 @@ t.test('forms of values', async (t) => {
   t.equal(configOf(['--etcd-prefix=a//b']).etcd.prefix, 'a/b');
   t.equal(configOf(['--node-id-file=/x']).nodeIdFile, '/x');
   t.equal(configOf(['--dry-run']).dryRun, true);
+});
+
+t.test('destinations that see the addresses of pods', async (t) => {
+  const read = (argv: readonly string[], env: Record<string, string> = {}) => configOf(argv, env).unmasqueraded;
+  t.same(read(['--non-masquerade-cidrs=10.0.0.0/8,fd00::/8']), ['10.0.0.0/8', 'fd00::/8']);
+  t.same(read(['--non-masquerade-cidrs', '10.1.2.3/8', '-non-masquerade-cidrs=192.0.2.1, 10.0.0.0/8']), [
+    '10.0.0.0/8',
+    '192.0.2.1/32',
+  ]);
+  t.same(read([], { FLANNELD_NON_MASQUERADE_CIDRS: '10.0.0.0/8,2001:db8::1' }), ['10.0.0.0/8', '2001:db8::1/128']);
+  t.same(read(['--non-masquerade-cidrs=']), []);
+  t.throws(() => read(['--non-masquerade-cidrs=10.0.0.0/8,here']), {
+    message: '--non-masquerade-cidrs "10.0.0.0/8,here": expected prefixes separated by commas',
+  });
 });
 
 t.test('commands', async (t) => {

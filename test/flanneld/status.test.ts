@@ -47,7 +47,7 @@ const NOW = Date.parse('2026-01-01T03:00:00.000Z');
 
 const view = (status: AgentStatus = STATUS): HealthView => ({
   unreadiness: () => status.reason,
-  notes: () => status.notes ?? [],
+  remarks: () => status.notes ?? [],
   status: () => status,
 });
 
@@ -143,7 +143,7 @@ t.test('exit codes', async (t) => {
 t.test('over HTTP', async (t) => {
   let reason: string | undefined = 'waiting';
   const server = await serveHealth(
-    { unreadiness: () => reason, notes: () => ['a note'], status: () => STATUS },
+    { unreadiness: () => reason, remarks: () => ['a note'], status: () => STATUS },
     { address: ip('127.0.0.1'), port: 0 },
   );
   t.teardown(() => server.close());
