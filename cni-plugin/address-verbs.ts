@@ -46,7 +46,7 @@ async function locked<T>(files: Attachments, request: Request, action: () => T |
 function intent(
   { network, containerId, ifname, netns }: Request,
   addressDir: string,
-  { kernel, bootId, now }: Dependencies,
+  { kernel, bootId, now, call }: Dependencies,
 ): Attachment {
   const key = { network, containerId, ifname };
   return {
@@ -55,6 +55,7 @@ function intent(
     host: kernel.host.id,
     created: now(),
     unfinished: true,
+    call,
     ...key,
     netns: { path: netns },
     addressDir,

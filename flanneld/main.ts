@@ -16,7 +16,7 @@ import { type Agent, type AgentDeps, createAgent } from './agent.ts';
 import { cleanup } from './cleanup.ts';
 import { startChild } from '../kernel/child.ts';
 import { systemClock } from './clock.ts';
-import { type CniRun, openCni } from './cni/run.ts';
+import { type CniRun, openCni, openCniPlaces } from './cni/run.ts';
 import { cniOnly, withCni } from './cni/view.ts';
 import { type AgentConfig, type Invocation, parseArguments } from './config.ts';
 import { writeDockerOptions } from './docker-opts.ts';
@@ -89,9 +89,10 @@ async function managerOpener(config: AgentConfig, log: Log): Promise<AgentDeps['
   return (nodeId) => openEtcd({ etcd, nodeId, renewMarginMinutes, report });
 }
 
-function cniOf({ cni: { socket } }: AgentConfig, kernel: Kernel, log: Log): CniRun | undefined {
-  if (socket === undefined) return undefined;
-  return openCni({ socket, kernel, log, bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim() });
+const bootIdNow = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+
+function cniOf({ cni: { socket, only: alone } }: AgentConfig, kernel: Kernel, log: Log): CniRun | undefined {
+  return socket === undefined ? undefined : openCni({ socket, kernel, log, bootId: bootIdNow(), alone });
 }
 
 async function agentOf(
@@ -152,8 +153,12 @@ async function printDryRun(config: AgentConfig): Promise<void> {
   for (const line of await dryRun(deps, id, stopSignal(log))) print(line);
 }
 
-async function runCleanup({ subnetFile, dryRun }: AgentConfig): Promise<void> {
-  await cleanup({ kernel: openKernel(), subnetFile, dryRun, programs: hostPrograms(process.env.PATH), print });
+async function runCleanup(config: AgentConfig): Promise<void> {
+  const { subnetFile, dryRun, cni } = config;
+  const kernel = openKernel();
+  const places = openCniPlaces({ kernel, bootId: bootIdNow(), log: openLog(config) }, cni.socket);
+  const programs = hostPrograms(process.env.PATH);
+  await cleanup({ kernel, subnetFile, dryRun, programs, print, cni: places });
 }
 
 /** @returns the exit code @throws NetError */

@@ -60,7 +60,8 @@ export function nftables(open: () => NftablesLibrary = openNftables): Nftables {
 }
 
 function failure(attempt: string, subject: string, error: string): NetError {
-  const line = error.split('\n')[0] ?? '';
+  // To a name that isn't there, nft adds one that is and looks similar.
+  const line = (error.split('\n')[0] ?? '').replace(/; did you mean .*/, '');
   return new NetError('kernel', `${attempt}: ${line || 'failed'}`, {
     errno: errnoOfText(line),
     subject,

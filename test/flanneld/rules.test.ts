@@ -64,13 +64,13 @@ t.test('a shared table', async (t) => {
 });
 
 t.test('removal', async (t) => {
-  t.equal(removeRules(undefined, [NETWORKS[4]]), undefined);
+  t.equal(removeRules(undefined, ownsChains([NETWORKS[4]])), undefined);
   t.same(
-    removeRules(ours(), [NETWORKS[4], NETWORKS[6]])?.commands,
+    removeRules(ours(), ownsChains([NETWORKS[4], NETWORKS[6]]))?.commands,
     [{ verb: 'delete', type: 'table' }],
     'the table goes when nothing is left',
   );
-  const one = removeRules(SHARED, [NETWORKS[4]]);
+  const one = removeRules(SHARED, ownsChains([NETWORKS[4]]));
   t.same(
     one?.commands.map((command) => (command.type === 'chain' ? `${command.verb} ${command.chain.name}` : command.type)),
     [
@@ -80,6 +80,6 @@ t.test('removal', async (t) => {
       'delete forward-10.244.0.0-16',
     ],
   );
-  t.equal(removeRules(others(), [NETWORKS[4]]), undefined);
+  t.equal(removeRules(others(), ownsChains([NETWORKS[4]])), undefined);
   t.match(printTable(others()), /10\.99\.0\.0/);
 });
