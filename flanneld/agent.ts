@@ -2,9 +2,12 @@
 // etcd does or doesn't do; it ends with an error only for a configuration that it can't work with, before it has changed
 // anything. A stop leaves data path and lease as they are.
 
+import type { Execute } from '../kernel/execute.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import type { OpenEchoes } from '../kernel/probe.ts';
 import { asNetError, describe } from '../model/errors.ts';
 import { type Lease, leaseKey } from '../model/lease.ts';
+import { runPreStartup } from './backend/pre-startup.ts';
 import type { ProxyDeps } from './backend/proxy-keeper.ts';
 import type { Clock } from './clock.ts';
 import type { Programs } from './firewall/programs.ts';
@@ -35,6 +38,10 @@ export interface AgentDeps {
   readonly graceMs?: number | undefined;
   /** The program of the udp backend. */
   readonly proxy?: ProxyDeps | undefined;
+  /** Runs the commands of the extension backend. */
+  readonly execute?: Execute | undefined;
+  /** Without it no peer is probed. */
+  readonly openEchoes?: OpenEchoes | undefined;
   /** Programs that packet filters are reached by; without them only nft's tables are. */
   readonly programs?: Programs | undefined;
 }
@@ -123,8 +130,9 @@ async function serve(
   const snapshots = manager.watch(signal, report)[Symbol.asyncIterator]();
   const first = await next(snapshots, signal);
   const previous = readPrevious(config.subnetFile);
-  const prepared = prepareFor(deps, nodeId, network, first);
+  const accepted = prepareFor(deps, nodeId, network, first);
   deps.onAccepted?.();
+  const prepared = await withPublished(deps, accepted, progress, signal);
   progress.prepared = prepared;
   progress.waitingFor = 'a subnet';
   const lease = await acquire(deps, manager, prepared, previous, progress, signal);
@@ -153,6 +161,22 @@ export async function networkConfig(
   return parseNetworkConfig(
     await patiently(deps, progress, signal, 'read the network configuration', () => manager.networkConfig(signal)),
   );
+}
+
+/** With what PreStartupCommand prints, where the backend has one: run for as long as it takes to succeed. */
+async function withPublished(
+  deps: AgentDeps,
+  prepared: Prepared,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Prepared> {
+  const { execute } = deps;
+  if (execute === undefined || prepared.backend.commands?.preStartup === undefined) return prepared;
+  progress.waitingFor = 'PreStartupCommand';
+  const backendData = await patiently(deps, progress, signal, 'run PreStartupCommand', () =>
+    runPreStartup(execute, prepared, signal),
+  );
+  return { ...prepared, attributes: { ...prepared.attributes, backendData } };
 }
 
 /** Everything that is decided before anything is changed. */

@@ -71,6 +71,8 @@ export interface AgentConfig {
   /** Whether forwarded traffic of the network is accepted by a rule. */
   readonly forwardRules: boolean;
   readonly blackholeRoute: boolean;
+  /** Seconds within which every peer is probed once; 0: none is. */
+  readonly probeSeconds: number;
   /** Of VXLAN devices. */
   readonly txChecksum: ChecksumChoice;
   /** Seconds between two periodic comparisons of what is with what should be. */
@@ -146,6 +148,7 @@ function agentConfig({ values, given }: Arguments): AgentConfig {
     unmasqueraded: [...new Set(values['non-masquerade-cidrs'])],
     forwardRules: values['iptables-forward-rules'],
     blackholeRoute: values['ip-blackhole-route'],
+    probeSeconds: values['peer-probe-interval'],
     txChecksum: values['vxlan-tx-checksum'],
     resyncSeconds: values['iptables-resync'],
     health:

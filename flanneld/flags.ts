@@ -233,6 +233,15 @@ export const FLAGS = {
       'identity of this node, made at the first start; a lease belongs to it whatever address the node has',
     ),
   ),
+  'peer-probe-interval': ours(
+    whole(
+      0,
+      86_400,
+      30,
+      'SECONDS',
+      'how often the way to each peer is probed with two echoes, a small one and one as large as the MTU of pods; at most 50 peers a second; 0 turns it off',
+    ),
+  ),
   'non-masquerade-cidrs': ours<Prefix[]>({
     kind: 'list',
     initial: [],

@@ -7,7 +7,8 @@ import { describe } from '../model/errors.ts';
 import { familiesOf, type Lease } from '../model/lease.ts';
 import type { AgentDeps } from './agent.ts';
 import type { Underlay } from './backend/backend.ts';
-import { type Prepared, prepare } from './prepare.ts';
+import type { Prepared } from './prepare.ts';
+import { adopt, prepareAgain } from './prepare-again.ts';
 import type { Progress } from './progress.ts';
 import { concernOf } from './relevance.ts';
 
@@ -32,14 +33,10 @@ export function followUnderlay(
   let nextLook = clock.now() + LOOK_MS;
 
   const look = (prepared: Prepared, lease: Lease) => {
-    const fresh = preparedAgain(deps, prepared, lease);
+    const fresh = prepareAgain(deps, prepared, lease);
     progress.underlayTrouble = undefined;
     if (text(fresh) === text(prepared)) return;
-    progress.prepared = fresh;
-    if (JSON.stringify(fresh.attributes) !== JSON.stringify(prepared.attributes)) {
-      progress.lease = { ...lease, ...fresh.attributes };
-      onMoved();
-    }
+    adopt(progress, fresh, lease, onMoved);
     log.warn({ mtu: fresh.backend.mtu }, `the interface to other nodes has changed: ${underlayText(fresh)}`);
   };
 
@@ -68,30 +65,6 @@ export function followUnderlay(
         progress.underlayTrouble = trouble;
       }
     },
-  };
-}
-
-/** For the host as it is now; what our lease tells the peers of our devices stays. @throws NetError */
-function preparedAgain(
-  { kernel, config }: Pick<AgentDeps, 'kernel' | 'config'>,
-  before: Prepared,
-  lease: Lease,
-): Prepared {
-  const fresh = prepare({
-    kernel,
-    config,
-    network: before.network,
-    nodeId: before.site.nodeId,
-    previous: { networks: before.networks, subnet: {} },
-    store: { own: lease, peers: [] },
-    running: true,
-  });
-  return {
-    ...fresh,
-    // A route by advertisement that is gone comes back only while its device still accepts them.
-    advertised: [...new Set([...before.advertised, ...fresh.advertised])],
-    stored: before.stored,
-    podsInPrevious: before.podsInPrevious,
   };
 }
 

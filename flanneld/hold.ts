@@ -5,13 +5,14 @@ import { describe } from '../model/errors.ts';
 import { familyOf } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
 import type { AgentDeps } from './agent.ts';
-import { keepProxy } from './backend/proxy-keeper.ts';
+import { startBeside } from './beside.ts';
 import type { AgentConfig } from './config.ts';
 import { examine, printDifference, type Target } from './difference.ts';
 import { type KnownPeers, learn, mayRemove, settle } from './known-peers.ts';
 import { ownLeaseKeeper } from './own-lease.ts';
 import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts';
 import type { Prepared } from './prepare.ts';
+import { followConfig } from './follow-config.ts';
 import type { FirewallWish } from './firewall/hold.ts';
 import { keepFirewall } from './firewall/keeper.ts';
 import { sitesOf } from './firewall/site.ts';
@@ -23,7 +24,10 @@ import { fits } from './subnet/choose.ts';
 import type { Snapshot, SubnetManager } from './subnet/manager.ts';
 import { ensureSubnetFile } from './subnet-file.ts';
 
-type HoldDeps = Pick<AgentDeps, 'kernel' | 'config' | 'log' | 'clock' | 'proxy' | 'programs'> & {
+type HoldDeps = Pick<
+  AgentDeps,
+  'kernel' | 'config' | 'log' | 'clock' | 'proxy' | 'execute' | 'openEchoes' | 'programs'
+> & {
   readonly manager: SubnetManager;
   readonly graceMs: number;
 };
@@ -56,9 +60,7 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
       progress.leaseTrouble = trouble ?? misfit(prepared, lease);
     },
   });
-  if (prepared.backend.proxy !== undefined && deps.proxy !== undefined) {
-    progress.proxy = keepProxy(deps.proxy, clock, log);
-  }
+  const beside = startBeside(deps, progress, prepared.backend);
   const firewall = keepFirewall({
     ...deps,
     programs: deps.programs,
@@ -77,7 +79,11 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
       underlay.check();
       return currentTarget(deps, progress);
     },
-    onRun: (run) => afterRun(deps, progress, run),
+    onRun(run) {
+      const before = unreadiness(progress);
+      beside.hold(run);
+      afterRun(deps, progress, run, before);
+    },
   });
   let cancelGrace = () => {};
   const take = (snapshot: Snapshot) => {
@@ -103,11 +109,16 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
   });
   try {
     take(sinceAcquired(first, lease));
+    const listener = { onMoved: () => checkOwn(own), onChanged: () => reconciler.trigger('configuration changed') };
     firewall.look();
-    await Promise.all([manager.keepAlive(signal, report), follow(snapshots, take)]);
+    await Promise.all([
+      manager.keepAlive(signal, report),
+      follow(snapshots, take),
+      followConfig(deps, progress, listener, signal),
+    ]);
   } finally {
     ignore();
-    progress.proxy?.stop();
+    beside.stop();
     firewall.stop();
     cancelGrace();
     reconciler.stop();
@@ -196,10 +207,8 @@ export function targetOf(
   };
 }
 
-function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run): void {
+function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run, before: string | undefined): void {
   const { prepared, lease } = progress;
-  const before = unreadiness(progress);
-  holdProxy(progress, run);
   progress.run = run;
   progress.totals = addRun(progress.totals, run);
   if (run.problems.length > 0 || prepared === undefined || lease === undefined) return;
@@ -221,14 +230,6 @@ function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run
     { peers: run.peers.length, ms: Math.round(clock.now() - progress.startedAt) },
     `ready: ${subnets.join(', ')}`,
   );
-}
-
-/** The program carries packets to the peers whose leases make sense. */
-function holdProxy({ proxy, prepared, lease, known }: Progress, { peers }: Run): void {
-  if (proxy === undefined || prepared?.backend.proxy === undefined || lease === undefined) return;
-  const good = new Set(peers.filter(({ state }) => state !== 'refused').map(({ key }) => key));
-  const leases = (known?.peers ?? []).filter(({ subnet }) => good.has(leaseKey(subnet)));
-  proxy.hold(prepared.backend.proxy(lease, leases));
 }
 
 /** What would be changed right now, as lines; a comment line when the host can't be read. */

@@ -8,7 +8,9 @@ import { fileURLToPath } from 'node:url';
 import { type Logger, pino } from 'pino';
 import { ensureDirectory } from '../kernel/files.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import { execute } from '../kernel/execute.ts';
 import { openKernel } from '../kernel/open.ts';
+import type { OpenEchoes } from '../kernel/probe.ts';
 import { asNetError, describe, ERRORS } from '../model/errors.ts';
 import { type Agent, type AgentDeps, createAgent } from './agent.ts';
 import { cleanup } from './cleanup.ts';
@@ -60,10 +62,22 @@ async function agentDeps(config: AgentConfig, log: Log): Promise<Omit<AgentDeps,
     log,
     clock: systemClock,
     proxy: { program: fileURLToPath(new URL('../build/bin/udp-proxy', import.meta.url)), start: startChild },
+    execute,
+    openEchoes: config.probeSeconds > 0 ? await echoes(log) : undefined,
     programs: hostPrograms(process.env.PATH),
     identity: { isKept: () => existsSync(config.nodeIdFile), keep: () => nodeId(config.nodeIdFile) },
     openManager: await managerOpener(config, log),
   };
+}
+
+/** A node without the compiled module works, and says that it probes nobody. */
+async function echoes(log: Log): Promise<OpenEchoes | undefined> {
+  try {
+    return (await import('../kernel/probe.ts')).openEchoes;
+  } catch (error) {
+    log.warn({}, `peers are not probed: raw-socket can't be loaded: ${describe(error)}`);
+    return undefined;
+  }
 }
 
 /** Loaded only where it is used: etcd's client takes more memory than any other module. */

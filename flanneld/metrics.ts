@@ -1,6 +1,7 @@
 // /metrics: the status in Prometheus' text format (version 0.0.4). Every metric stands once in the table below, which
 // docs/metrics.md is made from. Pure.
 
+import { countProbes } from './probe/notes.ts';
 import type { AgentStatus } from './progress.ts';
 
 /** What the process can say of itself. */
@@ -26,6 +27,8 @@ interface Metric {
 const one = (value: number | undefined): Sample[] => (value === undefined ? [] : [[{}, value]]);
 const seconds = (time: string | undefined): number | undefined =>
   time === undefined ? undefined : Date.parse(time) / 1000;
+const slowest = (times: readonly number[]): number | undefined =>
+  times.length === 0 ? undefined : times.reduce((most, time) => Math.max(most, time)) / 1000;
 const PEER_STATES = ['programmed', 'refused', 'failed'] as const;
 
 const gauge = (help: string, samples: Metric['samples'], labels?: readonly string[]): Metric => ({
@@ -58,6 +61,17 @@ const METRICS: Readonly<Record<string, Metric>> = {
     'Other nodes by how they stand: programmed, refused (the lease makes no sense to us), failed (the kernel said no).',
     ({ peers }) => PEER_STATES.map((state) => [{ state }, peers.filter((peer) => peer.state === state).length]),
     ['state'],
+  ),
+  flannel_probed_peers: gauge(
+    'Other nodes by what echoes to them say: reachable, mtu-too-small (packets as large as the MTU of pods are lost), unreachable, unknown (too few yet).',
+    ({ peers }) => Object.entries(countProbes(peers)).map(([state, count]) => [{ state }, count]),
+    ['state'],
+  ),
+  flannel_probe_rtt_max_seconds: gauge('Time that the slowest of them takes to answer.', ({ peers }) =>
+    one(slowest(peers.flatMap(({ probes = [] }) => probes.flatMap(({ rttMs }) => rttMs ?? [])))),
+  ),
+  flannel_extension_running: gauge('Commands of the extension backend that run.', ({ extension }) =>
+    one(extension?.running),
   ),
   flannel_pod_mtu_bytes: gauge('Largest packet of a pod.', ({ mtu }) => one(mtu)),
   flannel_differences: gauge('Changes that are due on this host at this moment.', ({ differences }) =>
@@ -161,7 +175,8 @@ export function metricsReference(): string {
     'format of Prometheus on `--healthz-port`, and on the status socket:',
     '`curl --unix-socket /run/flannel/subnet.sock http://localhost/metrics`.',
     '',
-    '`flannel_trouble` has the parts `store` (who hands out subnets), `lease` (our own), `interface` (to other nodes), `host`',
+    '`flannel_trouble` has the parts `store` (who hands out subnets), `config` (a change of the network configuration that is',
+    'not in force: /status has the keys that need a restart), `lease` (our own), `interface` (to other nodes), `host`',
     '(what the kernel refused) and `subnet-file`. None of them stops what is in place.',
     '',
     '| metric | type | labels | meaning |',

@@ -43,20 +43,31 @@ export interface NetworkConfig {
   };
 }
 
+/** The names of the keys of each family. */
+export const KEYS = {
+  4: { network: 'Network', subnetLength: 'SubnetLen', subnetMin: 'SubnetMin', subnetMax: 'SubnetMax' },
+  6: { network: 'IPv6Network', subnetLength: 'IPv6SubnetLen', subnetMin: 'IPv6SubnetMin', subnetMax: 'IPv6SubnetMax' },
+} as const satisfies Record<Family, Record<keyof FamilyNetwork, string>>;
+
 /** What differs between the families: the names of their keys and flannel's limits. */
 interface Rules {
-  readonly network: 'Network' | 'IPv6Network';
-  readonly length: 'SubnetLen' | 'IPv6SubnetLen';
-  readonly min: 'SubnetMin' | 'IPv6SubnetMin';
-  readonly max: 'SubnetMax' | 'IPv6SubnetMax';
+  readonly network: (typeof KEYS)[Family]['network'];
+  readonly length: (typeof KEYS)[Family]['subnetLength'];
+  readonly min: (typeof KEYS)[Family]['subnetMin'];
+  readonly max: (typeof KEYS)[Family]['subnetMax'];
   /** Subnet length when none is given and the network holds four of them. */
   readonly usualLength: number;
 }
 
 const RULES: Readonly<Record<Family, Rules>> = {
-  4: { network: 'Network', length: 'SubnetLen', min: 'SubnetMin', max: 'SubnetMax', usualLength: 24 },
-  6: { network: 'IPv6Network', length: 'IPv6SubnetLen', min: 'IPv6SubnetMin', max: 'IPv6SubnetMax', usualLength: 64 },
+  4: rulesOf(4, 24),
+  6: rulesOf(6, 64),
 };
+
+function rulesOf(family: Family, usualLength: number): Rules {
+  const { network, subnetLength, subnetMin, subnetMax } = KEYS[family];
+  return { network, length: subnetLength, min: subnetMin, max: subnetMax, usualLength };
+}
 
 const SHAPE = object(
   {

@@ -6,6 +6,7 @@ import type { Ip } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
 import { identity } from '../model/state.ts';
 import type { PeerPlan } from './peer-plan.ts';
+import type { ProbeStatus } from './probe/prober.ts';
 
 /** From best to worst: a peer of two families has the worse of their states. */
 const STATES = ['programmed', 'refused', 'failed'] as const;
@@ -19,6 +20,8 @@ export interface PeerStatus {
   readonly state: (typeof STATES)[number];
   /** Why it is not programmed. */
   readonly reason?: string | undefined;
+  /** What echoes to it say, for each family; absent where they are off. */
+  readonly probes?: readonly ProbeStatus[] | undefined;
 }
 
 /** Failures by the {@link identity} of what they hit. */

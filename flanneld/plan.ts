@@ -56,9 +56,7 @@ export function planHost(input: PlanInput, have: State): Plan {
   const surroundings = surroundingsOf(have);
   const reached = planPeers(input, surroundings, claims, input.peers);
   const want = merge(base, ...reached.map(({ state }) => state));
-  const gateways = input.peers.flatMap((lease) =>
-    familiesOf(lease.publicIp).map((family) => lease.publicIp[family] as Ip),
-  );
+  const gateways = backend.routesAreOthers ? [] : input.peers.flatMap(addressesOf);
   return {
     want: { ...want, sysctls: supported(want.sysctls, have) },
     owns: input.removals
@@ -87,6 +85,8 @@ const claimedRoutes =
     );
     return merge({ routes });
   };
+
+const addressesOf = ({ publicIp }: Lease): Ip[] => familiesOf(publicIp).map((family) => publicIp[family] as Ip);
 
 /** Every sysctl that is held to a value. */
 export const wantedSysctls = (input: PlanInput, there: (device: string) => boolean = () => true): Sysctl[] => [

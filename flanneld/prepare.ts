@@ -3,7 +3,7 @@
 
 import { release } from 'node:os';
 import type { Kernel } from '../kernel/kernel.ts';
-import { NetError } from '../model/errors.ts';
+import { hasErrno, NetError } from '../model/errors.ts';
 import {
   bitsOf,
   contains,
@@ -17,7 +17,7 @@ import {
 import { familiesOf, type Lease, type LeaseAttributes, type PerFamily } from '../model/lease.ts';
 import { merge, type Route, type State } from '../model/state.ts';
 import type { Backend, Site, Underlay } from './backend/backend.ts';
-import { openBackend } from './backend/registry.ts';
+import { foreignKind, openBackend } from './backend/registry.ts';
 import { txChecksumFor } from './checksum-offload.ts';
 import type { AgentConfig } from './config.ts';
 import { chooseUnderlay } from './external-interface.ts';
@@ -53,12 +53,10 @@ export interface PrepareInput {
   readonly previous: PreviousSubnet;
   /** What the store held before this start, where it is known. */
   readonly store: Snapshot | undefined;
-  /** The agent asks again while it runs: what the store says of its devices holds, whatever somebody did to them. */
-  readonly running?: boolean | undefined;
 }
 
 /** @throws NetError no-interface, invalid-network-config, invalid-flag, foreign-object */
-export function prepare({ kernel, config, network, nodeId, previous, store, running }: PrepareInput): Prepared {
+export function prepare({ kernel, config, network, nodeId, previous, store }: PrepareInput): Prepared {
   const families = familiesOf(network.families);
   const have = readHost(kernel, [...families, ...previous.networks.map(familyOf)]);
   const underlay = chooseUnderlay(have, families, config, (address) => kernel.routeTo(kernel.host, address));
@@ -68,8 +66,9 @@ export function prepare({ kernel, config, network, nodeId, previous, store, runn
   const backend = openBackend(network.backend.type, {
     options: network.backend.options,
     site,
-    have: running ? { ...have, links: [] } : have,
+    have,
     stored,
+    lacking: lackedKind(kernel, network.backend.type),
   });
   const ours = [
     ...new Set([...families.map((family) => networks[family] as Prefix), ...previous.networks.map(networkOf)]),
@@ -88,6 +87,19 @@ export function prepare({ kernel, config, network, nodeId, previous, store, runn
       podsIn(have, networkOf(previous.subnet[family] as Prefix)),
     ),
   };
+}
+
+/**
+ * The kind of link that a backend would need and the kernel doesn't know. It is asked for one with a name that none can
+ * have: the kind is looked at first, and nothing is made.
+ */
+function lackedKind(kernel: Kernel, type: string): string | undefined {
+  const kind = foreignKind(type);
+  if (kind === undefined) return undefined;
+  const [failure] = kernel.apply(kernel.host, [
+    { verb: 'add', item: { type: 'link', value: { name: 'flannel/probe', kind } } },
+  ]);
+  return failure !== undefined && hasErrno(failure.error, 'ENOTSUP') ? kind : undefined;
 }
 
 /** Our lease by our identity, else as flannel knows it, by our address. */

@@ -4,6 +4,7 @@ import packageJson from '../package.json' with { type: 'json' };
 import type { Ip, Prefix } from '../model/ip.ts';
 import { familiesOf, type Lease } from '../model/lease.ts';
 import type { CniStatus } from './cni/service.ts';
+import type { ExtensionKeeper, ExtensionStatus } from './backend/extension-keeper.ts';
 import type { ProxyKeeper, ProxyStatus } from './backend/proxy-keeper.ts';
 import type { AgentConfig } from './config.ts';
 import { firewallRemarks } from './firewall/findings.ts';
@@ -13,6 +14,8 @@ import type { HostSetting } from './host-settings.ts';
 import type { KnownPeers } from './known-peers.ts';
 import type { PeerStatus } from './peer-status.ts';
 import type { Prepared } from './prepare.ts';
+import { probeNotes } from './probe/notes.ts';
+import type { Prober } from './probe/prober.ts';
 import type { Run } from './reconcile.ts';
 
 /** Filled in as the agent goes. */
@@ -27,6 +30,10 @@ export interface Progress {
   underlayTrouble: string | undefined;
   /** Why the subnet file could not be written. */
   fileTrouble: string | undefined;
+  /** Why the network configuration, as it is now, is not the one in force. */
+  configTrouble: string | undefined;
+  /** Why its changes are not seen; passes with the next that is. */
+  configWatchTrouble: string | undefined;
   /** What the lease store last reported; passes with the next snapshot. The data path doesn't depend on it. */
   storeTrouble: string | undefined;
   prepared: Prepared | undefined;
@@ -36,6 +43,10 @@ export interface Progress {
   totals: Totals;
   /** The udp backend's program. */
   proxy: ProxyKeeper | undefined;
+  /** The extension backend's commands. */
+  extension: ExtensionKeeper | undefined;
+  /** Echoes to the peers; undefined while they are off. */
+  prober: Prober | undefined;
   firewall: FirewallKeeper | undefined;
 }
 
@@ -62,6 +73,8 @@ export const newProgress = (startedAt: number): Progress => ({
   leaseTrouble: undefined,
   underlayTrouble: undefined,
   fileTrouble: undefined,
+  configTrouble: undefined,
+  configWatchTrouble: undefined,
   storeTrouble: undefined,
   prepared: undefined,
   lease: undefined,
@@ -69,6 +82,8 @@ export const newProgress = (startedAt: number): Progress => ({
   run: undefined,
   totals: { runs: 0, failedRuns: 0, changes: 0, seconds: 0 },
   proxy: undefined,
+  extension: undefined,
+  prober: undefined,
   firewall: undefined,
 });
 
@@ -82,6 +97,7 @@ export function unreadiness({
   run,
   known,
   proxy,
+  extension,
 }: Progress): string | undefined {
   if (waitingFor !== undefined)
     return `waiting for ${waitingFor}${storeTrouble === undefined ? '' : `: ${storeTrouble}`}`;
@@ -90,13 +106,13 @@ export function unreadiness({
   if (known === undefined)
     return `waiting for the leases of the other nodes${storeTrouble === undefined ? '' : `: ${storeTrouble}`}`;
   if (run === undefined) return 'waiting for the first comparison of what is with what should be';
-  return run.problems[0] ?? proxy?.status().trouble ?? fileTrouble;
+  return run.problems[0] ?? proxy?.status().trouble ?? extension?.status().trouble ?? fileTrouble;
 }
 
 /** What is to be known of a node that is ready: it doesn't make it less so, and may still keep packets from arriving. */
-export function remarks({ firewall }: Progress): string[] {
-  const status = firewall?.status();
-  return status === undefined ? [] : firewallRemarks(status);
+export function remarks(progress: Progress): string[] {
+  const status = progress.firewall?.status();
+  return [...notesOf(progress), ...(status === undefined ? [] : firewallRemarks(status))];
 }
 
 /** One family of the node. */
@@ -111,7 +127,7 @@ export interface FamilyStatus {
 }
 
 /** Parts that something can be the matter with while the rest goes on. */
-export type Part = 'store' | 'lease' | 'interface' | 'host' | 'subnet-file';
+export type Part = 'store' | 'config' | 'lease' | 'interface' | 'host' | 'subnet-file';
 
 /** What /status answers. */
 export interface AgentStatus {
@@ -126,6 +142,8 @@ export interface AgentStatus {
   readonly trouble?: string | undefined;
   /** What is the matter, by the part of the agent that it is the matter with. */
   readonly troubles?: Readonly<Record<Part, string | undefined>> | undefined;
+  /** What is to be known of configuration and peers though pods can be served, a line each. */
+  readonly notes?: readonly string[] | undefined;
   readonly nodeId?: string | undefined;
   readonly families: readonly FamilyStatus[];
   readonly backend?: string | undefined;
@@ -139,6 +157,8 @@ export interface AgentStatus {
   readonly totals?: Totals | undefined;
   /** Absent where no program carries packets. */
   readonly proxy?: ProxyStatus | undefined;
+  /** Absent where no commands of an operator do the forwarding. */
+  readonly extension?: ExtensionStatus | undefined;
   /** Settings of this host. Absent before there is a subnet. */
   readonly host?: readonly HostSetting[] | undefined;
   /** Packet filters of others. Absent before the first look. */
@@ -171,18 +191,20 @@ export function statusOf(
     trouble: storeTrouble,
     troubles: {
       store: storeTrouble,
+      config: progress.configTrouble ?? progress.configWatchTrouble,
       lease: progress.leaseTrouble,
       interface: progress.underlayTrouble,
-      host: run?.problems[0] ?? progress.proxy?.status().trouble,
+      host: run?.problems[0] ?? progress.proxy?.status().trouble ?? progress.extension?.status().trouble,
       'subnet-file': progress.fileTrouble,
     },
+    notes: notesOf(progress),
     nodeId: prepared?.site.nodeId,
     families: familyStatuses(progress),
     backend: prepared?.backend.type,
     mtu: prepared?.backend.mtu,
     subnetFile: config.subnetFile,
     graceUntil: known !== undefined && known.graceUntil > now ? time(known.graceUntil) : undefined,
-    peers: run?.peers ?? [],
+    peers: peersOf(progress),
     lastRun: run && {
       at: time(run.at),
       reasons: run.reasons,
@@ -192,11 +214,37 @@ export function statusOf(
     },
     totals: progress.totals,
     proxy: progress.proxy?.status(),
+    extension: progress.extension?.status(),
     host,
     firewall: progress.firewall?.status(),
     differences,
   };
 }
+
+/** As the last run left them, with what commands and echoes say. */
+function peersOf({ run, extension, prober }: Progress): readonly PeerStatus[] {
+  const peers = run?.peers ?? [];
+  if (extension === undefined && prober === undefined) return peers;
+  const failing = new Map(extension?.status().failing.map(({ key, reason }) => [key, reason]));
+  const probes = prober?.findings();
+  return peers.map((peer) => {
+    const reason = failing.get(peer.key);
+    const failed = reason === undefined ? {} : ({ state: 'failed', reason } as const);
+    return { ...peer, ...failed, probes: probes?.get(peer.key) };
+  });
+}
+
+/** Where the store itself is in trouble, that is told already. */
+const watchTroubleOf = ({ storeTrouble, configWatchTrouble }: Progress): string | undefined =>
+  storeTrouble === undefined ? configWatchTrouble : undefined;
+
+/** What configuration and peers have to say, a line each. */
+const notesOf = (progress: Progress): string[] => [
+  ...[progress.configTrouble, watchTroubleOf(progress), progress.prober?.trouble()].filter(
+    (text) => text !== undefined,
+  ),
+  ...probeNotes(peersOf(progress)),
+];
 
 function familyStatuses({ prepared, lease }: Progress): FamilyStatus[] {
   if (prepared === undefined) return [];

@@ -3,6 +3,7 @@
 
 import { asNetError, NetError } from '../model/errors.ts';
 import { cniLines } from './cni/view.ts';
+import type { ProbeStatus } from './probe/prober.ts';
 import { firewallRemarks } from './firewall/findings.ts';
 import { hostLines } from './host-settings.ts';
 import { request } from './http.ts';
@@ -60,6 +61,7 @@ export function printStatus(status: AgentStatus, now: number): string {
     `flanneld ${status.version}, process ${status.pid}, running for ${duration(now - Date.parse(status.startedAt))}: ${status.ready ? 'ready' : 'NOT READY'}`,
     ...(status.reason === undefined ? [] : [`  ${status.reason}`]),
     ...(status.trouble === undefined || status.reason?.includes(status.trouble) ? [] : [`  ${status.trouble}`]),
+    ...(status.notes ?? []).map((note) => `  ${note}`),
     ...status.families.map(
       ({ family, subnet, network, publicIp, device, deviceMtu }) =>
         `IPv${family}: subnet ${subnet ?? '(none yet)'} of ${network}, by ${publicIp} on ${device} (MTU ${deviceMtu})`,
@@ -68,6 +70,7 @@ export function printStatus(status: AgentStatus, now: number): string {
       ? []
       : [`backend ${status.backend}, MTU of pods ${status.mtu}, node ${status.nodeId}`]),
     ...(status.cniOnly ? ['no subnet manager and no other nodes (--cni-only)'] : peerLines(status)),
+    ...extensionLines(status),
     ...(status.cni === undefined ? [] : cniLines(status.cni)),
     ...(status.graceUntil === undefined
       ? []
@@ -85,10 +88,26 @@ function peerLines({ peers }: AgentStatus): string[] {
   const summary = [...counts].map(([state, group]) => `${group.length} ${state}`).join(', ');
   const keys = Math.max(0, ...peers.map(({ key }) => key.length));
   const lines = peers.map(
-    ({ key, publicIp, state, reason }) =>
-      `  ${key.padEnd(keys)}  ${publicIp.join(' ')}  ${state}${reason ? `: ${reason}` : ''}`,
+    ({ key, publicIp, state, reason, probes = [] }) =>
+      `  ${key.padEnd(keys)}  ${publicIp.join(' ')}  ${[`${state}${reason ? `: ${reason}` : ''}`, ...probes.map(probeText)].join('; ')}`,
   );
   return [`peers: ${peers.length}${peers.length > 0 ? ` (${summary})` : ''}`, ...lines];
+}
+
+/** "IPv4 reachable, 0.4 ms, 10 % lost" */
+function probeText({ family, state, rttMs, loss, rounds }: ProbeStatus): string {
+  const time = rttMs === undefined ? [] : [`${rttMs.toFixed(1)} ms`];
+  return [
+    `IPv${family} ${state}`,
+    ...time,
+    ...(loss > 0 ? [`${Math.round(loss * 100)} % of ${rounds} lost`] : []),
+  ].join(', ');
+}
+
+function extensionLines({ extension }: AgentStatus): string[] {
+  if (extension === undefined) return [];
+  const { added, running, failing } = extension;
+  return [`commands: ${added} peers added, ${running} running, ${failing.length} failing`];
 }
 
 function firewallLines({ firewall }: AgentStatus): string[] {

@@ -23,7 +23,11 @@ export interface ExecuteOptions {
   readonly timeoutMs: number;
   /** More on either output ends the program. */
   readonly maxBytes: number;
+  /** Ends the program when it aborts. */
+  readonly signal?: AbortSignal | undefined;
 }
+
+export type Execute = typeof execute;
 
 /** The path of the first regular file of that name; a name with a slash is none. */
 export function findProgram(name: string, directories: readonly string[]): string | undefined {
@@ -44,11 +48,9 @@ const FORCED = { output: '', errors: 'ended by force: it took too long or said t
 /** After the program's end: for what it said to be read, should something it has started hold the pipes open. */
 const LINGER_MS = 200;
 
-/** Runs a program to its end. Past its bounds it is killed, with all it has started. @throws NetError io when it can't start */
-export function execute(
-  path: string,
-  { args = [], environment, input, timeoutMs, maxBytes }: ExecuteOptions,
-): Promise<Ended> {
+/** Runs a program (a path, or a name to be found by the PATH of its environment) to its end. Past its bounds it is killed, with all it has started. @throws NetError io when it can't start */
+export function execute(path: string, options: ExecuteOptions): Promise<Ended> {
+  const { args = [], environment, input, timeoutMs, maxBytes, signal } = options;
   return new Promise((resolve, reject) => {
     // A group of its own, so that whatever it starts ends with it.
     const child = spawn(path, args, { env: environment, detached: true });
@@ -58,21 +60,26 @@ export function execute(
       endGroup(child.pid);
     };
     const timer = setTimeout(force, timeoutMs);
+    signal?.addEventListener('abort', force);
+    const over = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', force);
+    };
     const output = gather(child.stdout, maxBytes, force);
     const errors = gather(child.stderr, maxBytes, force);
     child.stdin.on('error', () => undefined);
     child.stdin.end(input);
     child.on('error', (error) => {
-      clearTimeout(timer);
+      over();
       reject(asNetError(error));
     });
     child.on('exit', () => {
       const outputs = [child.stdout, child.stderr];
       setTimeout(() => outputs.forEach((stream) => void stream.destroy()), LINGER_MS).unref();
     });
-    child.on('close', (code, signal) => {
-      clearTimeout(timer);
-      const status = code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+    child.on('close', (code, by) => {
+      over();
+      const status = code ?? 128 + (by === null ? 0 : constants.signals[by]);
       resolve({ status, ...(forced ? FORCED : { output: textOf(output), errors: textOf(errors) }) });
     });
   });

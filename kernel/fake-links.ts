@@ -17,9 +17,10 @@ export type NetOf = (namespace: Namespace) => Net;
 
 /** Equivalent to: ip link add NAME … type KIND … */
 export function addLink(net: Net, link: Link, netOf: NetOf): void {
-  checkName(link.name);
+  checkLength(link.name);
   if (findDevice(net, link.name) !== undefined) refuse('EEXIST');
   if (!KINDS.includes(link.kind)) refuse('ENOTSUP');
+  checkName(link.name);
   checkMac(link.mac);
   if (link.mtu !== undefined) checkMtu(link.kind, link.mtu);
   const lower = link.kind === 'vxlan' ? underlayOf(net, link.vxlan) : undefined;
@@ -103,11 +104,15 @@ function inheritSettings({ net, name }: Device): void {
 
 /** dev_valid_name; what the kernel would expand (%d) is refused here. */
 function checkName(name: string): void {
-  if (Buffer.byteLength(name) > 15) refuse('ERANGE');
+  checkLength(name);
   const odd = [...Buffer.from(name)].some(
     (byte) => byte === 0 || (byte >= 9 && byte <= 13) || byte === 0x20 || byte === 0xa0,
   );
   if (odd || /[/:%]/.test(name) || ['', '.', '..', 'all', 'default'].includes(name)) refuse('EINVAL');
+}
+
+function checkLength(name: string): void {
+  if (Buffer.byteLength(name) > 15) refuse('ERANGE');
 }
 
 function underlayOf(net: Net, vxlan: VxlanOptions | undefined): Device | undefined {

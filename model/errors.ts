@@ -40,6 +40,7 @@ export const ERRORS = {
   'etcd-refused': kind(11, 'check certificates, user and password; retried with back-off', true),
   'no-network-config': kind(11, 'put the network configuration; retried with back-off', true),
   'subnets-exhausted': kind(11, 'enlarge Network, or delete leases of nodes that are gone', true),
+  'command-failed': kind(11, 'see what the command printed; tried again with back-off', true),
   'lease-lost': kind(11, 'another node holds the subnet', true),
   timeout: kind(11, 'try again', true),
   busy: kind(11, 'try again', true),

@@ -6,10 +6,14 @@ import type { OpenBackend, Underlay } from './backend.ts';
 /** No devices, no routes; pods get the underlay's MTU. */
 export const openAlloc: OpenBackend = ({ site }) => ({
   type: 'alloc',
+  options: {},
+  live: [],
   publishedType: '',
   backendData: {},
   mtu: Math.min(...familiesOf(site.underlay).map((family) => (site.underlay[family] as Underlay).mtu)),
   devices: [],
   base: () => ({}),
   reach: () => ({ state: {} }),
+  echoes: () => undefined,
+  routesAreOthers: true,
 });

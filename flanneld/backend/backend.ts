@@ -5,6 +5,7 @@
 import type { Family, Ip, Prefix } from '../../model/ip.ts';
 import type { Lease, PerFamily } from '../../model/lease.ts';
 import type { State } from '../../model/state.ts';
+import type { Command } from './command-words.ts';
 import type { ProxyRoute } from './udp-control.ts';
 
 /** The interface to other nodes, for one family. */
@@ -51,9 +52,23 @@ export interface ProxySettings {
   readonly routes: readonly ProxyRoute[];
 }
 
+/** An operator's commands; what is undefined is not configured. */
+export interface Commands {
+  /** Before a subnet is taken; what it prints is published to the peers. */
+  readonly preStartup: Command | undefined;
+  /** With the subnet, before the first peer. */
+  readonly postStartup: Command | undefined;
+  readonly subnetAdd: Command | undefined;
+  readonly subnetRemove: Command | undefined;
+}
+
 export interface Backend {
   /** As configured: "vxlan". */
   readonly type: string;
+  /** The options in force, by the names of their keys, with defaults filled in. */
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Those that may change while pods and peers go on. */
+  readonly live: readonly string[];
   /** BackendType in leases; empty for the backends that publish none. */
   readonly publishedType: string;
   /** What peers have to know, for each family; undefined when nothing. */
@@ -68,8 +83,14 @@ export interface Backend {
   base(self: Lease, there: (device: string) => boolean): Partial<State>;
   /** The part for one family of one peer. */
   reach(peer: Peer): Reach;
+  /** The address that answers echoes at the far end of the way to a peer, from its first moment on; undefined: none surely does. */
+  echoes(peer: Pick<Peer, 'family' | 'subnet' | 'publicIp'>): Ip | undefined;
   /** For a backend that has such a program: what it is to do. */
   proxy?(self: Lease, peers: readonly Lease[]): ProxySettings;
+  /** For a backend that is made of an operator's commands. */
+  readonly commands?: Commands | undefined;
+  /** Routes between the nodes are somebody else's work: one that looks like flannel's is not taken for a leftover. */
+  readonly routesAreOthers?: true | undefined;
 }
 
 /** What a backend is made from. */
@@ -81,6 +102,8 @@ export interface BackendInput {
   readonly have: State;
   /** Our lease as it was stored before this start, if there was one. */
   readonly stored: Lease | undefined;
+  /** The kind of link that the type needs and the kernel doesn't have. */
+  readonly lacking?: string | undefined;
 }
 
 /** @throws NetError invalid-network-config naming key and value */

@@ -27,11 +27,15 @@ export const openHostGw: OpenBackend = ({ site }) => {
   }
   return {
     type: 'host-gw',
+    options: {},
+    live: [],
     publishedType: 'host-gw',
     backendData: {},
     mtu: Math.min(...underlays.map(({ mtu }) => mtu)),
     devices: [],
     base: () => ({}),
+    // Its bridge has no address before its first pod; and this is the way that packets of pods take.
+    echoes: ({ publicIp }) => publicIp,
     reach: (peer) => reachByGateway(peer, site.underlay[peer.family] as Underlay),
   };
 };

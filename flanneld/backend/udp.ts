@@ -28,6 +28,8 @@ export const openUdp: OpenBackend = ({ options, site }) => {
   const mtu = underlay.mtu - OVERHEAD[family];
   return {
     type: 'udp',
+    options: { Port: port },
+    live: [],
     publishedType: '',
     backendData: {},
     mtu,
@@ -35,6 +37,7 @@ export const openUdp: OpenBackend = ({ options, site }) => {
     port,
     base: (self, there) => (there(DEVICE) ? baseState(self, site, mtu) : {}),
     reach: () => ({ state: {} }),
+    echoes: ({ subnet }) => firstOf(subnet),
     proxy: (self, peers) => proxySettings(self, peers, { family, address: underlay.address, port }),
   };
 };

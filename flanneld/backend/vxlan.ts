@@ -21,6 +21,8 @@ const LEAST_MTU: Readonly<Record<Family, number>> = { 4: 576, 6: 1280 };
 /** The kernel's default port, not IANA's 4789. */
 const DEFAULT_PORT = 8472;
 const LONGEST_DEVICE_NAME = 15;
+/** Peers need not know them, and changing them is at worst a new device within the same run of the loop. */
+const LIVE = ['MTU', 'Learning', 'DirectRouting'];
 
 const SHAPE = object({
   Backend: object(
@@ -57,6 +59,8 @@ export const openVxlan: OpenBackend = (input) => {
   const each = families.map((family) => vteps[family] as Vtep);
   return {
     type: 'vxlan',
+    options: { ...options, Port: options.Port || DEFAULT_PORT },
+    live: LIVE,
     publishedType: 'vxlan',
     backendData: Object.fromEntries(
       families.map((family) => [family, { VNI: options.VNI, VtepMAC: (vteps[family] as Vtep).mac }]),
@@ -65,6 +69,7 @@ export const openVxlan: OpenBackend = (input) => {
     devices: each.map(({ device }) => device),
     port: options.Port || DEFAULT_PORT,
     base: (self) => baseState(self, vteps, options, input.site.txChecksum),
+    echoes: ({ subnet }) => firstOf(subnet),
     reach: (peer) => reachByVtep(peer, vteps[peer.family] as Vtep, options),
   } satisfies Backend;
 };
@@ -74,10 +79,11 @@ function vtepOf(family: Family, options: Options, input: BackendInput): Vtep {
   if (device.length > LONGEST_DEVICE_NAME)
     throw invalid(`VNI: ${options.VNI} makes the device name ${device} too long`);
   const underlay = input.site.underlay[family] as Underlay;
-  const mtu = (options.MTU || underlay.mtu) - OVERHEAD[family];
+  // The kernel refuses a device that carries more than its underlay.
+  const mtu = Math.min(options.MTU || underlay.mtu, underlay.mtu) - OVERHEAD[family];
   if (mtu < LEAST_MTU[family]) {
     throw invalid(
-      `MTU: ${options.MTU || `${underlay.mtu} of ${underlay.device}`} leaves ${mtu} bytes for IPv${family} packets of pods`,
+      `MTU: ${mtu + OVERHEAD[family]}${options.MTU === mtu + OVERHEAD[family] ? '' : ` of ${underlay.device}`} leaves ${mtu} bytes for IPv${family} packets of pods`,
     );
   }
   return { device, mtu, underlay, mac: macFor(family, device, options.VNI, input) };
@@ -86,11 +92,16 @@ function vtepOf(family: Family, options: Options, input: BackendInput): Vtep {
 const invalid = (problem: string): NetError =>
   new NetError('invalid-network-config', `network configuration: Backend.${problem}`, { subject: 'Backend' });
 
-/** The MAC that peers know already, if any; else one that this node always comes to. */
+/**
+ * The MAC that peers know already, if any, whatever udev made of the device meanwhile; else one that this node, by the
+ * identity that it keeps in a file, always comes to.
+ */
 function macFor(family: Family, device: string, vni: number, { have, stored, site }: BackendInput): Mac {
-  const existing = have.links.find(({ name, kind }) => name === device && kind === 'vxlan')?.mac;
+  const existing = () => have.links.find(({ name, kind }) => name === device && kind === 'vxlan')?.mac;
   return (
-    existing ?? peerData(stored?.backendData[family])?.VtepMAC ?? derivedMac(`${site.nodeId} vxlan ${vni} IPv${family}`)
+    peerData(stored?.backendData[family])?.VtepMAC ??
+    existing() ??
+    derivedMac(`${site.nodeId} vxlan ${vni} IPv${family}`)
   );
 }
 

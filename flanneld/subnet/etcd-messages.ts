@@ -48,6 +48,7 @@ export interface TxnResponse {
 
 export interface WatchRequest {
   readonly key: Buffer;
+  /** Empty: `key` alone. */
   readonly range_end: Buffer;
   /** The first revision whose events are wanted. */
   readonly start_revision: string;

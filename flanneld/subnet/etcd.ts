@@ -4,9 +4,9 @@
 // agent, an upgrade and an hour without etcd lose nothing. Whoever holds a key without etcd lease (a reservation) keeps
 // it so.
 
-import { NetError } from '../../model/errors.ts';
 import type { EtcdConfig } from '../config.ts';
 import { type AcquireContext, takeSubnet, type Tenure, writeLease } from './etcd-acquire.ts';
+import { readConfig, watchConfig } from './etcd-config.ts';
 import type { EtcdConnection } from './etcd-connection.ts';
 import { keepLeaseAlive } from './etcd-keepalive.ts';
 import { openSession } from './etcd-session.ts';
@@ -42,6 +42,7 @@ export function openEtcd(options: EtcdOptions): SubnetManager {
   const { leaseSeconds = LEASE_SECONDS, renewalMs = RENEWAL_MS, livenessMs = LIVENESS_MS } = times;
   const session = openSession(etcd);
   const leases = leasesUnder(etcd.prefix);
+  const key = `${etcd.prefix}/config`;
   const acquiring: AcquireContext = { leases, nodeId, leaseSeconds, renewalMs, random, report, spare: undefined };
   let held: Tenure | undefined;
   const tenure = () => held;
@@ -63,7 +64,9 @@ export function openEtcd(options: EtcdOptions): SubnetManager {
   }
 
   return {
-    networkConfig: (signal) => session.use((connection) => readConfig(connection, `${etcd.prefix}/config`), signal),
+    networkConfig: (signal) => session.use((connection) => readConfig(connection, key), signal),
+
+    watchConfig: (signal, report) => watchConfig({ session, key, livenessMs }, signal, report),
 
     acquire: async (request, signal) =>
       (await hold((connection) => takeSubnet(connection, acquiring, request, signal), signal)).lease,
@@ -81,10 +84,4 @@ export function openEtcd(options: EtcdOptions): SubnetManager {
       session.close();
     },
   };
-}
-
-async function readConfig(connection: EtcdConnection, key: string): Promise<string> {
-  const { kvs } = await connection.range({ key: Buffer.from(key) });
-  if (kvs[0] !== undefined) return kvs[0].value.toString();
-  throw new NetError('no-network-config', `etcd ${connection.endpoint}: there is no key ${key}`, { subject: key });
 }

@@ -73,6 +73,23 @@ export function openFileStore({ files, nodeId }: FileOptions): SubnetManager {
   return {
     networkConfig: async () => readNetworkConfig(files.networkConfig),
 
+    async *watchConfig(signal, report) {
+      const trouble = whenNew(report);
+      let told: string | undefined;
+      while (!signal.aborted) {
+        try {
+          const stamp = stampOf(files.networkConfig);
+          if (stamp !== told) yield readIfThere(files.networkConfig);
+          trouble(undefined);
+          told = stamp;
+        } catch (error) {
+          told = undefined;
+          trouble(error);
+        }
+        await sleep(systemClock, LOOK_MS, signal);
+      }
+    },
+
     async acquire(request, signal) {
       signal.throwIfAborted();
       edit((leases) => {
@@ -133,8 +150,10 @@ function readLeases(path: string): Lease[] {
   throw new NetError('file-unreadable', `${path} is no file of at most ${MOST_BYTES} bytes`, { subject: path });
 }
 
+const readIfThere = (path: string): string | undefined => readRegular(path, { followLink: true, maxBytes: MOST_BYTES });
+
 function readNetworkConfig(path: string): string {
-  const text = readRegular(path, { followLink: true, maxBytes: MOST_BYTES });
+  const text = readIfThere(path);
   if (text !== undefined) return text;
   throw new NetError('no-network-config', `--net-config-path ${path}: there is no such file`, { subject: path });
 }

@@ -30,6 +30,12 @@ export interface SubnetManager {
   networkConfig(signal: AbortSignal): Promise<string>;
 
   /**
+   * The same text as it is now, whenever it changes, and when a trouble has passed; undefined where it is gone. Troubles
+   * are reported, the iteration ends with the signal.
+   */
+  watchConfig(signal: AbortSignal, report: (trouble: unknown) => void): AsyncIterable<string | undefined>;
+
+  /**
    * Takes a subnet for this node, by compare-and-swap: our own lease again, else the previous subnet, else a free one.
    * A lost race is tried again here, until the signal aborts or no subnet is free.
    * @throws NetError subnets-exhausted, etcd-unreachable, etcd-refused

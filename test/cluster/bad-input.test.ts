@@ -52,6 +52,16 @@ const REFUSALS: readonly Refusal[] = [
     names: ['Backend', 'pigeon'],
   },
   {
+    what: 'a backend of flannel that is not here',
+    config: '{"Network":"10.1.0.0/16","Backend":{"Type":"wireguard"}}',
+    names: ['Backend.Type', 'wireguard', 'vxlan'],
+  },
+  {
+    what: 'a command that needs a shell',
+    config: '{"Network":"10.1.0.0/16","Backend":{"Type":"extension","SubnetAddCommand":"a | b"}}',
+    names: ['Backend.SubnetAddCommand', '"|"', 'sh -c'],
+  },
+  {
     what: 'backend option of the wrong type',
     config: '{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan","VNI":"one"}}',
     names: ['VNI', 'one'],

@@ -40,6 +40,7 @@ export const LINK_CASES: Readonly<Record<string, Case>> = {
   'kinds, MACs and MTUs the kernel refuses': (t, s) => {
     script(t, s, [
       [add.link({ name: 'x0', kind: 'nosuchkind' }), 'ENOTSUP'],
+      [add.link({ name: 'a/b', kind: 'nosuchkind' }), 'ENOTSUP'],
       [add.link({ name: 'x0', kind: 'device' }), 'ENOTSUP'],
       [add.link({ name: 'x0', kind: 'tun' }), 'ENOTSUP'],
       [add.link({ name: 'x0', kind: 'ifb' }), 'ok'],

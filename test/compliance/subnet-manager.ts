@@ -78,6 +78,25 @@ const CASES: Readonly<Record<string, Case>> = {
     t.equal(await manager.networkConfig(ALWAYS), CONFIG);
   },
 
+  async 'a changed configuration is told'(t, store) {
+    await store.putConfig(CONFIG);
+    const controller = new AbortController();
+    const texts = store.open('a').watchConfig(controller.signal, (trouble) => t.fail(String(trouble)));
+    const seen = texts[Symbol.asyncIterator]();
+    const until = async (wanted: string) => {
+      for (;;) {
+        const { value, done } = await seen.next();
+        if (done || value === wanted) return value;
+      }
+    };
+    t.equal(await until(CONFIG), CONFIG, 'as it is now');
+    const other = '{"Network":"10.6.0.0/16"}';
+    await store.putConfig(other);
+    t.equal(await until(other), other, 'as it became');
+    controller.abort(new Error('stop'));
+    t.match(await seen.next(), { done: true });
+  },
+
   async 'nodes take different subnets, and theirs again'(t, store) {
     const [a, b] = [store.open('a'), store.open('b')];
     const first = await a.acquire(requestOf(1, NETWORK), ALWAYS);

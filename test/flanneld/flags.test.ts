@@ -89,6 +89,7 @@ t.test('the defaults are flannel’s', async (t) => {
     unmasqueraded: [],
     forwardRules: true,
     blackholeRoute: false,
+    probeSeconds: 30,
     txChecksum: 'auto',
     resyncSeconds: 5,
     health: undefined,

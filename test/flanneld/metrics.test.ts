@@ -6,7 +6,10 @@ import type { AddressInfo } from 'node:net';
 import t from 'tap';
 import { healthServer } from '../../flanneld/health.ts';
 import { metricsReference, metricsText, type ProcessFacts } from '../../flanneld/metrics.ts';
+import type { PeerStatus } from '../../flanneld/peer-status.ts';
+import type { ProbeState } from '../../flanneld/probe/window.ts';
 import { processFacts } from '../../flanneld/process-facts.ts';
+import { ip } from '../../model/ip.ts';
 import { rig } from './fixtures/agent.ts';
 import { peerLease } from './fixtures/world.ts';
 
@@ -49,6 +52,8 @@ t.test('an agent at work', async (t) => {
     flannel_differences: 0,
     flannel_reconcile_failed_runs_total: 0,
     'flannel_trouble{part="store"}': 0,
+    'flannel_trouble{part="config"}': 0,
+    'flannel_probed_peers{state="reachable"}': 0,
     'flannel_trouble{part="host"}': 0,
     nodejs_eventloop_lag_max_seconds: 0.25,
     process_resident_memory_bytes: 7,
@@ -117,6 +122,29 @@ t.test('over HTTP, with what the process says of itself', async (t) => {
     `lag ${found.get('nodejs_eventloop_lag_max_seconds')}`,
   );
   t.ok(processFacts().lag.max < 10);
+});
+
+t.test('probes and commands, never a label for each peer', async (t) => {
+  const node = rig(t);
+  const { agent } = node.start();
+  await node.pass(0);
+  const probe = { family: 4, address: ip('10.244.2.0'), loss: 0, fits: true, rounds: 10 } as const;
+  const peer = (key: string, state: ProbeState, rttMs: number | undefined): PeerStatus => ({
+    key,
+    publicIp: [],
+    state: 'programmed',
+    probes: [{ ...probe, state, rttMs }],
+  });
+  const status = {
+    ...agent.status(),
+    peers: [peer('a', 'reachable', 1.5), peer('b', 'reachable', 4), peer('c', 'unreachable', undefined)],
+    extension: { added: 2, running: 1, failing: [] },
+  };
+  const found = values(metricsText(status, FACTS));
+  t.equal(found.get('flannel_probed_peers{state="reachable"}'), 2);
+  t.equal(found.get('flannel_probed_peers{state="unreachable"}'), 1);
+  t.equal(found.get('flannel_probe_rtt_max_seconds'), 0.004);
+  t.equal(found.get('flannel_extension_running'), 1);
 });
 
 t.test('docs/metrics.md is what the table says', async (t) => {

@@ -111,10 +111,10 @@ ip route replace 10.244.9.0/24 via 10.244.9.0 dev flannel.1 proto 251 onlink
   },
   {
     what: 'vxlan with every option, keys in any case',
-    options: { Type: 'vxlan', vni: 7, port: 4789, Mtu: 9000, learning: true, GBP: true },
+    options: { Type: 'vxlan', vni: 7, port: 4789, Mtu: 1400, learning: true, GBP: true },
     families: [4],
     peers: [],
-    lines: `ip link add flannel.7 mtu 8950 address ${(open({ Type: 'vxlan', VNI: 7 }).backendData[4] as { VtepMAC: string }).VtepMAC} down type vxlan id 7 local 192.168.50.1 dev eth0 dstport 4789 gbp
+    lines: `ip link add flannel.7 mtu 1350 address ${(open({ Type: 'vxlan', VNI: 7 }).backendData[4] as { VtepMAC: string }).VtepMAC} down type vxlan id 7 local 192.168.50.1 dev eth0 dstport 4789 gbp
 sysctl -w net.ipv6.conf.flannel/7.accept_ra=0
 sysctl -w net.ipv4.conf.flannel/7.rp_filter=2
 sysctl -w net.ipv4.ip_forward=1
@@ -193,6 +193,8 @@ t.test('MTU of pods', async (t) => {
   t.equal(open({ Type: 'vxlan' }, siteOf([4])).mtu, 1450);
   t.equal(open({ Type: 'vxlan' }, siteOf([6])).mtu, 1430);
   t.equal(open({ Type: 'vxlan' }, siteOf([4, 6])).mtu, 1430, 'what fits both');
+  t.equal(open({ Type: 'vxlan', MTU: 1400 }, siteOf([4])).mtu, 1350);
+  t.equal(open({ Type: 'vxlan', MTU: 9000 }, siteOf([4])).mtu, 1450, 'never more than the interface takes');
   t.equal(open({ Type: 'host-gw' }, siteOf([4, 6])).mtu, 1500);
   t.equal(open({ Type: 'alloc' }, siteOf([4, 6])).mtu, 1500);
 });
@@ -218,8 +220,13 @@ t.test('the VTEP MAC', async (t) => {
   const there = merge(HOST, { links: [{ name: 'flannel.1', kind: 'vxlan', mac: mac('0a:00:00:00:00:77') }] });
   t.equal(
     macOf(open({ Type: 'vxlan' }, siteOf([4]), there, stored)),
+    'e2:5a:84:0d:d0:bb',
+    'whatever udev made of the device',
+  );
+  t.equal(
+    macOf(open({ Type: 'vxlan' }, siteOf([4]), there)),
     '0a:00:00:00:00:77',
-    'a device that is there keeps its own',
+    'a device that is there keeps its own where the store knows of none',
   );
 });
 
@@ -334,9 +341,15 @@ t.test('options that are refused, naming key and value', async (t) => {
   );
   refused({ Type: 'pigeon' }, /Backend\.Type: "pigeon"/);
   refused(
-    { Type: 'ipip' },
-    /Backend\.Type: "ipip": not supported in this version, which has alloc, host-gw, udp, vxlan/,
+    { Type: 'pigeon' },
+    /"pigeon": not supported in this version, which has alloc, extension, host-gw, udp, vxlan/,
   );
+  for (const Type of ['ipip', 'wireguard', 'ipsec', 'tencent-vpc']) {
+    refused(
+      { Type },
+      new RegExp(`"${Type}": flannel's backend ${Type} is not supported in this version, which has alloc, `),
+    );
+  }
   t.equal(openBackend('udp', { options: {}, site: siteOf([4]), have: HOST, stored: undefined }).type, 'udp');
   const nat = {
     ...siteOf([4]),

@@ -100,3 +100,17 @@ t.test('what is published', async (t) => {
   const config = { ...CONFIG, publicIp: { 4: ip('203.0.113.7') } };
   t.equal(prepared([], { config }).attributes.publicIp[4], '203.0.113.7');
 });
+
+t.test('a backend that the kernel has nothing for either', async (t) => {
+  const refused = (type: string) => {
+    try {
+      prepared([], { network: networkOf([4], { Type: type }) });
+      return '';
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  t.match(refused('ipip'), /backend ipip is not supported in this version, .* \(and this kernel has no ipip links\)$/);
+  t.match(refused('WireGuard'), /backend wireguard .* \(and this kernel has no wireguard links\)$/);
+  t.match(refused('ipsec'), /backend ipsec is not supported in this version, which has [a-z, -]*$/);
+});

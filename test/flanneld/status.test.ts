@@ -45,7 +45,11 @@ const STATUS: AgentStatus = {
 };
 const NOW = Date.parse('2026-01-01T03:00:00.000Z');
 
-const view = (status: AgentStatus = STATUS): HealthView => ({ unreadiness: () => status.reason, status: () => status });
+const view = (status: AgentStatus = STATUS): HealthView => ({
+  unreadiness: () => status.reason,
+  remarks: () => status.notes ?? [],
+  status: () => status,
+});
 
 async function listening(t: Test, path: string, status: AgentStatus): Promise<void> {
   const server = healthServer(view(status));
@@ -95,6 +99,33 @@ differences: none
   );
 });
 
+t.test('probes, commands and notes in words', async (t) => {
+  const probe = { address: ip('10.244.2.0'), fits: true, rounds: 10 } as const;
+  const status: AgentStatus = {
+    ...STATUS,
+    notes: ['restart needed: Backend.VNI (1 to 7)'],
+    extension: { added: 3, running: 1, failing: [{ key: 'x', reason: 'y' }] },
+    peers: [
+      {
+        key: '10.244.2.0-24',
+        publicIp: [ip('192.168.50.2')],
+        state: 'programmed',
+        probes: [
+          { ...probe, family: 4, state: 'reachable', rttMs: 0.44, loss: 0.1 },
+          { ...probe, family: 6, state: 'unreachable', rttMs: undefined, loss: 1 },
+        ],
+      },
+    ],
+  };
+  const text = printStatus(status, NOW);
+  t.match(text, /: ready\n {2}restart needed: Backend\.VNI \(1 to 7\)\nIPv4/);
+  t.match(
+    text,
+    /^ {2}10\.244\.2\.0-24 {2}192\.168\.50\.2 {2}programmed; IPv4 reachable, 0\.4 ms, 10 % of 10 lost; IPv6 unreachable, 100 % of 10 lost$/m,
+  );
+  t.match(text, /^commands: 3 peers added, 1 running, 1 failing$/m);
+});
+
 t.test('exit codes', async (t) => {
   const report = async (status: AgentStatus | undefined, json = false) => {
     const file = `${t.testdir()}/${Math.random()}.env`;
@@ -112,7 +143,7 @@ t.test('exit codes', async (t) => {
 t.test('over HTTP', async (t) => {
   let reason: string | undefined = 'waiting';
   const server = await serveHealth(
-    { unreadiness: () => reason, status: () => STATUS },
+    { unreadiness: () => reason, remarks: () => ['a note'], status: () => STATUS },
     { address: ip('127.0.0.1'), port: 0 },
   );
   t.teardown(() => server.close());
@@ -125,7 +156,7 @@ t.test('over HTTP', async (t) => {
   t.same(await get('/readyz'), [503, 'waiting\n']);
   t.same(await get('/readyz', 'HEAD'), [503, '']);
   reason = undefined;
-  t.same(await get('/readyz?verbose'), [200, 'ready\n']);
+  t.same(await get('/readyz?verbose'), [200, 'ready\na note\n']);
   t.same(JSON.parse(String((await get('/status'))[1])), JSON.parse(JSON.stringify(STATUS)));
   t.equal((await get('/nope'))[0], 404);
   t.equal((await get('/healthz', 'POST'))[0], 405);

@@ -52,6 +52,19 @@ t.test('past its bounds it is killed, with all it has started', async (t) => {
   t.ok(performance.now() - started < 10_000);
 });
 
+t.test('arguments, and a name that PATH has', async (t) => {
+  const { output } = await execute('printf', { ...options, args: ['%s|', 'a b', '$X', ''] });
+  t.equal(output, 'a b|$X||');
+});
+
+t.test('a signal ends it', async (t) => {
+  const { put } = scripts(t);
+  const controller = new AbortController();
+  const ended = execute(put('slow', 'sleep 60'), { ...options, signal: controller.signal });
+  controller.abort();
+  t.match(await ended, { status: 137 });
+});
+
 t.test('what it has started may stay, and hold its outputs open', async (t) => {
   const { put } = scripts(t);
   const started = performance.now();
