@@ -53,7 +53,7 @@ const PURE = [
   'flanneld/backend/{backend,registry,vxlan,host-gw,udp,udp-control,alloc}.ts',
   'flanneld/rules/**',
   'flanneld/cni/{counters,queue}.ts',
-  'flanneld/policy/{policies,select,compile}.ts',
+  'flanneld/policy/{allowed,compile,documents,objects,parse-pod,parse-policy,pod-index,profile,select,spans,table,transaction,world}.ts',
 ];
 
 /** The names of Node's modules that compute and do nothing else. */
@@ -69,6 +69,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   koffi: ['kernel/ffi.ts'],
   'raw-socket': ['kernel/probe.ts'],
   etcd3: ['flanneld/subnet/{etcd,etcd-*}.ts'],
+  yaml: ['flanneld/policy/documents.ts'],
   pino: ['{flanneld,cni-plugin}/main.ts'],
 };
 
