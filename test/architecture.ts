@@ -80,7 +80,7 @@ const LOCAL = ['flanneld/{health,status,status-socket}.ts', 'flanneld/cni/listen
 /** Where an effect may come from. Modules of Node that are not here only compute. */
 const EFFECTS: Readonly<Record<string, readonly string[]>> = {
   'node:child_process': ['kernel/**'],
-  'node:fs': ['kernel/**', 'ipam/store.ts', SUBNET_SOURCES, ...ENTRY],
+  'node:fs': ['kernel/**', 'ipam/store.ts', SUBNET_SOURCES, 'flanneld/policy/directory.ts', ...ENTRY],
   'node:fs/promises': ['kernel/**', 'ipam/store.ts', SUBNET_SOURCES],
   'node:net': [SUBNET_SOURCES, ...LOCAL],
   'node:tls': [SUBNET_SOURCES],
