@@ -46,7 +46,7 @@ const GATHER_MS = 20;
 /** A larger transaction is made in a process of its own: libnftables keeps the memory it has used. */
 const MOST_ELEMENTS = 1000;
 const RETRY_MS = 1000;
-/** Somebody who changes the table again and again is answered this often. */
+/** Between two replacements: somebody may change the table again and again. */
 const FOREIGN_MS = 1000;
 /** By then every notification of a transaction of ours has come. */
 const SETTLE_MS = 1000;
@@ -65,6 +65,7 @@ export function createApplier({ kernel, clock, log, established, signal }: Appli
   let isCertain = false;
   let wanted: Wanted | undefined;
   let reached: Wanted | undefined;
+  let replacedAt = Number.NEGATIVE_INFINITY;
   let running = false;
   let trouble: string | undefined;
   const counts = { transactions: 0, replacements: 0 };
@@ -102,6 +103,8 @@ export function createApplier({ kernel, clock, log, established, signal }: Appli
     if (isCertain) await carryOut(planChange(inForce, compiled));
     else {
       // Whatever fails from here on leaves the table unknown.
+      await sleep(clock, Math.max(0, replacedAt + FOREIGN_MS - clock.now()), signal);
+      replacedAt = clock.now();
       await carryOut(planReplacement(inForce, compiled));
       counts.replacements++;
       isCertain = true;
@@ -161,7 +164,7 @@ export function createApplier({ kernel, clock, log, established, signal }: Appli
         {},
         `nft table ${POLICY_TABLE.family} ${POLICY_TABLE.name} was changed by another program; it is replaced`,
       );
-      void sleep(clock, FOREIGN_MS, signal).then(run);
+      void run();
     },
     status: () => ({ current: wanted !== undefined && wanted === reached && isCertain, trouble, ...counts, lastMs }),
   };

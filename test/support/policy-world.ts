@@ -12,6 +12,19 @@ import { makeNamespace } from './namespace.ts';
 export interface RealPod {
   /** Whether an answer comes within so many milliseconds. */
   probe(to: string, port: number, protocol: 'TCP' | 'UDP', patience: number): Promise<boolean>;
+  /** Begins a flow that stays, whose answer must come within so many milliseconds. */
+  open(to: string, port: number, protocol: 'TCP' | 'UDP', patience: number): Promise<RealFlow>;
+  /** Sends something to everybody who has ever asked this pod. */
+  shout(): Promise<void>;
+}
+
+export interface RealFlow {
+  readonly title: string;
+  readonly opened: boolean;
+  /** Sends, and whether anything comes back in time. */
+  say(patience: number): Promise<boolean>;
+  /** Whether anything comes in time without sending. */
+  hear(patience: number): Promise<boolean>;
 }
 
 export interface PolicyWorld {
@@ -22,9 +35,13 @@ const PROGRAM = new URL('policy-pod.ts', import.meta.url).pathname;
 
 const sh = (script: string): string => execFileSync('sh', ['-ec', script], { encoding: 'utf8' });
 
+/** As on any node: flows are tracked whether there are policies or not. */
+const TRACKING = 'table inet tracking { chain forward { type filter hook forward priority 0; ct state new accept; }; }';
+
 /** Makes the pods; they end with the test. */
 export async function policyWorld(t: Test, names: readonly string[]): Promise<PolicyWorld> {
   sh('sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1');
+  execFileSync('nft', ['-f', '-'], { input: TRACKING });
   const pods = await Promise.all(names.map(async (name) => [name, await startPod(t, name)] as const));
   return { pods: new Map(pods) };
 }
@@ -66,11 +83,23 @@ async function podOf(child: ChildProcessByStdio<Writable, Readable, null>): Prom
     waiting.delete(id);
   });
   await ready.promise;
+  function order(fields: object): Promise<boolean> {
+    const id = orders++;
+    child.stdin.write(`${JSON.stringify({ id, flow: id, ...fields })}\n`);
+    return new Promise((resolve) => waiting.set(id, resolve));
+  }
   return {
-    probe(to, port, protocol, patience) {
-      const id = orders++;
-      child.stdin.write(`${JSON.stringify({ id, to, port, protocol, patience })}\n`);
-      return new Promise((resolve) => waiting.set(id, resolve));
+    probe: (to, port, protocol, patience) => order({ kind: 'probe', to, port, protocol, patience }),
+    async open(to, port, protocol, patience) {
+      const flow = orders;
+      const opened = await order({ kind: 'open', to, port, protocol, patience });
+      return {
+        title: `${protocol} to ${to}`,
+        opened,
+        say: (ms) => order({ kind: 'say', flow, protocol, patience: ms }),
+        hear: (ms) => order({ kind: 'hear', flow, protocol, patience: ms }),
+      };
     },
+    shout: async () => void (await order({ kind: 'shout' })),
   };
 }
