@@ -7,6 +7,7 @@ import { systemClock } from '../clock.ts';
 import type { Log } from '../log.ts';
 import type { CniService } from './service.ts';
 import { createCniService } from './service.ts';
+import type { PolicyService } from '../policy/enforce.ts';
 
 export interface CniRun {
   readonly service: CniService;
@@ -23,6 +24,8 @@ export interface CniRunOptions {
   readonly kernel: Kernel;
   readonly bootId: string;
   readonly log: Log;
+  /** Undefined: no policies are enforced. */
+  readonly policy?: PolicyService | undefined;
 }
 
 /** Behind another verb on the same attachment, be it of another process. */
@@ -31,11 +34,18 @@ const LOCK_TIMEOUT_MS = 10_000;
 const STOP_MS = 10_000;
 
 /** @throws NetError kernel; internal when a thread is outside the host's network namespace */
-export function openCni({ socket, kernel, bootId, log }: CniRunOptions): CniRun {
+export function openCni({ socket, kernel, bootId, log, policy }: CniRunOptions): CniRun {
   const remover = openLinkRemover();
   settleThreads();
-  const shared = { kernel, bootId, now: Date.now, lockTimeoutMs: LOCK_TIMEOUT_MS, removeLink: remover.remove };
-  const service = createCniService({ socket, shared, log, clock: systemClock, uid: process.getuid?.() ?? 0 });
+  const shared = {
+    kernel,
+    bootId,
+    now: Date.now,
+    lockTimeoutMs: LOCK_TIMEOUT_MS,
+    removeLink: remover.remove,
+    ...(policy && { admit: policy.admit }),
+  };
+  const service = createCniService({ socket, shared, log, clock: systemClock, uid: process.getuid?.() ?? 0, policy });
   const ending = new AbortController();
   let running: Promise<void> | undefined;
   return {
