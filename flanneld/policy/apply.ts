@@ -103,7 +103,8 @@ export function createApplier({ kernel, clock, log, established, signal }: Appli
     if (isCertain) await carryOut(planChange(inForce, compiled));
     else {
       // Whatever fails from here on leaves the table unknown.
-      await sleep(clock, Math.max(0, replacedAt + FOREIGN_MS - clock.now()), signal);
+      const wait = replacedAt + FOREIGN_MS - clock.now();
+      if (wait > 0) await sleep(clock, wait, signal);
       replacedAt = clock.now();
       await carryOut(planReplacement(inForce, compiled));
       counts.replacements++;
