@@ -63,6 +63,8 @@ export function createApplier({ kernel, clock, log, established, signal }: Appli
     established: established === 'keep' ? { mode: 'keep' } : { mode: 'cut', stamp: undefined },
   };
   let isCertain = false;
+  /** Somebody has changed the table while it was being replaced: before or after, nobody knows. */
+  let isDisturbed = false;
   let wanted: Wanted | undefined;
   let reached: Wanted | undefined;
   let replacedAt = Number.NEGATIVE_INFINITY;
@@ -106,9 +108,10 @@ export function createApplier({ kernel, clock, log, established, signal }: Appli
       const wait = replacedAt + FOREIGN_MS - clock.now();
       if (wait > 0) await sleep(clock, wait, signal);
       replacedAt = clock.now();
+      isDisturbed = false;
       await carryOut(planReplacement(inForce, compiled));
       counts.replacements++;
-      isCertain = true;
+      isCertain = !isDisturbed;
     }
   }
 
@@ -159,7 +162,9 @@ export function createApplier({ kernel, clock, log, established, signal }: Appli
       return done.promise;
     },
     onChange(change) {
-      if (!isCertain || !ownership.isForeign(change)) return;
+      if (!ownership.isForeign(change)) return;
+      isDisturbed = true;
+      if (!isCertain) return;
       isCertain = false;
       log.warn(
         {},
