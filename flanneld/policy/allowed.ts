@@ -135,8 +135,8 @@ export function inputsOf({ direction, policies, ownPorts }: AllowedQuestion, ind
     for (const rule of policy[direction] ?? []) {
       const { peers } = rule;
       const anybody = direction === 'egress' && namesPorts(rule) && (peers === undefined || peers.some(isBlock));
-      if (anybody) inputs.push(...index.all());
-      for (const peer of peers ?? []) if (!isBlock(peer)) inputs.push(...index.peers(peer, policy.namespace));
+      if (anybody) inputs.push(index.all());
+      for (const peer of peers ?? []) if (!isBlock(peer)) inputs.push(index.peers(peer, policy.namespace));
     }
   }
   return inputs;

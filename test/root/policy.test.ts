@@ -22,6 +22,7 @@ import { makeNamespace } from '../support/namespace.ts';
 import { type PolicyWorld, policyWorld, type RealFlow, type RealPod } from '../support/policy-world.ts';
 import { seed } from '../support/seed.ts';
 
+t.setTimeout(0);
 const INSIDE = 'FLANNEL_TEST_IN_NAMESPACE';
 const PODS = ['x', 'y', 'z'].flatMap((namespace) => ['a', 'b', 'c'].map((pod) => namespace + pod));
 /** What is allowed gets through however busy the machine is; what is denied is waited for so long. */
