@@ -9,7 +9,7 @@ umask 022
 RUN_PACKAGES=(libnftables1 nftables)
 BUILD_PACKAGES=(g++ gcc libc6-dev linux-libc-dev make python3)
 TEST_PACKAGES=(containernetworking-plugins conntrack curl etcd-client etcd-server ethtool hostname iperf3 iproute2 iptables
-  iputils-ping mount openssl procps tcpdump util-linux)
+  iputils-ping mount openssl procps strace tcpdump util-linux)
 # The names under which container runtimes execute the one client.
 CNI_NAMES=(flannel flannel-ipam flannel-portmap flannel-bandwidth)
 

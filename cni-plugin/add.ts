@@ -84,6 +84,7 @@ function intent({ request, config, pod, dependencies }: Work): Attachment {
     host: dependencies.kernel.host.id,
     created: dependencies.now(),
     unfinished: true,
+    call: dependencies.call,
     network,
     containerId,
     ifname,

@@ -49,7 +49,7 @@ async function locked<T>(files: Attachments, request: Request, action: () => T |
 function intent(
   { network, containerId, ifname, netns, args }: Request,
   addressDir: string,
-  { kernel, bootId, now }: Dependencies,
+  { kernel, bootId, now, call }: Dependencies,
 ): Attachment {
   const key = { network, containerId, ifname };
   return {
@@ -58,6 +58,7 @@ function intent(
     host: kernel.host.id,
     created: now(),
     unfinished: true,
+    call,
     ...key,
     netns: { path: netns },
     addressDir,

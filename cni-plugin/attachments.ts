@@ -55,6 +55,8 @@ export interface Attachment extends AttachmentKey {
   readonly created: number;
   /** Until ADD has succeeded. With nobody holding the lock, ADD died. */
   readonly unfinished?: boolean | undefined;
+  /** Of the client that asked for it: one that asks again has had no answer. */
+  readonly call?: string | undefined;
   /** Path of the pod's network namespace, and its device and inode where it was opened. */
   readonly netns: { readonly path: string; readonly id?: string | undefined };
   readonly bridge?: string | undefined;
@@ -86,6 +88,7 @@ const RECORD = object({
   host: optional(string),
   created: integer(0, Number.MAX_SAFE_INTEGER),
   unfinished: optional(boolean),
+  call: optional(string),
   network: string,
   containerId: string,
   ifname: string,

@@ -3,8 +3,8 @@
  *
  *   the agent answers         its answer is ours; on the way it may have us execute other plugins, since only we have
  *                             the runtime's view of the files
- *   it is away, but expected  DEL is spooled and succeeds, STATUS looks at the subnet file, the others wait out the
- *                             grace period and then answer code 11
+ *   it is away, but expected  DEL is spooled and succeeds, STATUS looks whether anything else is missing, the others wait
+ *                             out the grace period and then answer code 11
  *   none is expected          we become node cni-plugin/main.ts, which does the same verbs by itself
  *
  * The messages and the entries of the spool are specified in cni-plugin/wire.ts. What is sent and received lies in
@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -68,7 +69,9 @@
   "0.1.0" between "0.2.0" between "0.3.0" between "0.3.1" between "0.4.0" between "1.0.0" between "1.1.0"
 
 enum message { REQUEST = 1, RESULT, EXECUTE, EXECUTED };
-enum field { NAME = 1, ENVIRONMENT, INPUT, POD_NETNS, OWN_NETNS, STATUS, OUTPUT, ERRORS, PLUGIN, BOOT_ID, SPOOLED_AT };
+enum field {
+  NAME = 1, ENVIRONMENT, INPUT, POD_NETNS, OWN_NETNS, STATUS, OUTPUT, ERRORS, PLUGIN, BOOT_ID, SPOOLED_AT, CALL
+};
 
 struct buffer {
   unsigned char *data;
@@ -227,6 +230,16 @@ static void add_netns(enum field kind, const char *path) {
   add_block(&request, kind, identity, (size_t)size);
 }
 
+/* By this the next agent knows that it is us who ask again, and that an ADD which is done has not been answered. Early
+ * in a boot there may be no random numbers: then a DEL has to come in between. */
+static void add_call(void) {
+  unsigned char bytes[16];
+  char text[2 * sizeof bytes + 1];
+  if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != sizeof bytes) return;
+  for (size_t i = 0; i < sizeof bytes; i++) sprintf(text + 2 * i, "%02x", bytes[i]);
+  add_block(&request, CALL, text, 2 * sizeof bytes);
+}
+
 static void add_input(void) {
   int64_t deadline = now_ms() + ANSWER_MS;
   size_t start = open_block(&request, INPUT);
@@ -252,6 +265,7 @@ static void build_request(const char *name) {
   }
   add_netns(POD_NETNS, variable("CNI_NETNS"));
   add_netns(OWN_NETNS, "/proc/self/ns/net");
+  add_call();
   add_input();
   close_block(&request, start);
 }
@@ -564,15 +578,20 @@ static int spool_request(void) {
 
 /* --- the course of a call ----------------------------------------------------------------------------------------- */
 
-static bool has_subnet(void) {
-  char text[4096];
+/* Whether only the agent is missing: the node has its subnet, or the agent that was here last needs none, and has left
+ * a file that says so. A reboot takes both away. */
+static bool lacks_only_agent(const char *socket_path) {
+  char text[4096], alone[sizeof(struct sockaddr_un) + 8];
+  struct stat found;
+  sprintf(alone, "%s.alone", socket_path);
+  if (lstat(alone, &found) == 0 && S_ISREG(found.st_mode)) return true;
   return read_text(SUBNET_FILE, text, sizeof text) && strstr(text, "_SUBNET=") && strstr(text, "FLANNEL_MTU=");
 }
 
 /* Goes on without the agent as far as it can: the exit status, or -1 to try again. */
 static int without_agent(const char *socket_path, bool in_time) {
   if (command_is("DEL")) return spool_request();
-  if (command_is("STATUS") && in_time && has_subnet()) return 0;
+  if (command_is("STATUS") && in_time && lacks_only_agent(socket_path)) return 0;
   if (command_is("STATUS")) fail(50, "the agent does not answer on %s", socket_path);
   if (!in_time) fail(11, "the agent does not answer on %s; try again later", socket_path);
   nanosleep(&(struct timespec){0, RETRY_MS * 1000000}, NULL);

@@ -63,8 +63,8 @@ export interface BridgeConfig {
   readonly ipam: IpamConfig | undefined;
   /** Another plugin's. */
   readonly foreignIpam: ForeignPlugin | undefined;
-  /** Networks that are reached without masquerading. */
-  readonly clusterNetworks: readonly Prefix[];
+  /** Networks that are reached without masquerading: the cluster's, and those that the agent was told of. */
+  readonly directNetworks: readonly Prefix[];
 }
 
 /** Go's "" is no value. */
@@ -157,7 +157,7 @@ export function parseConfig(request: Request, subnet: SubnetFile | undefined): B
     mac: keys.runtimeConfig?.mac ?? keys.args?.cni?.mac ?? macOfArgs(request.args),
     ipam: others || isNothing(keys.ipam) ? undefined : parseOwnIpam(request, keys.ipam),
     foreignIpam: others ? foreignOf(request, subnet) : undefined,
-    clusterNetworks: subnet?.networks ?? [],
+    directNetworks: subnet === undefined ? [] : [...subnet.networks, ...subnet.unmasqueraded],
   };
   refuseContradictions(config);
   return config;

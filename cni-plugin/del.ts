@@ -82,14 +82,15 @@ function ipamIfValid(request: Request): ForeignPlugin | undefined {
 }
 
 /**
- * Before ADD: clears away what is left of an attachment that died, by a reboot or in the middle of an ADD.
+ * Before ADD: clears away what is left of an attachment that died, by a reboot or in the middle of an ADD, or whose
+ * client asks again: the agent that made it died before it had answered.
  * @throws NetError duplicate-attachment when it is alive; kernel, io
  */
 export async function clearPrevious(request: Request, files: Attachments, dependencies: Dependencies): Promise<void> {
   const record = files.read(request);
   if (record === undefined) return;
   const { network, containerId, ifname } = record;
-  if (isAlive(record, dependencies)) {
+  if (isAlive(record, dependencies) && !isAskedAgain(record, dependencies)) {
     const message = `container ${containerId} already has interface ${ifname} in network ${network}`;
     throw new NetError('duplicate-attachment', message, { subject: containerId });
   }
@@ -105,6 +106,9 @@ function isAlive(record: Attachment, { kernel, bootId }: Dependencies): boolean 
   if (record.foreign?.role === 'interface') return true;
   return record.link === undefined ? holdsAddresses(record) : isOurs(kernel, record.link);
 }
+
+const isAskedAgain = (record: Attachment, { call }: Dependencies): boolean =>
+  call !== undefined && record.call === call;
 
 function holdsAddresses({ addressDir, addresses, ...key }: Attachment): boolean {
   if (addressDir === undefined || addresses.length === 0) return false;

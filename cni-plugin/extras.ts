@@ -3,6 +3,7 @@
 
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Ip } from '../model/ip.ts';
+import { deviceName } from '../model/ruleset.ts';
 import type { State } from '../model/state.ts';
 import type { Attachment } from './attachments.ts';
 import { type Bandwidth, isLimited, parseBandwidth, planShaping, type ShapedPair } from './bandwidth.ts';
@@ -40,6 +41,8 @@ export function recorded(
   addresses: readonly Ip[],
 ): Recorded {
   const ports = hostPorts(portmap, addresses);
+  // Rules will name the bridge: a name that can't stand in one is refused before the kernel is changed.
+  if (ports.length > 0 && way.device !== undefined) deviceName(way.device);
   return {
     ...(ports.length > 0 && { portMappings: { ports, ...way, snat: portmap.snat } }),
     ...(bandwidth.egress !== undefined && { ifb: ifbOf(key) }),

@@ -27,7 +27,7 @@ export function foreignIpam(config: Readonly<Record<string, unknown>>): string |
 export const hasForeignAddresses = (request: Request): boolean =>
   foreignDelegate(request) !== undefined || foreignIpam(request.config) !== undefined;
 
-const NO_SUBNET: SubnetFile = { networks: [], subnets: [], mtu: 0, ipMasq: true };
+const NO_SUBNET: SubnetFile = { networks: [], subnets: [], mtu: 0, ipMasq: true, unmasqueraded: [] };
 
 /**
  * The plugin that the request concerns besides us. Only ADD depends on the subnet file; without one, no ranges are named.

@@ -28,10 +28,15 @@ function validOf({ config, network }: Request): Valid | undefined {
   return valid && new Set(valid.map(({ containerID, ifname }) => keyText(containerID, ifname)));
 }
 
+/** Devices that go at the same time cost the kernel little more than one (kernel/remove-links.ts). */
+const AT_ONCE = 64;
+/** Failures that a message names. */
+const NAMED = 5;
+
 /** Neither part has a colon. */
 const keyText = (containerId: string, ifname: string): string => `${containerId}:${ifname}`;
 
-/** @throws NetError with every failure's message when something could not be removed; invalid-config */
+/** @throws NetError io that counts what could not be removed and says why; invalid-config */
 export async function gc(request: Request, dependencies: Dependencies): Promise<void> {
   const valid = validOf(request);
   if (valid === undefined) return;
@@ -56,7 +61,9 @@ export async function gcRecords(request: Request, dependencies: Dependencies): P
 
 function report({ network }: Request, failures: readonly unknown[]): void {
   if (failures.length === 0) return;
-  const message = `GC of network ${network}: ${failures.map(describe).join('; ')}`;
+  const named = failures.slice(0, NAMED).map(describe).join('; ');
+  const more = failures.length > NAMED ? `; and ${failures.length - NAMED} more` : '';
+  const message = `GC of network ${network}: ${failures.length} could not be removed: ${named}${more}`;
   throw new NetError('io', message, { subject: network });
 }
 
@@ -69,9 +76,13 @@ async function detachStale(
   files: Attachments,
   dependencies: Dependencies,
 ): Promise<unknown[]> {
+  const stale = files.list(network).filter(({ containerId, ifname }) => !valid.has(keyText(containerId, ifname)));
   const failures: unknown[] = [];
-  for (const key of files.list(network).filter(({ containerId, ifname }) => !valid.has(keyText(containerId, ifname)))) {
-    await detachRecorded(key, files, dependencies).catch((error: unknown) => failures.push(error));
+  for (let at = 0; at < stale.length; at += AT_ONCE) {
+    const group = stale.slice(at, at + AT_ONCE).map((key) => detachRecorded(key, files, dependencies));
+    for (const outcome of await Promise.allSettled(group)) {
+      if (outcome.status === 'rejected') failures.push(outcome.reason);
+    }
   }
   return failures;
 }

@@ -157,10 +157,10 @@ export function conflicts({ bridge, forceAddress }: BridgeConfig, have: State, w
 const sharesSubnet = (a: Prefix, b: Prefix): boolean => contains(a, addressOf(b)) || contains(b, addressOf(a));
 
 /** The nftables table in which the pods' subnets are masqueraded. */
-export const planMasquerade = ({ clusterNetworks }: BridgeConfig, ips: Addresses['ips']): Table =>
+export const planMasquerade = ({ directNetworks }: BridgeConfig, ips: Addresses['ips']): Table =>
   masqueradeTable(
     ips.map(({ address }) => address),
-    clusterNetworks,
+    directNetworks,
   );
 
 /** The host's end, a port of the bridge if there is one. With a namespace: to be created, with its peer born there. */

@@ -17,7 +17,7 @@ import type { Dependencies } from './verbs.ts';
 /** What was taken away or put back, or could not be, in words. */
 export interface Reclaimed {
   readonly removed: readonly string[];
-  /** Host ports, guards and routes of living attachments that were put back. */
+  /** Host ports, reservations, guards and routes of living attachments that were put back. */
   readonly restored: readonly string[];
   readonly problems: readonly string[];
 }
@@ -34,7 +34,7 @@ export async function reclaim(records: string, dependencies: Dependencies): Prom
   const restored: string[] = [];
   const problems: string[] = [];
   const one = async (key: AttachmentKey): Promise<void> => {
-    const name = `${key.ifname} of ${key.containerId} in network ${key.network}`;
+    const name = nameOf(key);
     try {
       const reason = await reclaimOne(key, files, judge, dependencies);
       if (reason !== undefined) removed.push(`${name}: ${reason}`);
@@ -56,6 +56,15 @@ export async function reclaim(records: string, dependencies: Dependencies): Prom
     problems.push(describe(error));
   }
   return { removed, restored, problems };
+}
+
+const nameOf = ({ network, containerId, ifname }: AttachmentKey): string =>
+  `${ifname} of ${containerId} in network ${network}`;
+
+/** The attachments under a directory of records, in words. @throws NetError io */
+export function recordedAttachments(records: string): string[] {
+  const files = attachmentsIn(records, 0);
+  return files.networks().flatMap((network) => files.list(network).map(nameOf));
 }
 
 /** Why the attachment is dead; undefined when it lives, or nobody can tell. */

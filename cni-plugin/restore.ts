@@ -1,6 +1,7 @@
-// What somebody has removed from attachments that live, put back: host ports, the guard of a port, the host's way to a pod
-// without a bridge. Only records are looked at, and the kernel is read without their locks until something is missing.
+// What somebody has removed from attachments that live, put back: host ports, reservations of addresses, the guard of a
+// port, the host's way to a pod without a bridge. Only records are looked at, and the kernel is read without their locks until something is missing.
 
+import { reserveAgain, unreserved } from '../ipam/verbs.ts';
 import { type Kernel, throwFirst } from '../kernel/kernel.ts';
 import { diff } from '../model/diff.ts';
 import { hostPrefix } from '../model/ip.ts';
@@ -34,7 +35,7 @@ export function restorer(files: Attachments, kernel: Kernel): (key: AttachmentKe
   };
   const repairs = (record: Attachment | undefined): Repair[] => {
     if (record === undefined || (record.host !== undefined && record.host !== kernel.host.id)) return [];
-    return [...ports(record), ...guard(record), ...wayOf(kernel, record)];
+    return [...ports(record), ...reservationsOf(record), ...guard(record), ...wayOf(kernel, record)];
   };
   return async (key) => {
     if (repairs(files.read(key)).length === 0) return [];
@@ -54,6 +55,21 @@ function readOnce<T>(read: () => T): () => T {
     known ??= { value: read() };
     return known.value;
   };
+}
+
+/** Another pod would get the address. Without a device nothing shows that it is in use. */
+function reservationsOf(record: Attachment): Repair[] {
+  const { addressDir, network, addresses, link } = record;
+  if (addressDir === undefined || link === undefined) return [];
+  const store = { dataDir: addressDir, network };
+  const missing = unreserved(store, record, addresses);
+  if (missing.length === 0) return [];
+  return [
+    () => {
+      reserveAgain(store, record, missing);
+      return missing.map((ip) => `reservation of ${ip}`);
+    },
+  ];
 }
 
 function wayOf(kernel: Kernel, record: Attachment): Repair[] {

@@ -14,8 +14,11 @@ export interface SubnetFile {
   readonly mtu: number;
   /** Whether the agent masquerades; then the plugin does not. */
   readonly ipMasq: boolean;
+  /** Destinations to which nobody masquerades. */
+  readonly unmasqueraded: readonly Prefix[];
 }
 
+const EXEMPT = 'FLANNEL_NON_MASQUERADE_CIDRS';
 const KEY: Record<Family, string> = { 4: 'FLANNEL', 6: 'FLANNEL_IPV6' };
 
 /**
@@ -31,6 +34,7 @@ export function parseSubnetFile(text: string, path: string): SubnetFile {
     );
   const networks = listed('NETWORK');
   const subnets = listed('SUBNET');
+  const unmasqueraded = prefixes(values.get(EXEMPT), EXEMPT, undefined, problems);
   const mtu = values.get('FLANNEL_MTU') ?? '';
   const ipMasq = values.get('FLANNEL_IPMASQ') ?? '';
   const missing = [
@@ -42,7 +46,7 @@ export function parseSubnetFile(text: string, path: string): SubnetFile {
   if (mtu !== '' && !/^\d{1,5}$/.test(mtu)) problems.push(`FLANNEL_MTU: expected a number, got "${mtu.slice(0, 64)}"`);
   if (problems.length === 0 && missing.length > 0) problems.push(`is missing ${missing.join(', ')}`);
   if (problems.length > 0) throw new NetError('invalid-config', `${path} ${problems.join('; ')}`, { subject: path });
-  return { networks: [...new Set(networks)], subnets, mtu: Number(mtu), ipMasq: ipMasq === 'true' };
+  return { networks: [...new Set(networks)], subnets, mtu: Number(mtu), ipMasq: ipMasq === 'true', unmasqueraded };
 }
 
 function keyAndValue(line: string): [string, string] {
@@ -50,13 +54,15 @@ function keyAndValue(line: string): [string, string] {
   return [key.trim(), rest.join('=').trim()];
 }
 
-/** A comma-separated list of prefixes of the family, as networks; absent and empty are none. */
-function prefixes(value: string | undefined, key: string, family: Family, problems: string[]): Prefix[] {
+/** A comma-separated list of prefixes of the family, or of either, as networks; absent and empty are none. */
+function prefixes(value: string | undefined, key: string, family: Family | undefined, problems: string[]): Prefix[] {
   const parts = value === undefined || value === '' ? [] : value.split(',');
   return parts.flatMap((part) => {
     const found = tryPrefix(part.trim());
-    if (found !== undefined && familyOf(found) === family) return [networkOf(found)];
-    problems.push(`${key}: expected IPv${family} prefixes, got "${part.slice(0, 64)}"`);
+    if (found !== undefined && (family === undefined || familyOf(found) === family)) return [networkOf(found)];
+    problems.push(
+      `${key}: expected IP${family === undefined ? '' : `v${family}`} prefixes, got "${part.slice(0, 64)}"`,
+    );
     return [];
   });
 }

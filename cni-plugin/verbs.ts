@@ -42,6 +42,8 @@ export interface Dependencies {
   admit?(attachment: Attachment): Promise<void>;
   /** Of a request that could not be served when it was made: it is no business of attachments made since. */
   readonly asked?: { readonly bootId: string; readonly at: number } | undefined;
+  /** Tells a client that asks again, since it had no answer, from another one. */
+  readonly call?: string | undefined;
 }
 
 type Verb = (request: Request, dependencies: Dependencies) => Promise<unknown>;

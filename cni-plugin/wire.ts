@@ -7,7 +7,7 @@
 // beyond the end of its message ends the connection.
 //
 //   message     from    fields
-//   1 request   client  name; environment*; input; podNetns?; ownNetns?; in the spool also bootId, spooledAt
+//   1 request   client  name; environment*; input; podNetns?; ownNetns?; call?; in the spool also bootId, spooledAt
 //   2 result    agent   status; output; errors        the client prints both and exits with the status
 //   3 execute   agent   plugin; environment*; input   instead of the result, any number of times
 //   4 executed  client  status; output; errors        the answer to 3
@@ -25,9 +25,11 @@
 //   9 plugin        file name, looked for in the client's CNI_PATH
 //   10 bootId       the kernel's boot id (/proc/sys/kernel/random/boot_id)
 //   11 spooledAt    SECONDS.NANOSECONDS of the wall clock
+//   12 call         hexadecimal digits that no other call has: the same each time a client asks again
 //
 // One request to a connection. A client that has gone closes it; an agent that closes it without a result is taken for
-// one that has died: the client asks again, DEL is spooled. It waits two minutes for the result, orders included; an
+// one that has died: the client asks again, DEL is spooled. An ADD that comes again with the same `call` finds what the
+// first one has done, if it got so far, and does it anew. It waits two minutes for the result, orders included; an
 // agent that needs longer has to say so before. A plugin that can't be started answers like one that failed, with an
 // error object as output and status 1; one that runs for over a minute or prints over MAX_INPUT_BYTES is killed.
 //
@@ -61,6 +63,8 @@ export interface RequestMessage {
   readonly input: string;
   readonly podNetns?: NetnsId | undefined;
   readonly ownNetns?: NetnsId | undefined;
+  /** Tells a client that asks again from another one. */
+  readonly call?: string | undefined;
   /** Only of a request that was spooled; the time in milliseconds. */
   readonly spooled?: { readonly bootId: string; readonly at: number } | undefined;
 }
@@ -89,6 +93,7 @@ const FIELD = {
   plugin: 9,
   bootId: 10,
   spooledAt: 11,
+  call: 12,
 } as const;
 type Field = keyof typeof FIELD;
 
@@ -133,6 +138,7 @@ function fieldsOf(message: Message): Buffer[] {
         ...variables(message.environment),
         ...optionalText('podNetns', message.podNetns),
         ...optionalText('ownNetns', message.ownNetns),
+        ...optionalText('call', message.call),
         text('input', message.input),
         ...optionalText('bootId', message.spooled?.bootId),
         ...optionalText('spooledAt', message.spooled && clockText(message.spooled.at)),
@@ -206,6 +212,12 @@ function parseNetns(fields: Fields, field: Field): NetnsId | undefined {
   return value as NetnsId | undefined;
 }
 
+function parseCall(fields: Fields): string | undefined {
+  const value = optional(fields, 'call');
+  if (value !== undefined && !/^[0-9a-f]{1,64}$/.test(value)) throw malformed('call is no hexadecimal number');
+  return value;
+}
+
 function parseSpooled(fields: Fields): RequestMessage['spooled'] {
   const bootId = optional(fields, 'bootId');
   const at = optional(fields, 'spooledAt');
@@ -233,7 +245,8 @@ function parseMessage(bytes: Buffer): Message {
     case MESSAGE.request: {
       const [podNetns, ownNetns] = [parseNetns(fields, 'podNetns'), parseNetns(fields, 'ownNetns')];
       const name = required(fields, 'name');
-      return { kind: 'request', name, ...input(), podNetns, ownNetns, spooled: parseSpooled(fields) };
+      const [call, spooled] = [parseCall(fields), parseSpooled(fields)];
+      return { kind: 'request', name, ...input(), podNetns, ownNetns, call, spooled };
     }
     case MESSAGE.result:
       return { kind: 'result', ...parseEnding(fields) };

@@ -7,13 +7,15 @@ import { asNetError, describe } from '../model/errors.ts';
 import { type Lease, leaseKey } from '../model/lease.ts';
 import type { ProxyDeps } from './backend/proxy-keeper.ts';
 import type { Clock } from './clock.ts';
+import type { Programs } from './firewall/programs.ts';
 import type { AgentConfig } from './config.ts';
 import { differencesNow, hold } from './hold.ts';
+import { settingsNow } from './host-reading.ts';
 import { GRACE_MS, noPeers } from './known-peers.ts';
 import type { Log } from './log.ts';
 import { type NetworkConfig, parseNetworkConfig } from './network-config.ts';
 import { type Prepared, prepare } from './prepare.ts';
-import { type AgentStatus, newProgress, type Progress, statusOf, unreadiness } from './progress.ts';
+import { type AgentStatus, newProgress, type Progress, remarks, statusOf, unreadiness } from './progress.ts';
 import { retry } from './retry.ts';
 import { type PreviousSubnet, readPrevious } from './subnet-file.ts';
 import type { Snapshot, SubnetManager } from './subnet/manager.ts';
@@ -33,6 +35,8 @@ export interface AgentDeps {
   readonly graceMs?: number | undefined;
   /** The program of the udp backend. */
   readonly proxy?: ProxyDeps | undefined;
+  /** Programs that packet filters are reached by; without them only nft's tables are. */
+  readonly programs?: Programs | undefined;
 }
 
 export interface Agent {
@@ -44,6 +48,8 @@ export interface Agent {
   run(signal: AbortSignal): Promise<void>;
   /** Why pods can't be served; undefined when they can. */
   unreadiness(): string | undefined;
+  /** What is to be known of a node that is ready, a line each. */
+  remarks(): readonly string[];
   /** Reads the host to see what differs at this moment. */
   status(): AgentStatus;
 }
@@ -51,6 +57,7 @@ export interface Agent {
 export function createAgent(deps: AgentDeps): Agent {
   const { clock, config } = deps;
   const progress = newProgress(clock.now());
+  const settings = seldom(clock, () => settingsNow(deps, progress));
   const differences = seldom(clock, () => differencesNow(deps, progress));
   return {
     async run(signal) {
@@ -61,7 +68,8 @@ export function createAgent(deps: AgentDeps): Agent {
       }
     },
     unreadiness: () => unreadiness(progress),
-    status: () => statusOf(progress, config, clock.now(), differences()),
+    remarks: () => remarks(progress),
+    status: () => statusOf(progress, config, clock.now(), differences(), settings()),
   };
 }
 

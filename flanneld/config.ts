@@ -2,9 +2,10 @@
 // later.
 
 import packageJson from '../package.json' with { type: 'json' };
-import type { Ip } from '../model/ip.ts';
+import type { Ip, Prefix } from '../model/ip.ts';
 import type { PerFamily } from '../model/lease.ts';
 import { type Arguments, type Environment, invalid, readArguments } from './arguments.ts';
+import type { ChecksumChoice } from './checksum-offload.ts';
 import { DOCKER_USAGE, type DockerOptions, readDockerOptions } from './docker-options.ts';
 import type { FlagName, FlagValues } from './flags.ts';
 import { usage } from './usage.ts';
@@ -72,9 +73,13 @@ export interface AgentConfig {
   readonly masquerade: boolean;
   /** Whether masqueraded ports are chosen at random. */
   readonly masqueradeFullyRandom: boolean;
+  /** Destinations to which it isn't masqueraded, each once. */
+  readonly unmasqueraded: readonly Prefix[];
   /** Whether forwarded traffic of the network is accepted by a rule. */
   readonly forwardRules: boolean;
   readonly blackholeRoute: boolean;
+  /** Of VXLAN devices. */
+  readonly txChecksum: ChecksumChoice;
   /** Seconds between two periodic comparisons of what is with what should be. */
   readonly resyncSeconds: number;
   /** Where /healthz, /readyz and /status are served; undefined when they are not. */
@@ -147,8 +152,10 @@ function agentConfig({ values, given }: Arguments): AgentConfig {
     renewMarginMinutes: values['subnet-lease-renew-margin'],
     masquerade: values['ip-masq'],
     masqueradeFullyRandom: !values['ip-masq-fully-random-disable'],
+    unmasqueraded: [...new Set(values['non-masquerade-cidrs'])],
     forwardRules: values['iptables-forward-rules'],
     blackholeRoute: values['ip-blackhole-route'],
+    txChecksum: values['vxlan-tx-checksum'],
     resyncSeconds: values['iptables-resync'],
     health:
       values['healthz-port'] === 0 ? undefined : { address: values['healthz-ip'] || ANY, port: values['healthz-port'] },

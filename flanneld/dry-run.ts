@@ -5,6 +5,8 @@ import { NetError } from '../model/errors.ts';
 import { type Lease, leaseKey } from '../model/lease.ts';
 import { type AgentDeps, prepareFor } from './agent.ts';
 import { examine, printDifference } from './difference.ts';
+import { firewallChanges, printFirewallChanges } from './firewall/changes.ts';
+import { sitesOf } from './firewall/site.ts';
 import { targetOf } from './hold.ts';
 import { parseNetworkConfig } from './network-config.ts';
 import type { Prepared } from './prepare.ts';
@@ -26,12 +28,21 @@ export async function dryRun(deps: AgentDeps, nodeId: string, signal: AbortSigna
     const prepared = prepareFor(deps, nodeId, network, snapshot);
     const lease = foretell(prepared, snapshot, config.subnetFile);
     const peers = snapshot.peers.filter((peer) => leaseKey(peer.subnet) !== leaseKey(lease.subnet));
-    const lines = printDifference(examine(kernel, targetOf(prepared, config, lease, peers, true)));
+    const filters = await firewallChanges(kernel, deps.programs, {
+      sites: sitesOf(kernel, prepared, lease, peers),
+      networks: prepared.networks,
+      forwardRules: config.forwardRules,
+    });
+    const lines = [
+      ...printDifference(examine(kernel, targetOf(prepared, config, lease, peers, true))),
+      ...printFirewallChanges(filters),
+    ];
     const file = formatSubnetEnv({
       network: prepared.site.networks,
       subnet: lease.subnet,
       mtu: prepared.backend.mtu,
       masquerade: config.masquerade,
+      unmasqueraded: config.unmasqueraded,
     });
     return [
       `# lease ${leaseKey(lease.subnet)}`,

@@ -2,7 +2,7 @@
 // and defaults are flannel's (main.go), so that its command lines and manifests work unchanged; what is not flannel's
 // says so.
 
-import { type Family, familyOf, type Ip, tryIp } from '../model/ip.ts';
+import { type Family, familyOf, hostPrefix, type Ip, networkOf, type Prefix, tryIp, tryPrefix } from '../model/ip.ts';
 
 /**
  * How a flag is written: `--name value`, `--name` alone (or --name=false), or a value that may be given several times.
@@ -102,6 +102,17 @@ function endpoints(given: string): readonly string[] | undefined {
   return items.every((item) => ENDPOINT.test(item)) ? items : undefined;
 }
 
+/** Prefixes separated by commas; an address stands for itself alone. */
+function prefixes(given: string): Prefix[] | undefined {
+  const items = given.split(',').filter((item) => item.trim() !== '');
+  const found = items.flatMap((item) => {
+    const ip = tryIp(item.trim());
+    const prefix = ip === undefined ? tryPrefix(item.trim()) : hostPrefix(ip);
+    return prefix === undefined ? [] : [networkOf(prefix)];
+  });
+  return found.length === items.length ? found : undefined;
+}
+
 /** A Go expression as JavaScript's: they agree in what names and addresses need, but for Go's leading "(?i)". */
 function expression(given: string): RegExp | undefined {
   try {
@@ -191,7 +202,10 @@ export const FLAGS = {
     'SECONDS',
     'how often rules, routes and devices are compared with what they should be and put right',
   ),
-  'iptables-forward-rules': toggle(true, 'accept forwarded traffic from and to the network'),
+  'iptables-forward-rules': toggle(
+    true,
+    'accept forwarded traffic from and to the network, also in FORWARD of iptables where that drops and in firewalld (docs/packet-filters.md)',
+  ),
   'ip-blackhole-route': toggle(
     false,
     'a blackhole route for the subnet of this node, so that addresses of no pod are not sent out',
@@ -220,6 +234,22 @@ export const FLAGS = {
       '/var/lib/flannel/node-id',
       'FILE',
       'identity of this node, made at the first start; a lease belongs to it whatever address the node has',
+    ),
+  ),
+  'non-masquerade-cidrs': ours<Prefix[]>({
+    kind: 'list',
+    initial: [],
+    read: prefixes,
+    expected: 'prefixes separated by commas',
+    placeholder: 'CIDR,...',
+    help: 'destinations that see the addresses of pods: traffic to them is not masqueraded, by the agent or for the CNI plugin',
+  }),
+  'vxlan-tx-checksum': ours(
+    choice(
+      ['auto', 'on', 'off'],
+      'auto',
+      'auto|on|off',
+      'checksum offload of VXLAN devices, as ethtool -K DEVICE tx on|off; auto: off on kernels before 5.7, which spoil checksums of masqueraded packets, else as it is; off costs throughput',
     ),
   ),
   'cni-socket': {

@@ -12,6 +12,8 @@ import type { AgentStatus } from './progress.ts';
 /** What the answers are made of. */
 export interface HealthView {
   unreadiness(): string | undefined;
+  /** What is to be known of a node that is ready, a line each. */
+  remarks?(): readonly string[];
   status(): AgentStatus;
 }
 
@@ -29,7 +31,7 @@ function answer(path: string, view: HealthView): Answer {
       return text(200, 'flanneld is running');
     case '/readyz': {
       const reason = view.unreadiness();
-      return reason === undefined ? text(200, 'ready') : text(503, reason);
+      return reason === undefined ? text(200, ['ready', ...(view.remarks?.() ?? [])].join('\n')) : text(503, reason);
     }
     case '/status':
       return { code: 200, type: 'application/json', body: `${JSON.stringify(view.status())}\n` };

@@ -12,6 +12,9 @@ import { type KnownPeers, learn, mayRemove, settle } from './known-peers.ts';
 import { ownLeaseKeeper } from './own-lease.ts';
 import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts';
 import type { Prepared } from './prepare.ts';
+import type { FirewallWish } from './firewall/hold.ts';
+import { keepFirewall } from './firewall/keeper.ts';
+import { sitesOf } from './firewall/site.ts';
 import { followUnderlay } from './follow-underlay.ts';
 import { addRun, type Progress, unreadiness } from './progress.ts';
 import { type Run, startReconciler } from './reconcile.ts';
@@ -20,7 +23,7 @@ import { fits } from './subnet/choose.ts';
 import type { Snapshot, SubnetManager } from './subnet/manager.ts';
 import { ensureSubnetFile } from './subnet-file.ts';
 
-type HoldDeps = Pick<AgentDeps, 'kernel' | 'config' | 'log' | 'clock' | 'proxy'> & {
+type HoldDeps = Pick<AgentDeps, 'kernel' | 'config' | 'log' | 'clock' | 'proxy' | 'programs'> & {
   readonly manager: SubnetManager;
   readonly graceMs: number;
 };
@@ -56,6 +59,13 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
   if (prepared.backend.proxy !== undefined && deps.proxy !== undefined) {
     progress.proxy = keepProxy(deps.proxy, clock, log);
   }
+  const firewall = keepFirewall({
+    ...deps,
+    programs: deps.programs,
+    resyncMs: config.resyncSeconds * 1000,
+    wish: () => firewallWish(deps, progress),
+  });
+  progress.firewall = firewall;
   let own: Lease | undefined;
   const underlay = followUnderlay(deps, progress, () => checkOwn(own));
   const reconciler = startReconciler({
@@ -86,15 +96,18 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     );
   };
   const ignore = kernel.watch((change) => {
+    firewall.hear(change);
     const reason = underlay.hear(change);
     if (reason !== undefined) reconciler.trigger(reason);
   });
   try {
     take(sinceAcquired(first, lease));
+    firewall.look();
     await Promise.all([manager.keepAlive(signal, report), follow(snapshots, take)]);
   } finally {
     ignore();
     progress.proxy?.stop();
+    firewall.stop();
     cancelGrace();
     reconciler.stop();
   }
@@ -129,6 +142,13 @@ function currentTarget({ config, clock }: Pick<HoldDeps, 'config' | 'clock'>, pr
   if (prepared === undefined || lease === undefined || progress.known === undefined) return undefined;
   progress.known = settle(progress.known, clock.now());
   return targetOf(prepared, config, lease, progress.known.peers, mayRemove(progress.known, clock.now()));
+}
+
+function firewallWish({ kernel, config }: HoldDeps, progress: Progress): FirewallWish | undefined {
+  const { prepared, lease, known } = progress;
+  if (prepared === undefined || lease === undefined) return undefined;
+  const { networks } = prepared;
+  return { sites: sitesOf(kernel, prepared, lease, known?.peers ?? []), networks, forwardRules: config.forwardRules };
 }
 
 type TargetSettings = RuleSettings & Pick<AgentConfig, 'blackholeRoute'>;
@@ -180,6 +200,7 @@ function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run
       subnet: lease.subnet,
       mtu: prepared.backend.mtu,
       masquerade: config.masquerade,
+      unmasqueraded: config.unmasqueraded,
     });
     progress.fileTrouble = undefined;
   } catch (error) {

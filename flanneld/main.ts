@@ -14,12 +14,13 @@ import { type Agent, type AgentDeps, createAgent } from './agent.ts';
 import { cleanup } from './cleanup.ts';
 import { startChild } from '../kernel/child.ts';
 import { systemClock } from './clock.ts';
-import { type CniRun, openCni } from './cni/run.ts';
+import { type CniRun, openCni, openCniPlaces } from './cni/run.ts';
 import { cniOnly, withCni } from './cni/view.ts';
 import { type AgentConfig, type Invocation, type PolicyConfig, parseArguments } from './config.ts';
 import { writeDockerOptions } from './docker-opts.ts';
 import { dryRun } from './dry-run.ts';
 import { healthServer, serveHealth } from './health.ts';
+import { hostPrograms } from './firewall/programs.ts';
 import { humanLine } from './human-log.ts';
 import type { Log } from './log.ts';
 import { nodeId } from './node-id.ts';
@@ -60,6 +61,7 @@ async function agentDeps(config: AgentConfig, log: Log): Promise<Omit<AgentDeps,
     log,
     clock: systemClock,
     proxy: { program: fileURLToPath(new URL('../build/bin/udp-proxy', import.meta.url)), start: startChild },
+    programs: hostPrograms(process.env.PATH),
     identity: { isKept: () => existsSync(config.nodeIdFile), keep: () => nodeId(config.nodeIdFile) },
     openManager: await managerOpener(config, log),
   };
@@ -74,12 +76,13 @@ async function managerOpener(config: AgentConfig, log: Log): Promise<AgentDeps['
   return (nodeId) => openEtcd({ etcd, nodeId, renewMarginMinutes, report });
 }
 
+const bootIdNow = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+
 async function cniOf(config: AgentConfig, kernel: Kernel, log: Log): Promise<CniRun | undefined> {
-  const { socket } = config.cni;
+  const { socket, only: alone } = config.cni;
   if (socket === undefined) return undefined;
   const policy = config.policy && (await policyOf(config.policy, kernel, log));
-  const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  return openCni({ socket, kernel, log, bootId, policy });
+  return openCni({ socket, kernel, log, bootId: bootIdNow(), alone, policy });
 }
 
 /** Loaded only where it is used, with what reads YAML. */
@@ -150,8 +153,12 @@ async function printDryRun(config: AgentConfig): Promise<void> {
   for (const line of await dryRun(deps, id, stopSignal(log))) print(line);
 }
 
-async function runCleanup({ subnetFile, dryRun }: AgentConfig): Promise<void> {
-  await cleanup({ kernel: openKernel(), subnetFile, dryRun, print });
+async function runCleanup(config: AgentConfig): Promise<void> {
+  const { subnetFile, dryRun, cni } = config;
+  const kernel = openKernel();
+  const places = openCniPlaces({ kernel, bootId: bootIdNow(), log: openLog(config) }, cni.socket);
+  const programs = hostPrograms(process.env.PATH);
+  await cleanup({ kernel, subnetFile, dryRun, programs, print, cni: places });
 }
 
 /** @returns the exit code @throws NetError */

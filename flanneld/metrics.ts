@@ -63,6 +63,17 @@ const METRICS: Readonly<Record<string, Metric>> = {
   flannel_differences: gauge('Changes that are due on this host at this moment.', ({ differences }) =>
     one(differences.length),
   ),
+  flannel_host_settings_wrong: gauge(
+    'Settings of this host that keep packets of pods out; /status names each.',
+    ({ host }) => one(host?.filter(({ right }) => !right).length),
+  ),
+  flannel_packet_filter_drops: gauge(
+    'Places where packet filters of others drop what is to be forwarded or received; /status names each.',
+    ({ firewall }) => one(firewall?.findings.length),
+  ),
+  flannel_packet_filter_troubles: gauge('What of packet filters could not be read or opened.', ({ firewall }) =>
+    one(firewall?.troubles.length),
+  ),
   flannel_reconcile_runs_total: counter('Comparisons of what is with what should be.', ({ totals }) =>
     one(totals?.runs),
   ),

@@ -1,6 +1,7 @@
 // Everything that is decided before the agent touches the host or the lease store: interface, backend, which leftovers are
 // ours. A mistake in the configuration ends here, with one clear line and nothing changed.
 
+import { release } from 'node:os';
 import type { Kernel } from '../kernel/kernel.ts';
 import { NetError } from '../model/errors.ts';
 import {
@@ -17,6 +18,7 @@ import { familiesOf, type Lease, type LeaseAttributes, type PerFamily } from '..
 import { merge, type Route, type State } from '../model/state.ts';
 import type { Backend, Site, Underlay } from './backend/backend.ts';
 import { openBackend } from './backend/registry.ts';
+import { txChecksumFor } from './checksum-offload.ts';
 import type { AgentConfig } from './config.ts';
 import { chooseUnderlay } from './external-interface.ts';
 import type { NetworkConfig } from './network-config.ts';
@@ -44,7 +46,7 @@ export interface Prepared {
 
 export interface PrepareInput {
   readonly kernel: Kernel;
-  readonly config: Pick<AgentConfig, 'interface' | 'publicIp'>;
+  readonly config: Pick<AgentConfig, 'interface' | 'publicIp'> & Partial<Pick<AgentConfig, 'txChecksum'>>;
   readonly network: NetworkConfig;
   readonly nodeId: string;
   /** What the subnet file had before. */
@@ -61,7 +63,7 @@ export function prepare({ kernel, config, network, nodeId, previous, store, runn
   const have = readHost(kernel, [...families, ...previous.networks.map(familyOf)]);
   const underlay = chooseUnderlay(have, families, config, (address) => kernel.routeTo(kernel.host, address));
   const networks = Object.fromEntries(families.map((family) => [family, network.families[family]?.network]));
-  const site: Site = { nodeId, networks, underlay };
+  const site: Site = { nodeId, networks, underlay, txChecksum: txChecksumFor(config.txChecksum ?? 'auto', release()) };
   const stored = store && storedLease(store, underlay);
   const backend = openBackend(network.backend.type, {
     options: network.backend.options,

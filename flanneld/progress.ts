@@ -6,6 +6,10 @@ import { familiesOf, type Lease } from '../model/lease.ts';
 import type { CniStatus } from './cni/service.ts';
 import type { ProxyKeeper, ProxyStatus } from './backend/proxy-keeper.ts';
 import type { AgentConfig } from './config.ts';
+import { firewallRemarks } from './firewall/findings.ts';
+import type { FirewallStatus } from './firewall/hold.ts';
+import type { FirewallKeeper } from './firewall/keeper.ts';
+import type { HostSetting } from './host-settings.ts';
 import type { KnownPeers } from './known-peers.ts';
 import type { PeerStatus } from './peer-status.ts';
 import type { Prepared } from './prepare.ts';
@@ -32,6 +36,7 @@ export interface Progress {
   totals: Totals;
   /** The udp backend's program. */
   proxy: ProxyKeeper | undefined;
+  firewall: FirewallKeeper | undefined;
 }
 
 /** Of all runs since the start. */
@@ -64,6 +69,7 @@ export const newProgress = (startedAt: number): Progress => ({
   run: undefined,
   totals: { runs: 0, failedRuns: 0, changes: 0, seconds: 0 },
   proxy: undefined,
+  firewall: undefined,
 });
 
 /** Why pods can't be served, in one line; undefined when they can. */
@@ -85,6 +91,12 @@ export function unreadiness({
     return `waiting for the leases of the other nodes${storeTrouble === undefined ? '' : `: ${storeTrouble}`}`;
   if (run === undefined) return 'waiting for the first comparison of what is with what should be';
   return run.problems[0] ?? proxy?.status().trouble ?? fileTrouble;
+}
+
+/** What is to be known of a node that is ready: it doesn't make it less so, and may still keep packets from arriving. */
+export function remarks({ firewall }: Progress): string[] {
+  const status = firewall?.status();
+  return status === undefined ? [] : firewallRemarks(status);
 }
 
 /** One family of the node. */
@@ -127,6 +139,10 @@ export interface AgentStatus {
   readonly totals?: Totals | undefined;
   /** Absent where no program carries packets. */
   readonly proxy?: ProxyStatus | undefined;
+  /** Settings of this host. Absent before there is a subnet. */
+  readonly host?: readonly HostSetting[] | undefined;
+  /** Packet filters of others. Absent before the first look. */
+  readonly firewall?: FirewallStatus | undefined;
   /** What would be changed right now, as `ip` and `nft` lines. */
   readonly differences: readonly string[];
   /** Absent when no CNI clients are served. */
@@ -141,6 +157,7 @@ export function statusOf(
   config: AgentConfig,
   now: number,
   differences: readonly string[],
+  host?: readonly HostSetting[],
 ): AgentStatus {
   const { prepared, run, known, startedAt, storeTrouble } = progress;
   const reason = unreadiness(progress);
@@ -175,6 +192,8 @@ export function statusOf(
     },
     totals: progress.totals,
     proxy: progress.proxy?.status(),
+    host,
+    firewall: progress.firewall?.status(),
     differences,
   };
 }

@@ -4,6 +4,8 @@
 import { request } from 'node:http';
 import { asNetError, NetError } from '../model/errors.ts';
 import { cniLines } from './cni/view.ts';
+import { firewallRemarks } from './firewall/findings.ts';
+import { hostLines } from './host-settings.ts';
 import type { AgentStatus } from './progress.ts';
 import { statusSocketPath } from './status-socket.ts';
 
@@ -70,6 +72,8 @@ export function printStatus(status: AgentStatus, now: number): string {
     ...(status.graceUntil === undefined
       ? []
       : [`nothing is removed until ${status.graceUntil}: our own lease was missing from the store`]),
+    ...hostLines(status.host ?? []),
+    ...firewallLines(status),
     ...runLines(status, now),
     ...differenceLines(status.differences),
   ];
@@ -85,6 +89,16 @@ function peerLines({ peers }: AgentStatus): string[] {
       `  ${key.padEnd(keys)}  ${publicIp.join(' ')}  ${state}${reason ? `: ${reason}` : ''}`,
   );
   return [`peers: ${peers.length}${peers.length > 0 ? ` (${summary})` : ''}`, ...lines];
+}
+
+function firewallLines({ firewall }: AgentStatus): string[] {
+  if (firewall === undefined) return [];
+  return [
+    ...firewall.accepts.map(
+      ({ chain, network }) => `packet filter: ${network} is accepted in ${chain} by rules of ours`,
+    ),
+    ...firewallRemarks(firewall),
+  ];
 }
 
 function runLines({ lastRun }: AgentStatus, now: number): string[] {

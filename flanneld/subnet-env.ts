@@ -24,6 +24,8 @@ export interface SubnetEnv {
   readonly mtu: number;
   /** Whether the agent masquerades, so that the plugin doesn't. */
   readonly masquerade: boolean;
+  /** Destinations that the plugin doesn't masquerade traffic to either: a line of ours, which flannel's plugin ignores. */
+  readonly unmasqueraded?: readonly Prefix[] | undefined;
 }
 
 const NAMES: Readonly<Record<Family, { readonly network: string; readonly subnet: string }>> = {
@@ -32,12 +34,13 @@ const NAMES: Readonly<Record<Family, { readonly network: string; readonly subnet
 };
 
 /** The two lines of each family that there is, then MTU and masquerade. */
-export function formatSubnetEnv({ network, subnet, mtu, masquerade }: SubnetEnv): string {
+export function formatSubnetEnv({ network, subnet, mtu, masquerade, unmasqueraded = [] }: SubnetEnv): string {
   const lines = familiesOf(subnet).flatMap((family) => [
     `${NAMES[family].network}=${network[family]}`,
     `${NAMES[family].subnet}=${gatewayOf(subnet[family] as Prefix)}`,
   ]);
-  return [...lines, `FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${masquerade}`, ''].join('\n');
+  const exempt = unmasqueraded.length === 0 ? [] : [`FLANNEL_NON_MASQUERADE_CIDRS=${unmasqueraded.join(',')}`];
+  return [...lines, `FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${masquerade}`, ...exempt, ''].join('\n');
 }
 
 /** "10.10.11.0/24" → "10.10.11.1/24" */

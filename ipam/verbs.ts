@@ -168,6 +168,26 @@ export function verify(config: Place, owner: Owner, addresses: readonly Ip[]): v
     throw new NetError('check-failed', `no address is reserved for ${containerId} ${ifname}`, { subject: containerId });
 }
 
+/** Those of the owner's addresses that are not reserved for it. @throws NetError io, invalid-config */
+export function unreserved(config: Place, owner: Owner, addresses: readonly Ip[]): Ip[] {
+  const store = new Store(config);
+  return addresses.filter((ip) => !store.exists() || !store.holds(ip, owner));
+}
+
+/**
+ * Reserves these very addresses again, for an owner that uses them.
+ * @throws NetError address-taken when another has one of them by now; io
+ */
+export function reserveAgain(config: Place, owner: Owner, addresses: readonly Ip[]): void {
+  const store = new Store(config);
+  store.create();
+  store.begin(owner);
+  const taken = addresses.find((ip) => !store.take(ip, owner));
+  if (taken === undefined) return;
+  const message = `${taken} of ${owner.containerId} is reserved for another: delete one of the two pods`;
+  throw new NetError('address-taken', message, { subject: taken });
+}
+
 /** Every reservation of the network, for GC and status. Removes what killed processes left. @throws NetError io */
 export function reservations(config: Place): Reservation[] {
   const store = new Store(config);

@@ -25,6 +25,7 @@ export interface Target {
   /** A device's name stands for another index from now on, or for none. */
   forget(device: string): void;
   writeSysctl(sysctl: Sysctl): void;
+  setTxChecksum(device: string, on: boolean): void;
 }
 
 /** Applies the steps and returns those that failed, in order. */
@@ -50,11 +51,20 @@ export function applySteps(steps: readonly Step[], target: Target): Failure[] {
     } catch (error) {
       fail(at, error);
     }
-    if (!alone || step.item.type === 'sysctl') continue;
+    if (alone && step.item.type !== 'sysctl') {
+      flush();
+      target.forget((step.item.value as Link).name);
+      const error = errors[at] === undefined ? bornPort(step, target) : undefined;
+      if (error !== undefined) fail(at, error);
+    }
+    const offload = step.item.type === 'link' && step.verb !== 'delete' ? step.item.value.txChecksum : undefined;
+    if (offload === undefined) continue;
     flush();
-    target.forget((step.item.value as Link).name);
-    const error = errors[at] === undefined ? bornPort(step, target) : undefined;
-    if (error !== undefined) fail(at, error);
+    try {
+      if (errors[at] === undefined) target.setTxChecksum((step.item.value as Link).name, offload);
+    } catch (error) {
+      fail(at, error);
+    }
   }
   flush();
   return steps.flatMap((step, at) => (errors[at] === undefined ? [] : [{ step, error: errors[at] }]));
@@ -92,7 +102,7 @@ function requestsOf({ verb, item }: Step, indexOf: IndexOf): Request[] {
 }
 
 function linkChanges(link: Link, indexOf: IndexOf): Request[] {
-  const { port, ...rest } = link;
+  const { port, txChecksum: _, ...rest } = link;
   const general = Object.keys(rest).some((key) => key !== 'name' && key !== 'kind');
   return [
     ...(general ? [changeLink(rest, indexOf)] : []),

@@ -16,6 +16,8 @@ export interface Ended {
 }
 
 export interface ExecuteOptions {
+  /** None by default. */
+  readonly args?: readonly string[] | undefined;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly input: string;
   readonly timeoutMs: number;
@@ -43,10 +45,13 @@ const FORCED = { output: '', errors: 'ended by force: it took too long or said t
 const LINGER_MS = 200;
 
 /** Runs a program to its end. Past its bounds it is killed, with all it has started. @throws NetError io when it can't start */
-export function execute(path: string, { environment, input, timeoutMs, maxBytes }: ExecuteOptions): Promise<Ended> {
+export function execute(
+  path: string,
+  { args = [], environment, input, timeoutMs, maxBytes }: ExecuteOptions,
+): Promise<Ended> {
   return new Promise((resolve, reject) => {
     // A group of its own, so that whatever it starts ends with it.
-    const child = spawn(path, [], { env: environment, detached: true });
+    const child = spawn(path, args, { env: environment, detached: true });
     let forced = false;
     const force = () => {
       forced = true;

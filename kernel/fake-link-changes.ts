@@ -34,6 +34,7 @@ export function changeLink(net: Net, link: Link): void {
   if (link.up === true && !device.up) raise(device);
   if (link.up === false && device.up) lower(device);
   if (link.port !== undefined) setPort(device, link.port);
+  if (link.txChecksum !== undefined) device.txChecksum = link.txChecksum;
 }
 
 /** Without the fields that are there but undefined. */

@@ -47,7 +47,7 @@ type Relatives = Partial<Pick<Device, 'lower' | 'peer'>>;
 
 function born(
   net: Net,
-  link: Pick<Link, 'name' | 'kind' | 'mac' | 'mtu' | 'promiscuous' | 'bridge' | 'vxlan'>,
+  link: Pick<Link, 'name' | 'kind' | 'mac' | 'mtu' | 'promiscuous' | 'bridge' | 'vxlan' | 'txChecksum'>,
   relatives: Relatives,
 ): Device {
   const { vxlan, bridge } = link;
@@ -77,6 +77,7 @@ function born(
     mtuChosen: false,
     settled: link.mac !== undefined,
     ready: false,
+    txChecksum: link.txChecksum ?? true,
   };
   net.devices.push(device);
   inheritSettings(device);
@@ -178,7 +179,7 @@ export function readLink(device: Device): Link {
     mtu,
     mac,
     master: master?.name ?? null,
-    ...(vxlan !== undefined && { vxlan: { ...vxlan } }),
+    ...(vxlan !== undefined && { vxlan: { ...vxlan }, txChecksum: device.txChecksum }),
     ...(bridge !== undefined && { bridge: { ...bridge } }),
     ...(port !== undefined && { port: { ...port } }),
     ...(peer !== undefined && { peerIndex: peer.index }),

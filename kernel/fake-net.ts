@@ -33,6 +33,7 @@ export interface Device {
   settled: boolean;
   /** IPv6 has seen it up with a carrier since it last went up (IF_READY). */
   ready: boolean;
+  txChecksum: boolean;
 }
 
 export interface HeldAddress {

@@ -2,7 +2,17 @@
 // which is what the kernel counts before it lets a chain or set go (net/netfilter/nf_tables_api.c).
 
 import { hostPrefix, overlaps, type Prefix, tryIp, tryPrefix } from '../model/ip.ts';
-import type { BaseChain, Chain, NftCommand, NftSet, Rule, Table, Transaction } from '../model/ruleset.ts';
+import type {
+  BaseChain,
+  Chain,
+  ChainHead,
+  HandledRule,
+  NftCommand,
+  NftSet,
+  Rule,
+  Table,
+  Transaction,
+} from '../model/ruleset.ts';
 import { refuse } from './fake-net.ts';
 
 /** Tables by "family name". */
@@ -31,7 +41,7 @@ function step(table: Table | undefined, { family, table: name }: Transaction, co
     case 'chain':
       return { ...table, chains: changeChain(table, command) };
     case 'rule':
-      return { ...table, chains: addRule(table, command.chain, command.rule) };
+      return { ...table, chains: changeRules(table, command) };
     case 'set':
       return { ...table, sets: changeSet(table, command) };
     case 'element':
@@ -65,11 +75,69 @@ function addChain(
 
 const placeOf = ({ type, hook, priority }: BaseChain): string => [type, hook, priority].join(' ');
 
-function addRule(table: Table, name: string, rule: Rule): readonly Chain[] {
-  const chain = table.chains.find((other) => other.name === name) ?? refuse('ENOENT');
+type RuleCommand = Extract<NftCommand, { type: 'rule' }>;
+
+function changeRules(table: Table, command: RuleCommand): readonly Chain[] {
+  const chain = table.chains.find((other) => other.name === command.chain) ?? refuse('ENOENT');
+  const { rules } = chain;
+  const filled = (after: readonly Rule[]) =>
+    table.chains.map((other) => (other === chain ? { ...chain, rules: after } : other));
+  if (command.verb === 'delete') {
+    const at = handlesOf(table, chain).indexOf(command.handle);
+    return at < 0 ? refuse('ENOENT') : filled(rules.toSpliced(at, 1));
+  }
+  checkRule(table, command.rule);
+  return filled(command.verb === 'add' ? [...rules, command.rule] : [command.rule, ...rules]);
+}
+
+function checkRule(table: Table, rule: Rule): void {
   for (const set of setsIn(rule)) if (!table.sets.some((other) => other.name === set)) refuse('ENOENT');
   checkTargets(table, rule);
-  return table.chains.map((other) => (other === chain ? { ...chain, rules: [...chain.rules, rule] } : other));
+}
+
+/** Numbers of what has been seen in a table so far, by table and text. */
+const handles = new Map<string, number>();
+
+function handleOf(...words: readonly string[]): number {
+  const key = words.join(' ');
+  const handle = handles.get(key) ?? handles.size + 1;
+  handles.set(key, handle);
+  return handle;
+}
+
+/** Of each rule of the chain: a number of its own, as long as it and its likes before it are there. */
+function handlesOf({ family, name }: Pick<Table, 'family' | 'name'>, chain: Chain): number[] {
+  return chain.rules.map((rule, at) => {
+    const likes = chain.rules.slice(0, at).filter((other) => other === rule).length;
+    return handleOf(family, name, chain.name, String(likes), rule);
+  });
+}
+
+/** Equivalent to: nft --handle list chains */
+export const listChains = (tables: Tables): ChainHead[] =>
+  [...tables.values()].flatMap(({ family, name: table, chains }) =>
+    chains.map(({ name, base }) => ({
+      family,
+      table,
+      name,
+      handle: handleOf(family, table, name),
+      ...(base !== undefined && { base }),
+    })),
+  );
+
+/** Equivalent to: nft --handle --stateless list chain */
+export function readChain(
+  tables: Tables,
+  { family, table, name }: Pick<ChainHead, 'family' | 'table' | 'name'>,
+): HandledRule[] | undefined {
+  const holder = tables.get(`${family} ${table}`);
+  const chain = holder?.chains.find((other) => other.name === name);
+  if (holder === undefined || chain === undefined) return undefined;
+  const numbers = handlesOf(holder, chain);
+  return chain.rules.map((rule, at) => ({
+    handle: numbers[at] as number,
+    text: rule.replace(/ packets \d+ bytes \d+/g, ''),
+  }));
 }
 
 /** Chains that are called must exist and must not be called by a hook. */

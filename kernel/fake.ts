@@ -19,7 +19,7 @@ import { addLink, deleteLink, type NetOf, plug, readLink } from './fake-links.ts
 import { namespaces } from './fake-namespaces.ts';
 import { addFdb, addNeighbour, deleteFdb, deleteNeighbour } from './fake-neighbours.ts';
 import { type Net, refuse } from './fake-net.ts';
-import { commit, readTable, type Tables } from './fake-nftables.ts';
+import { commit, listChains, readChain, readTable, type Tables } from './fake-nftables.ts';
 import { addQdisc, addRedirect, deleteQdisc, deleteRedirect, readQdiscs } from './fake-qdiscs.ts';
 import { fakeRevisions } from './fake-revisions.ts';
 import { addRoute, deleteRoute, readRoute, routeTo } from './fake-routes.ts';
@@ -115,6 +115,8 @@ export function createFakeKernel(): FakeKernel {
     rulesGeneration: () => committed,
     routeTo: (namespace, address) => routeTo(spaces.netOf(namespace), address),
     readTable: (family, name) => readTable(tables, family, name),
+    listChains: () => listChains(tables),
+    readChain: (chain) => readChain(tables, chain),
     commit: commitRules,
     commitAside: async (transaction) => commitRules(transaction),
     unmarkFlows: (mask) => void unmarked.push(mask),

@@ -7,6 +7,13 @@ import { NetError } from '../model/errors.ts';
 
 const libc = koffi.load('libc.so.6');
 
+/** struct ifreq with a pointer in its union (linux/if.h). */
+koffi.struct('EthtoolRequest', {
+  name: koffi.array('uint8_t', 16),
+  data: 'uint8_t *',
+  rest: koffi.array('uint8_t', 16),
+});
+
 const raw = {
   close: libc.func('int close(int)'),
   socket: libc.func('int socket(int, int, int)'),
@@ -19,6 +26,7 @@ const raw = {
   setns: libc.func('int setns(int, int)'),
   flock: libc.func('int flock(int, int)'),
   ioctl: libc.func('int ioctl(int, unsigned long, void *)'),
+  ethtool: libc.func('int ioctl(int, unsigned long, EthtoolRequest *)'),
   strerror: libc.func('const char *strerror(int)'),
   pthread_sigmask: libc.func('int pthread_sigmask(int, const uint8_t *, _Out_ uint8_t *)'),
 };
@@ -130,15 +138,38 @@ function uninterrupted<T>(run: () => T): T {
   }
 }
 
+const SIOCETHTOOL = 0x8946;
+
+/** ioctl(2) with a struct ethtool_value. Returns the value afterwards. @throws NetError kernel */
+export function ethtool(fd: number, device: string, command: number, value: number): number {
+  const name = new Uint8Array(16);
+  name.set(Buffer.from(device).subarray(0, 15));
+  const data = Buffer.alloc(8);
+  data.writeUInt32LE(command, 0);
+  data.writeUInt32LE(value, 4);
+  checked(raw.ethtool(fd, SIOCETHTOOL, { name, data, rest: new Uint8Array(16) }), 'ioctl');
+  return data.readUInt32LE(4);
+}
+
+/** How rules are printed: `compared` as numbers, `told` as a person's `nft --handle --stateless --terse` prints them. */
+export type Listing = 'compared' | 'told';
+
 export interface NftablesLibrary {
   /** nft_run_cmd_from_buffer: all commands as one transaction. `output` is what it printed, `error` its messages. */
-  run(commands: string): { readonly ok: boolean; readonly output: string; readonly error: string };
+  run(commands: string, listing?: Listing): { readonly ok: boolean; readonly output: string; readonly error: string };
   free(): void;
 }
 
 /** NFT_CTX_OUTPUT_*: numeric protocols and ports, so that names from /etc never appear in what is compared. */
 const NUMERIC_PROTOCOL = 1 << 6;
 const NUMERIC_SYMBOL = 1 << 9;
+const STATELESS = 1 << 2;
+const HANDLE = 1 << 3;
+const TERSE = 1 << 11;
+const FLAGS: Readonly<Record<Listing, number>> = {
+  compared: NUMERIC_PROTOCOL | NUMERIC_SYMBOL,
+  told: STATELESS | HANDLE | TERSE,
+};
 
 /**
  * A libnftables context on the namespace the thread is in (its socket is opened here).
@@ -150,9 +181,9 @@ export function openNftables(): NftablesLibrary {
   if (context === null) throw new NetError('kernel', 'nft_ctx_new failed', { subject: 'libnftables' });
   library.bufferOutput(context);
   library.bufferError(context);
-  library.setFlags(context, NUMERIC_PROTOCOL | NUMERIC_SYMBOL);
   return {
-    run(commands) {
+    run(commands, listing = 'compared') {
+      library.setFlags(context, FLAGS[listing]);
       const ok = uninterrupted(() => library.run(context, commands)) === 0;
       return { ok, output: library.output(context) ?? '', error: library.error(context) ?? '' };
     },

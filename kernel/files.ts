@@ -14,6 +14,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   type Stats,
   statSync,
   unlinkSync,
@@ -129,6 +130,13 @@ export const linkIfFree = (source: string, target: string): boolean =>
 export const removeIfThere = (path: string): boolean =>
   unless(['ENOENT', 'ENOTDIR'], false, () => {
     unlinkSync(path);
+    return true;
+  });
+
+/** Whether there was a directory to remove; one that isn't empty stays. @throws NetError io */
+export const removeDirectory = (path: string): boolean =>
+  unless(['ENOENT', 'ENOTEMPTY'], false, () => {
+    rmdirSync(path);
     return true;
   });
 

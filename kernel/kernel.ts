@@ -3,7 +3,7 @@
 
 import type { NetError } from '../model/errors.ts';
 import type { Family, Ip, Mac, Prefix } from '../model/ip.ts';
-import type { Table, Transaction } from '../model/ruleset.ts';
+import type { ChainHead, HandledRule, Table, Transaction } from '../model/ruleset.ts';
 import type { Namespace, Route, State } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
 
@@ -100,6 +100,15 @@ export interface Kernel {
 
   /** The table of the host's namespace, or undefined. Equivalent to: nft list table <family> <name> */
   readTable(family: Table['family'], name: string): Table | undefined;
+
+  /** Every chain of the host's namespace, whosever it is. Equivalent to: nft --handle list chains. @throws NetError kernel */
+  listChains(): readonly ChainHead[];
+
+  /**
+   * A chain's rules, whosever it is; undefined when there is no such chain. What sets hold is not read.
+   * Equivalent to: nft --handle --stateless --terse list chain. @throws NetError kernel
+   */
+  readChain(chain: Pick<ChainHead, 'family' | 'table' | 'name'>): readonly HandledRule[] | undefined;
 
   /** All of it or nothing. Equivalent to: nft -f. @throws NetError kernel with errno */
   commit(transaction: Transaction): void;

@@ -6,16 +6,20 @@ import { NetError } from '../model/errors.ts';
 import {
   type BaseChain,
   type Chain,
+  type ChainHead,
+  type HandledRule,
   type NftSet,
   printTransaction,
   type Rule,
   type Table,
   type Transaction,
 } from '../model/ruleset.ts';
-import { errnoOfText, type NftablesLibrary, openNftables } from './ffi.ts';
+import { errnoOfText, type Listing, type NftablesLibrary, openNftables } from './ffi.ts';
 
 export interface Nftables {
   read(family: Table['family'], name: string): Table | undefined;
+  listChains(): ChainHead[];
+  readChain(chain: Pick<ChainHead, 'family' | 'table' | 'name'>): HandledRule[] | undefined;
   commit(transaction: Transaction): void;
   close(): void;
 }
@@ -23,17 +27,27 @@ export interface Nftables {
 /** A context in the namespace the thread is in, opened at first use. */
 export function nftables(open: () => NftablesLibrary = openNftables): Nftables {
   let library: NftablesLibrary | undefined;
-  const run = (commands: string) => {
+  const run = (commands: string, listing?: Listing) => {
     library ??= open();
-    return library.run(commands);
+    return library.run(commands, listing);
+  };
+  /** Undefined when it isn't there. */
+  const list = (what: string, subject: string, listing?: Listing) => {
+    const { ok, output, error } = run(`list ${what}`, listing);
+    if (ok) return output;
+    const failed = failure(`list ${what}`, subject, error);
+    if (failed.errno === 'ENOENT') return undefined;
+    throw failed;
   };
   return {
     read(family, name) {
-      const { ok, output, error } = run(`list table ${family} ${name}`);
-      if (ok) return parseTable(output);
-      const failed = failure(`list table ${family} ${name}`, name, error);
-      if (failed.errno === 'ENOENT') return undefined;
-      throw failed;
+      const output = list(`table ${family} ${name}`, name);
+      return output === undefined ? undefined : parseTable(output);
+    },
+    listChains: () => parseHeads(list('chains', 'chains', 'told') ?? ''),
+    readChain({ family, table, name }) {
+      const output = list(`chain ${[family, table, name].map(word).join(' ')}`, name, 'told');
+      return output === undefined ? undefined : parseHandled(output);
     },
     commit(transaction) {
       const { ok, error } = run(printTransaction(transaction));
@@ -78,7 +92,8 @@ export function commitAside(transaction: Transaction): Promise<void> {
 }
 
 function failure(attempt: string, subject: string, error: string): NetError {
-  const line = error.split('\n')[0] ?? '';
+  // To a name that isn't there, nft adds one that is and looks similar.
+  const line = (error.split('\n')[0] ?? '').replace(/; did you mean .*/, '');
   return new NetError('kernel', `${attempt}: ${line || 'failed'}`, {
     errno: errnoOfText(line),
     subject,
@@ -105,12 +120,50 @@ export function parseTable(text: string): Table {
   return { family: head[1] as Table['family'], name: head[2] as string, chains, sets };
 }
 
-function parseChain(name: string, body: readonly string[]): Chain {
-  const base = /^type (\w+) hook (\w+) (?:device \S+ )?priority ([^;]+); policy (\w+);$/.exec(body[0] ?? '');
-  const rules = body.slice(base === null ? 0 : 1).filter((line) => line !== '') as Rule[];
-  if (base === null) return { name, rules };
+/** A name that nft itself has printed, and nothing else. @throws NetError internal */
+function word(name: string): string {
+  if (/^[\w./-]+$/.test(name)) return name;
+  throw new NetError('internal', `${JSON.stringify(name)} is no word of nft`);
+}
+
+/** The chains that `nft --handle list chains` printed. Names that its grammar can't read back are left out. */
+export function parseHeads(text: string): ChainHead[] {
+  const heads: ChainHead[] = [];
+  let table: Pick<ChainHead, 'family' | 'table'> | undefined;
+  for (const line of text.split('\n').map((each) => each.trim())) {
+    const opened = /^table (\w+) ([\w./-]+) \{/.exec(line);
+    if (opened !== null) table = { family: opened[1] as string, table: opened[2] as string };
+    const head = /^chain ([\w./-]+) \{ # handle (\d+)$/.exec(line);
+    if (head !== null && table !== undefined) {
+      heads.push({ ...table, name: head[1] as string, handle: Number(head[2]) });
+    }
+    const base = parseBase(line);
+    const last = heads.at(-1);
+    if (base !== undefined && last !== undefined) heads[heads.length - 1] = { ...last, base };
+  }
+  return heads;
+}
+
+/** The rules that `nft --handle list chain` printed; each is a line that ends with its handle. */
+function parseHandled(text: string): HandledRule[] {
+  return text.split('\n').flatMap((line) => {
+    const rule = /^(.+) # handle (\d+)$/.exec(line.trim());
+    if (rule === null || /^(chain|table) \S.* \{$/.test(rule[1] as string)) return [];
+    return [{ handle: Number(rule[2]), text: rule[1] as string }];
+  });
+}
+
+function parseBase(line: string): BaseChain | undefined {
+  const base = /^type (\w+) hook (\w+) (?:device \S+ )?priority ([^;]+); policy (\w+);$/.exec(line);
+  if (base === null) return undefined;
   const [, type, hook, priority, policy] = base;
-  return { name, base: { type, hook, priority, policy } as BaseChain, rules };
+  return { type, hook, priority, policy } as BaseChain;
+}
+
+function parseChain(name: string, body: readonly string[]): Chain {
+  const base = parseBase(body[0] ?? '');
+  const rules = body.slice(base === undefined ? 0 : 1).filter((line) => line !== '') as Rule[];
+  return base === undefined ? { name, rules } : { name, base, rules };
 }
 
 function parseSet(name: string, body: readonly string[]): NftSet {

@@ -4,6 +4,7 @@ import { NetError } from '../model/errors.ts';
 import type { Namespace } from '../model/state.ts';
 import { createAnnouncer } from './announce.ts';
 import { applySteps } from './apply.ts';
+import { setTxChecksum } from './checksum.ts';
 import { forgetFlows } from './conntrack.ts';
 import { forgetterOfEnds } from './forget-ends.ts';
 import { getRoute, readRouteTo } from './route.ts';
@@ -57,6 +58,7 @@ export function openKernel(): Kernel {
           indexOf: (name) => devices.indexOf(name) ?? noDevice(name),
           forget: devices.forget,
           writeSysctl: (sysctl) => inNamespace(host, namespace, () => writeSysctl(sysctl)),
+          setTxChecksum: (device, on) => inNamespace(host, namespace, () => setTxChecksum(device, on)),
         });
       }),
     linkRevision(index) {
@@ -70,6 +72,8 @@ export function openKernel(): Kernel {
     routeTo: (namespace, address) =>
       withSocket(namespace, (socket) => readRouteTo(socket.get(getRoute(address)), address, devicesOf(socket).nameOf)),
     readTable: tables.read,
+    listChains: tables.listChains,
+    readChain: tables.readChain,
     commit: tables.commit,
     commitAside,
     unmarkFlows(mask) {

@@ -4,6 +4,7 @@ import { hasErrno, NetError } from '../model/errors.ts';
 import { FAMILIES } from '../model/ip.ts';
 import type { Link, State } from '../model/state.ts';
 import { listAddresses, readAddress } from './address.ts';
+import { readTxChecksums } from './checksum.ts';
 import type { Query } from './kernel.ts';
 import { getLink, getLinkByIndex, indexIn, listLinks, nameIn, type NameOf, readLink } from './link.ts';
 import { listFdb, listNeighbours, readFdb, readNeighbour } from './neighbour.ts';
@@ -65,10 +66,10 @@ function unlessMissing<T>(read: () => T): T | undefined {
   }
 }
 
-/** Reads what the query asks for; `sysctlsIn` runs a function inside the namespace. */
-export function readState(socket: NetlinkSocket, query: Query, sysctlsIn: <T>(run: () => T) => T): State {
+/** Reads what the query asks for; `inside` runs a function inside the namespace. */
+export function readState(socket: NetlinkSocket, query: Query, inside: <T>(run: () => T) => T): State {
   const devices = devicesOf(socket);
-  const links = readLinks(socket, query, devices);
+  const links = withTxChecksums(readLinks(socket, query, devices), inside);
   return {
     links,
     addresses: readAddresses(socket, query, devices),
@@ -81,7 +82,7 @@ export function readState(socket: NetlinkSocket, query: Query, sysctlsIn: <T>(ru
     fdb: perDevice(query.fdb, devices, (name, index) =>
       dump(socket, listFdb(index)).map((reply) => readFdb(reply, name)),
     ),
-    sysctls: query.sysctls === undefined ? [] : sysctlsIn(() => (query.sysctls ?? []).map(readSysctl)).filter(present),
+    sysctls: query.sysctls === undefined ? [] : inside(() => (query.sysctls ?? []).map(readSysctl)).filter(present),
     qdiscs: perDevice(query.qdiscs, devices, (name, index) =>
       getQdiscs(name, index).map((request) =>
         readQdisc(
@@ -109,6 +110,14 @@ function readLinks(socket: NetlinkSocket, query: Query, devices: Devices): Link[
   return query.links === undefined
     ? []
     : replies.map((reply) => readLink(reply, devices.nameOf)).filter(asked(query.links));
+}
+
+/** What of a VXLAN device rtnetlink doesn't tell. */
+function withTxChecksums(links: Link[], inside: <T>(run: () => T) => T): Link[] {
+  const names = links.filter(({ kind }) => kind === 'vxlan').map(({ name }) => name);
+  if (names.length === 0) return links;
+  const checksums = inside(() => readTxChecksums(names));
+  return links.map((link) => (checksums.has(link.name) ? { ...link, txChecksum: checksums.get(link.name) } : link));
 }
 
 const asked =

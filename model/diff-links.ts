@@ -55,7 +55,7 @@ const withoutBorn = (have: Link, born: ReadonlySet<string>): Link =>
 /** The part of `want` that differs from `have`, or undefined when none does. A port that moves loses its options. */
 export function linkChange(have: Link, want: Link): Link | undefined {
   const change: Record<string, unknown> = {};
-  for (const key of ['up', 'mac', 'mtu', 'master', 'promiscuous', 'bridge', 'port'] as const) {
+  for (const key of ['up', 'mac', 'mtu', 'master', 'promiscuous', 'bridge', 'port', 'txChecksum'] as const) {
     if (!covers(have[key], want[key])) change[key] = want[key];
   }
   if (change.master !== undefined && want.port !== undefined) change.port = want.port;

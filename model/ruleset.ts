@@ -42,6 +42,22 @@ export interface Table {
   readonly sets: readonly NftSet[];
 }
 
+/** A chain of any table, without its rules. */
+export interface ChainHead {
+  readonly family: string;
+  readonly table: string;
+  readonly name: string;
+  readonly handle: number;
+  readonly base?: BaseChain | undefined;
+}
+
+/** A rule of any table, by the number that nft knows it by. */
+export interface HandledRule {
+  readonly handle: number;
+  /** As `nft --stateless --terse list` prints it. */
+  readonly text: string;
+}
+
 /** A set without what is in it. */
 export type SetHead = Omit<NftSet, 'elements'>;
 
@@ -51,6 +67,9 @@ export type NftCommand =
   | { readonly verb: 'add'; readonly type: 'chain'; readonly chain: Omit<Chain, 'rules'> }
   | { readonly verb: 'delete' | 'flush'; readonly type: 'chain'; readonly chain: Pick<Chain, 'name'> }
   | { readonly verb: 'add'; readonly type: 'rule'; readonly chain: string; readonly rule: Rule }
+  /** Before all others of the chain. */
+  | { readonly verb: 'insert'; readonly type: 'rule'; readonly chain: string; readonly rule: Rule }
+  | { readonly verb: 'delete'; readonly type: 'rule'; readonly chain: string; readonly handle: number }
   | { readonly verb: 'add'; readonly type: 'set'; readonly set: SetHead }
   | { readonly verb: 'delete' | 'flush'; readonly type: 'set'; readonly set: SetHead }
   | {
@@ -159,7 +178,9 @@ function printCommand(table: string, command: NftCommand): string {
       return base === undefined ? head : `${head} { ${baseText(base)} }`;
     }
     case 'rule':
-      return `add rule ${table} ${command.chain} ${command.rule}`;
+      return command.verb === 'delete'
+        ? `delete rule ${table} ${command.chain} handle ${command.handle}`
+        : `${command.verb} rule ${table} ${command.chain} ${command.rule}`;
     case 'set': {
       const { set, verb } = command;
       const head = `${verb} ${set.gives === undefined ? 'set' : 'map'} ${table} ${set.name}`;

@@ -54,6 +54,8 @@ export interface Link {
   readonly vxlan?: VxlanOptions | undefined;
   readonly bridge?: BridgeOptions | undefined;
   readonly port?: BridgePortOptions | undefined;
+  /** VXLAN only: checksums of inner packets are left to what the packets go out by (ethtool's tx). */
+  readonly txChecksum?: boolean | undefined;
   /** Only when adding a veth. */
   readonly peer?: VethPeer | undefined;
   /** Read only. */

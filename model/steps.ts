@@ -62,8 +62,13 @@ function printLink(verb: Step['verb'], link: Link): string {
     link.port === undefined
       ? ''
       : words('type bridge_slave', onOff('hairpin', link.port.hairpin), onOff('isolated', link.port.isolated));
-  if (verb === 'change') return words('ip link set', link.name, general, attached, kindOptions(link, true), port);
-  return words('ip link add', link.name, general, attached, 'type', link.kind, kindOptions(link, false), port);
+  const offload = link.txChecksum === undefined ? '' : `ethtool -K ${link.name} tx ${link.txChecksum ? 'on' : 'off'}`;
+  const changes = words(general, attached, kindOptions(link, true), port);
+  const line =
+    verb === 'change'
+      ? changes && `ip link set ${link.name} ${changes}`
+      : words('ip link add', link.name, general, attached, 'type', link.kind, kindOptions(link, false), port);
+  return [line, offload].filter(Boolean).join('; ');
 }
 
 function kindOptions(link: Link, withType: boolean): string {

@@ -48,12 +48,13 @@ const PURE = [
   'model/**',
   'ipam/{config,ranges,allocate,reservation,resolv-conf}.ts',
   'cni-plugin/{answer,bandwidth,config,foreign,form,masquerade,mode,names,plan,portmap,portmap-config,protocol,result,routed,routes,spoof,subnet-file,table,versions,vlan}.ts',
-  'flanneld/{arguments,config,difference,docker-options,flags,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,usage}.ts',
+  'flanneld/{arguments,checksum-offload,config,difference,docker-options,flags,host-settings,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,usage}.ts',
   'flanneld/subnet/{choose,lease-file,lease-record}.ts',
-  'flanneld/backend/{backend,registry,vxlan,host-gw,udp,udp-control,alloc}.ts',
+  'flanneld/backend/{backend,registry,reverse-path,vxlan,host-gw,udp,udp-control,alloc}.ts',
   'flanneld/rules/**',
   'flanneld/cni/{counters,queue}.ts',
   'flanneld/policy/{allowed,compile,documents,objects,parse-pod,parse-policy,pod-index,profile,select,spans,table,transaction,world}.ts',
+  'flanneld/firewall/{accepts,condition,filter,findings,iptables-rule,nft-rule,traffic}.ts',
 ];
 
 /** The names of Node's modules that compute and do nothing else. */

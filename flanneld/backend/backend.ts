@@ -25,6 +25,8 @@ export interface Site {
   /** The whole pod network. */
   readonly networks: PerFamily<Prefix>;
   readonly underlay: PerFamily<Underlay>;
+  /** What checksum offload of VXLAN devices is held to; undefined: whatever it is. */
+  readonly txChecksum?: boolean | undefined;
 }
 
 /** One family of a peer's lease. */
@@ -60,6 +62,8 @@ export interface Backend {
   readonly mtu: number;
   /** The devices it has. */
   readonly devices: readonly string[];
+  /** UDP port that peers' packets arrive at; undefined where none do. */
+  readonly port?: number | undefined;
   /** The node's own part, whatever peers there are. `there`: whether a device exists, for one that others make. */
   base(self: Lease, there: (device: string) => boolean): Partial<State>;
   /** The part for one family of one peer. */

@@ -9,6 +9,7 @@ import { type Family, firstOf, hostPrefix, type Ip, type Prefix } from '../../mo
 import { familiesOf, type Lease } from '../../model/lease.ts';
 import { OUR_PROTOCOL, type State } from '../../model/state.ts';
 import type { OpenBackend, ProxySettings, Site, Underlay } from './backend.ts';
+import { looseFilter } from './reverse-path.ts';
 
 const DEVICE = 'flannel0';
 const DEFAULT_PORT = 8285;
@@ -31,6 +32,7 @@ export const openUdp: OpenBackend = ({ options, site }) => {
     backendData: {},
     mtu,
     devices: [DEVICE],
+    port,
     base: (self, there) => (there(DEVICE) ? baseState(self, site, mtu) : {}),
     reach: () => ({ state: {} }),
     proxy: (self, peers) => proxySettings(self, peers, { family, address: underlay.address, port }),
@@ -42,7 +44,9 @@ function baseState(self: Lease, { networks }: Site, mtu: number): Partial<State>
   return {
     links: [{ name: DEVICE, kind: 'tun', up: true, mtu }],
     // The program's ICMP errors come from an address of this host.
-    sysctls: families.includes(4) ? [{ key: `net/ipv4/conf/${DEVICE}/accept_local`, value: '1' }] : [],
+    sysctls: families.includes(4)
+      ? [{ key: `net/ipv4/conf/${DEVICE}/accept_local`, value: '1' }, looseFilter(DEVICE)]
+      : [],
     addresses: families.map((family) => ({
       device: DEVICE,
       address: hostPrefix(firstOf(self.subnet[family] as Prefix)),

@@ -12,6 +12,7 @@ import { familiesOf, type Lease, type PerFamily } from '../../model/lease.ts';
 import { type Link, OUR_PROTOCOL, type State } from '../../model/state.ts';
 import type { Backend, BackendInput, OpenBackend, Peer, Reach, Underlay } from './backend.ts';
 import { directRoute } from './host-gw.ts';
+import { looseFilter } from './reverse-path.ts';
 
 /** Bytes that VXLAN adds: outer IP header, UDP 8, VXLAN 8, inner Ethernet 14. */
 const OVERHEAD: Readonly<Record<Family, number>> = { 4: 20 + 30, 6: 40 + 30 };
@@ -62,7 +63,8 @@ export const openVxlan: OpenBackend = (input) => {
     ),
     mtu: Math.min(...each.map(({ mtu }) => mtu)),
     devices: each.map(({ device }) => device),
-    base: (self) => baseState(self, vteps, options),
+    port: options.Port || DEFAULT_PORT,
+    base: (self) => baseState(self, vteps, options, input.site.txChecksum),
     reach: (peer) => reachByVtep(peer, vteps[peer.family] as Vtep, options),
   } satisfies Backend;
 };
@@ -99,7 +101,12 @@ function derivedMac(seed: string): Mac {
   return macOf(bytes);
 }
 
-function baseState(self: Lease, vteps: PerFamily<Vtep>, options: Options): Partial<State> {
+function baseState(
+  self: Lease,
+  vteps: PerFamily<Vtep>,
+  options: Options,
+  txChecksum: boolean | undefined,
+): Partial<State> {
   const families = familiesOf(vteps).filter((family) => self.subnet[family] !== undefined);
   const each = families.map((family) => ({
     family,
@@ -107,9 +114,12 @@ function baseState(self: Lease, vteps: PerFamily<Vtep>, options: Options): Parti
     subnet: self.subnet[family] as Prefix,
   }));
   return {
-    links: each.map((vtep) => deviceOf(vtep, options)),
-    // Peers' advertisements would give the device addresses and default routes of its own.
-    sysctls: each.map(({ device }) => ({ key: `net/ipv6/conf/${device}/accept_ra`, value: '0' })),
+    links: each.map((vtep) => ({ ...deviceOf(vtep, options), ...(txChecksum !== undefined && { txChecksum }) })),
+    sysctls: each.flatMap(({ family, device }) => [
+      // Peers' advertisements would give the device addresses and default routes of its own.
+      { key: `net/ipv6/conf/${device}/accept_ra`, value: '0' },
+      ...(family === 4 ? [looseFilter(device)] : []),
+    ]),
     addresses: each.map(({ family, device, subnet }) => ({
       device,
       address: hostPrefix(firstOf(subnet)),

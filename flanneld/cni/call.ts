@@ -58,8 +58,8 @@ function laneOf(plugin: PluginName, { command, depth }: Request): LaneName {
  * @throws NetError invalid-netns, invalid-config where the views don't agree
  */
 export function dependenciesOf(
-  { client, request }: Call,
-  shared: Omit<Dependencies, 'execute'>,
+  { client, request, message }: Call,
+  shared: Omit<Dependencies, 'execute' | 'call'>,
   execute: Dependencies['execute'],
 ): Dependencies {
   requireSameHost(shared.kernel, client);
@@ -67,5 +67,5 @@ export function dependenciesOf(
     const { records, addresses } = placesOf(request);
     requireSameDirectories(client, addresses === undefined ? [records] : [records, addresses]);
   }
-  return { ...shared, kernel: seenBy(shared.kernel, client), execute };
+  return { ...shared, kernel: seenBy(shared.kernel, client), execute, call: message.call };
 }

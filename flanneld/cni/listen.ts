@@ -3,7 +3,7 @@
 
 import type { Socket } from 'node:net';
 import { createServer } from 'node:net';
-import { lockFile, removeIfThere, statIfThere } from '../../kernel/files.ts';
+import { lockFile, removeIfThere, statIfThere, writeWhole } from '../../kernel/files.ts';
 import { listenOnSocket } from '../status-socket.ts';
 
 /** Each may have a message in memory. */
@@ -17,21 +17,39 @@ export interface CniSocket {
 }
 
 /**
+ * Files beside the socket: the lock of whoever serves it; `away`, made by the first client that finds nobody; `alone`,
+ * there when the agent that served last needs no subnet, so that it is all that a pod needs.
+ */
+export const besideSocket = (path: string) => ({
+  lock: `${path}.lock`,
+  away: `${path}.away`,
+  alone: `${path}.alone`,
+  temporary: `${path}.tmp`,
+});
+
+/**
  * The right to serve the socket until the returned function is called; undefined while another agent has it.
  * @throws NetError io
  */
-export const lockSocket = (path: string): (() => void) | undefined => lockFile(`${path}.lock`, 0);
+export const lockSocket = (path: string): (() => void) | undefined => lockFile(besideSocket(path).lock, 0);
 
 /**
- * Listens; what is at the path without anyone who answers is replaced.
+ * Listens; what is at the path without anyone who answers is replaced. `alone`: the agent needs no subnet.
  * @throws NetError io when others could replace the socket, busy when somebody answers, foreign-object
  */
-export async function openCniSocket(path: string, accept: (socket: Socket) => void): Promise<CniSocket> {
+export async function openCniSocket(
+  path: string,
+  accept: (socket: Socket) => void,
+  alone: boolean,
+): Promise<CniSocket> {
+  const beside = besideSocket(path);
   const server = createServer(accept);
   server.maxConnections = MOST_CONNECTIONS;
   await listenOnSocket(server, path);
   // The next absence begins with the client that notices it.
-  removeIfThere(`${path}.away`);
+  removeIfThere(beside.away);
+  for (const left of [beside.alone, beside.temporary]) removeIfThere(left);
+  if (alone) writeWhole(beside.alone, '', { temporary: beside.temporary });
   const own = statIfThere(path)?.ino;
   return { isThere: () => statIfThere(path)?.ino === own, close: () => void server.close() };
 }

@@ -8,6 +8,8 @@ import { ensureDirectory, readRegular, writeWhole } from '../../kernel/files.ts'
 const MOST = 64;
 
 export interface RecordDirectories {
+  /** Where those that configurations name are kept. */
+  readonly file: string;
   all(): readonly string[];
   /** @throws NetError io */
   learn(directory: string): void;
@@ -17,6 +19,7 @@ export function recordDirectories(usual: string = DEFAULT_RECORDS): RecordDirect
   const file = `${usual}/.directories`;
   const known = new Set([usual, ...parse(readRegular(file, { maxBytes: 1 << 18 }))]);
   return {
+    file,
     all: () => [...known],
     learn(directory) {
       if (known.has(directory)) return;

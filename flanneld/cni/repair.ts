@@ -16,7 +16,7 @@ import type { SpoolCounts } from './spool.ts';
 import { drainSpool } from './spool.ts';
 
 export interface RepairDeps {
-  readonly shared: Omit<Dependencies, 'execute' | 'asked'>;
+  readonly shared: Omit<Dependencies, 'execute' | 'asked' | 'call'>;
   readonly records: RecordDirectories;
   readonly spool: string;
   readonly log: Log;

@@ -1,10 +1,14 @@
 // The CNI service with what it stands on, as the agent's start and stop see it.
 
+import { SPOOL_DIRECTORY } from '../../cni-plugin/wire.ts';
 import type { Kernel } from '../../kernel/kernel.ts';
 import { settleThreads } from '../../kernel/netns.ts';
 import { openLinkRemover } from '../../kernel/remove-links.ts';
 import { systemClock } from '../clock.ts';
 import type { Log } from '../log.ts';
+import type { CniPlaces } from './cleanup.ts';
+import { recordDirectories } from './records.ts';
+import { createRepair } from './repair.ts';
 import type { CniService } from './service.ts';
 import { createCniService } from './service.ts';
 import type { PolicyService } from '../policy/enforce.ts';
@@ -26,6 +30,8 @@ export interface CniRunOptions {
   readonly log: Log;
   /** Undefined: no policies are enforced. */
   readonly policy?: PolicyService | undefined;
+  /** Whether the agent does nothing else. */
+  readonly alone: boolean;
 }
 
 /** Behind another verb on the same attachment, be it of another process. */
@@ -33,8 +39,20 @@ const LOCK_TIMEOUT_MS = 10_000;
 /** What takes longer is undone by the next agent. */
 const STOP_MS = 10_000;
 
+/** What `flanneld cleanup` looks at. @throws NetError kernel */
+export function openCniPlaces(
+  { kernel, bootId, log }: Omit<CniRunOptions, 'socket' | 'alone'>,
+  socket?: string,
+): CniPlaces {
+  const records = recordDirectories();
+  const { remove: removeLink } = openLinkRemover();
+  const shared = { kernel, bootId, now: Date.now, lockTimeoutMs: LOCK_TIMEOUT_MS, removeLink };
+  const repair = createRepair({ shared, records, spool: SPOOL_DIRECTORY, log });
+  return { socket, records, spool: SPOOL_DIRECTORY, repair };
+}
+
 /** @throws NetError kernel; internal when a thread is outside the host's network namespace */
-export function openCni({ socket, kernel, bootId, log, policy }: CniRunOptions): CniRun {
+export function openCni({ socket, kernel, bootId, log, policy, alone }: CniRunOptions): CniRun {
   const remover = openLinkRemover();
   settleThreads();
   const shared = {
@@ -45,7 +63,8 @@ export function openCni({ socket, kernel, bootId, log, policy }: CniRunOptions):
     removeLink: remover.remove,
     ...(policy && { admit: policy.admit }),
   };
-  const service = createCniService({ socket, shared, log, clock: systemClock, uid: process.getuid?.() ?? 0, policy });
+  const uid = process.getuid?.() ?? 0;
+  const service = createCniService({ socket, shared, log, clock: systemClock, alone, uid, policy });
   const ending = new AbortController();
   let running: Promise<void> | undefined;
   return {

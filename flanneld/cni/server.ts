@@ -24,7 +24,7 @@ import { PLUGIN_PATH } from './repair.ts';
 
 export interface CniServerDeps {
   /** What all calls share; the rest comes from the client. */
-  readonly shared: Omit<Dependencies, 'execute' | 'asked'>;
+  readonly shared: Omit<Dependencies, 'execute' | 'asked' | 'call'>;
   readonly records: Pick<RecordDirectories, 'learn'>;
   readonly log: Log;
   readonly counters: Counters;

@@ -14,6 +14,7 @@ import { newCounters } from './counters.ts';
 import type { CniSocket } from './listen.ts';
 import { lockSocket, openCniSocket } from './listen.ts';
 import { recordDirectories } from './records.ts';
+import { repairTimer } from './repair-timer.ts';
 import type { RepairStatus } from './repair.ts';
 import { createRepair } from './repair.ts';
 import type { PolicyService, PolicyStatus } from '../policy/enforce.ts';
@@ -24,9 +25,11 @@ export interface CniServiceDeps {
   /** Path. */
   readonly socket: string;
   /** What all verbs share. */
-  readonly shared: Omit<Dependencies, 'execute' | 'asked'>;
+  readonly shared: Omit<Dependencies, 'execute' | 'asked' | 'call'>;
   readonly log: Log;
   readonly clock: Clock;
+  /** Whether the agent does nothing else, and needs no subnet. */
+  readonly alone: boolean;
   /** The user this process runs as. */
   readonly uid: number;
   /** Undefined: no policies are enforced. */
@@ -55,13 +58,10 @@ export interface CniService {
 
 /** Between two looks at the socket, be it another agent's. */
 const LOOK_MS = 1000;
-const REPAIR_MS = 60_000;
-/** A client that has found no agent keeps its deletion a little after the agent has looked. */
-const AFTER_START_MS = 2000;
 /** From a failure to the look for what it may have left. */
 const AFTER_FAILURE_MS = 2000;
 
-export function createCniService({ socket, shared, log, clock, uid, policy }: CniServiceDeps): CniService {
+export function createCniService({ socket, shared, log, clock, alone, uid, policy }: CniServiceDeps): CniService {
   const counters = newCounters();
   const records = recordDirectories();
   const repair = createRepair({ shared, records, spool: SPOOL_DIRECTORY, log });
@@ -124,7 +124,7 @@ export function createCniService({ socket, shared, log, clock, uid, policy }: Cn
 
   async function listen(): Promise<CniSocket | undefined> {
     try {
-      const listening = await openCniSocket(socket, accept);
+      const listening = await openCniSocket(socket, accept, alone);
       log.info({}, `serving CNI clients on ${socket}`);
       reason = undefined;
       return listening;
@@ -163,32 +163,5 @@ export function createCniService({ socket, shared, log, clock, uid, policy }: Cn
       ...repair.status(),
       policy: policy?.status(),
     }),
-  };
-}
-
-/** Runs a repair every minute, and sooner when it is asked to. */
-function repairTimer(clock: Clock, run: () => Promise<void>) {
-  let due = Number.POSITIVE_INFINITY;
-  let cancel = () => {};
-  let active = false;
-  const within = (ms: number) => {
-    if (!active || clock.now() + ms >= due) return;
-    cancel();
-    due = clock.now() + ms;
-    cancel = clock.after(ms, () => {
-      due = Number.POSITIVE_INFINITY;
-      void run().then(() => within(REPAIR_MS));
-    });
-  };
-  return {
-    start() {
-      active = true;
-      within(AFTER_START_MS);
-    },
-    within,
-    stop() {
-      active = false;
-      cancel();
-    },
   };
 }

@@ -10,6 +10,7 @@ import type { CniService, CniStatus } from './service.ts';
 export const withCni = (agent: Agent, cni: CniService): Agent => ({
   run: agent.run,
   unreadiness: () => agent.unreadiness() ?? cni.unreadiness(),
+  remarks: agent.remarks,
   status() {
     const status = agent.status();
     const reason = status.reason ?? cni.unreadiness();
@@ -32,6 +33,7 @@ export const cniOnly = (
     });
   },
   unreadiness: cni.unreadiness,
+  remarks: () => [],
   status() {
     const reason = cni.unreadiness();
     return {

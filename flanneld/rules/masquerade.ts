@@ -4,28 +4,43 @@
 // them; pods are hidden behind the node towards the world; what comes to a remote pod from outside the network (this host,
 // a NodePort) gets this node's address, because the answer must come back here. flannel's own nftables mode swallows that
 // last case with a rule before it, and compares the mark without a mask.
+// Destinations that see the addresses of pods by configuration are returned before the masquerading.
 // Different: pod traffic that merely passes between two other nodes keeps its source too.
 
-import { familyOf, multicast, type Prefix } from '../../model/ip.ts';
+import { addressOf, bitsOf, familyOf, type Ip, lengthOf, multicast, type Prefix } from '../../model/ip.ts';
 import { type Chain, identifier, ownerKey, type Rule, rule } from '../../model/ruleset.ts';
 
 /** The chain's name for a Network: "masquerade-10.5.0.0-16". */
 export const masqueradeChainName = (network: Prefix): string => `masquerade-${ownerKey(network)}`;
 
+export interface MasqueradeSettings {
+  readonly masqueradeFullyRandom: boolean;
+  /** Destinations that see the addresses of pods. */
+  readonly unmasqueraded?: readonly Prefix[] | undefined;
+}
+
 /**
- * The chain that masquerades a Network's traffic on the node that holds `subnet`. With `fullyRandom` the kernel chooses
+ * The chain that masquerades a Network's traffic on the node that holds `subnet`. With `masqueradeFullyRandom` the kernel chooses
  * source ports at random, so that two flows never race for one (net/netfilter/nf_nat_core.c).
  */
-export function masqueradeChain(network: Prefix, subnet: Prefix, fullyRandom: boolean): Chain {
+export function masqueradeChain(network: Prefix, subnet: Prefix, settings: MasqueradeSettings): Chain {
   return {
     name: masqueradeChainName(network),
     base: { type: 'nat', hook: 'postrouting', priority: 'srcnat', policy: 'accept' },
-    rules: masqueradeRules(network, subnet, fullyRandom),
+    rules: masqueradeRules(network, subnet, settings),
   };
 }
 
+/** As nft lists it: a host prefix has no length. */
+const listed = (prefix: Prefix): Ip | Prefix =>
+  lengthOf(prefix) === bitsOf(familyOf(prefix)) ? addressOf(prefix) : prefix;
+
 /** In nft's own words, since rules are compared as text: test/root/rules.test.ts lists each as nft prints it. */
-function masqueradeRules(network: Prefix, subnet: Prefix, fullyRandom: boolean): Rule[] {
+function masqueradeRules(
+  network: Prefix,
+  subnet: Prefix,
+  { masqueradeFullyRandom, unmasqueraded = [] }: MasqueradeSettings,
+): Rule[] {
   const family = familyOf(network);
   const ip = identifier(family === 4 ? 'ip' : 'ip6');
   const toWorld = rule`${ip} saddr ${network} ${ip} daddr != ${multicast(family)} masquerade`;
@@ -35,6 +50,9 @@ function masqueradeRules(network: Prefix, subnet: Prefix, fullyRandom: boolean):
     rule`meta mark & 0x00004000 == 0x00004000 return`,
     rule`${ip} saddr ${network} ${ip} daddr ${network} return`,
     rule`${ip} daddr ${subnet} return`,
-    ...[toWorld, toRemotePods].map((line) => (fullyRandom ? (`${line} fully-random` as Rule) : line)),
+    ...unmasqueraded
+      .filter((destination) => familyOf(destination) === family)
+      .map((destination) => rule`${ip} saddr ${network} ${ip} daddr ${listed(destination)} return`),
+    ...[toWorld, toRemotePods].map((line) => (masqueradeFullyRandom ? (`${line} fully-random` as Rule) : line)),
   ];
 }

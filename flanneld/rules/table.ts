@@ -13,6 +13,8 @@ export const FLANNEL_TABLE = { family: 'inet', name: 'flannel' } as const;
 export interface RuleSettings {
   readonly masquerade: boolean;
   readonly masqueradeFullyRandom: boolean;
+  /** Destinations to which it isn't masqueraded. */
+  readonly unmasqueraded?: readonly Prefix[] | undefined;
   readonly forwardRules: boolean;
 }
 
@@ -22,7 +24,7 @@ export function rulesTable(networks: PerFamily<Prefix>, subnets: PerFamily<Prefi
   const chains = families.flatMap((family) => {
     const [network, subnet] = [networks[family] as Prefix, subnets[family] as Prefix];
     return [
-      ...(settings.masquerade ? [masqueradeChain(network, subnet, settings.masqueradeFullyRandom)] : []),
+      ...(settings.masquerade ? [masqueradeChain(network, subnet, settings)] : []),
       ...(settings.forwardRules ? [forwardChain(network)] : []),
     ];
   });
@@ -35,21 +37,22 @@ export function ownsChains(networks: readonly Prefix[]): OwnsName {
   return (name) => names.has(name);
 }
 
-/** Removes the Networks' chains, and the table if nothing else is in it; undefined when there is nothing to remove. */
-export function removeRules(have: Table | undefined, networks: readonly Prefix[]): Transaction | undefined {
+/** Removes owned chains and sets, and the table if nothing else is in it; undefined when there is nothing to remove. */
+export function removeRules(have: Table | undefined, owns: OwnsName): Transaction | undefined {
   if (have === undefined) return undefined;
-  const owns = ownsChains(networks);
   const ours = have.chains.filter(({ name }) => owns(name));
-  if (ours.length === have.chains.length && have.sets.length === 0) {
+  const sets = have.sets.filter(({ name }) => owns(name));
+  if (ours.length === have.chains.length && sets.length === have.sets.length) {
     return { family: have.family, table: have.name, commands: [{ verb: 'delete', type: 'table' }] };
   }
-  if (ours.length === 0) return undefined;
+  if (ours.length + sets.length === 0) return undefined;
   return {
     family: have.family,
     table: have.name,
     commands: [
       ...ours.map(({ name }) => ({ verb: 'flush', type: 'chain', chain: { name } }) as const),
       ...ours.map(({ name }) => ({ verb: 'delete', type: 'chain', chain: { name } }) as const),
+      ...sets.map((set) => ({ verb: 'delete', type: 'set', set }) as const),
     ],
   };
 }

@@ -40,6 +40,7 @@ t.test('subnet file', async (t) => {
     subnets: ['10.5.1.0/24', 'fd00:5:0:1::/64'],
     mtu: 1450,
     ipMasq: false,
+    unmasqueraded: [],
   });
   t.strictSame(
     parseSubnetFile(`# x\r\nFOO=1\r\n${text(LINES).replaceAll('\n', '\r\n')}`, 'f'),
@@ -73,7 +74,16 @@ t.test('which form it is', async (t) => {
 t.test("flannel's form", async (t) => {
   const config = flannel({ delegate: { isDefaultGateway: true, hairpinMode: true } });
   t.match(config, { bridge: 'cni0', isGateway: true, isDefaultGateway: true, hairpin: true, ipMasq: true, mtu: 1450 });
-  t.strictSame(config.clusterNetworks, V4.networks);
+  t.strictSame(config.directNetworks, V4.networks);
+  const exempt = parseSubnetFile(text({ ...LINES, FLANNEL_NON_MASQUERADE_CIDRS: '192.0.2.0/24, 2001:db8::/32' }), 'f');
+  t.strictSame(parseConfig(requestWith({}), exempt).directNetworks, [
+    ...exempt.networks,
+    '192.0.2.0/24',
+    '2001:db8::/32',
+  ]);
+  t.throws(() => parseSubnetFile(text({ ...LINES, FLANNEL_NON_MASQUERADE_CIDRS: 'x' }), 'f'), {
+    message: 'f FLANNEL_NON_MASQUERADE_CIDRS: expected IP prefixes, got "x"',
+  });
   t.strictSame(
     config.ipam?.sets.map((set) => set.map(({ subnet }) => subnet)),
     [['10.5.1.0/24']],
@@ -153,7 +163,7 @@ t.test('plain form', async (t) => {
     ipam: undefined,
     mac: undefined,
   });
-  t.strictSame(plain({}).clusterNetworks, []);
+  t.strictSame(plain({}).directNetworks, []);
   t.equal(plain({ bridge: '' }).bridge, 'cni0');
   t.equal(plain({ isDefaultGateway: true }).isGateway, true, 'a default gateway is a gateway');
   t.equal(plain({ ipam: {} }).ipam, undefined, 'an empty ipam: no address');

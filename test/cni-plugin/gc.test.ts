@@ -3,6 +3,8 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { NetError } from '../../model/errors.ts';
+import { vethOf } from '../support/cni-host-checks.ts';
 import { machine } from './fake-machine.ts';
 
 const valid = (...ids: string[]) => ({
@@ -49,8 +51,41 @@ t.test('GC goes on after a failure and reports it', async (t) => {
   await run('ADD', { containerId: 'pod2' });
   kernel.failNext(/^ip link delete/, 'EBUSY');
   const answer = await run('GC', { config: valid() });
-  t.match(answer, { status: 1, msg: /GC of network cbr0: .*EBUSY/ });
+  t.match(answer, { status: 1, msg: /GC of network cbr0: 1 could not be removed: .*EBUSY/ });
   t.equal(files().filter((name) => name.endsWith('.json')).length, 1, 'one is left');
+  t.strictSame(await run('GC', { config: valid() }), { status: 0 });
+  t.strictSame(files(), []);
+});
+
+t.test('GC of 100 stale attachments takes them away together', async (t) => {
+  const { run, kernel, files, dependencies } = machine(t);
+  const ids = Array.from({ length: 100 }, (_, n) => `stale${n}`);
+  for (const id of ids) {
+    kernel.addNamespace(`/run/netns/${id}`);
+    t.equal((await run('ADD', { containerId: id })).status, 0);
+  }
+  const { removeLink } = dependencies;
+  let [running, most] = [0, 0];
+  let broken = true;
+  Object.assign(dependencies, {
+    async removeLink(link: Parameters<typeof removeLink>[0]) {
+      most = Math.max(most, ++running);
+      await new Promise(setImmediate);
+      running--;
+      if (broken && /[0-3]$/.test(link.name)) throw new NetError('kernel', `delete ${link.name}`, { errno: 'EBUSY' });
+      return removeLink(link);
+    },
+  });
+  const doomed = ids.filter((id) => /[0-3]$/.test(vethOf(id))).length;
+  t.match(await run('GC', { config: valid() }), {
+    status: 1,
+    msg: new RegExp(
+      `^GC of network cbr0: ${doomed} could not be removed: (delete veth\\S+; ){5}and ${doomed - 5} more$`,
+    ),
+  });
+  t.equal(files().filter((name) => name.endsWith('.json')).length, doomed, 'all others are gone');
+  t.ok(most > 30 && most <= 64, `${most} at once`);
+  broken = false;
   t.strictSame(await run('GC', { config: valid() }), { status: 0 });
   t.strictSame(files(), []);
 });

@@ -100,6 +100,37 @@ t.test('the dead go, with their reason', async (t) => {
   t.strictSame(files.networks(), ['cbr0']);
 });
 
+t.test('a reservation that somebody removed is put back, unless another has it', async (t) => {
+  const { add, run, addresses, recorded, directory, deleteLink, change } = machine(t);
+  for (const id of ['pod1', 'pod2']) await add(id);
+  await add('ipam', 'flannel-ipam');
+  rmSync(join(directory, 'networks'), { recursive: true });
+  t.strictSame(await run(), {
+    removed: [],
+    restored: [
+      'eth0 of pod1 in network cbr0: reservation of 10.5.1.2',
+      'eth0 of pod2 in network cbr0: reservation of 10.5.1.3',
+    ],
+    problems: [],
+  });
+  t.strictSame(addresses(), ['10.5.1.2', '10.5.1.3'], 'of those whose device shows that they are in use');
+  t.strictSame(await run(), { removed: [], restored: [], problems: [] });
+  await add('pod3');
+  t.strictSame(addresses(), ['10.5.1.2', '10.5.1.3', '10.5.1.4'], 'nobody else gets them');
+  writeFileSync(join(directory, 'networks/cbr0/10.5.1.3'), 'other\r\neth0');
+  t.match(await run(), {
+    restored: [],
+    problems: ['eth0 of pod2 in network cbr0: 10.5.1.3 of pod2 is reserved for another: delete one of the two pods'],
+  });
+  rmSync(join(directory, 'networks/cbr0/10.5.1.2'));
+  change('pod1', { host: '4:4711' });
+  t.match(await run(), { restored: [] }, 'not for another host');
+  for (const id of ['pod2', 'pod3']) deleteLink(id);
+  t.match(await run(), { removed: [/pod2/, /pod3/] });
+  t.strictSame(addresses(), ['10.5.1.3'], 'another’s stays');
+  t.strictSame(recorded(), ['ipam', 'pod1']);
+});
+
 t.test('never because a namespace can’t be seen, or is another host’s', async (t) => {
   const { add, run, recorded, change, deleteLink, kernel } = machine(t);
   await add('pod1');

@@ -31,6 +31,7 @@ const message: fc.Arbitrary<Message> = fc.oneof(
       input: text,
       podNetns: netns,
       ownNetns: netns,
+      call: fc.option(fc.stringMatching(/^[0-9a-f]{1,64}$/), { nil: undefined }),
       spooled,
     },
     plain,
@@ -124,6 +125,7 @@ t.test('what is refused', async (t) => {
     'a variable without a value': block(3, block(9), block(2, Buffer.from('CNI_ARGS')), block(3)),
     'a variable without a name': block(3, block(9), block(2, Buffer.from('=1')), block(3)),
     'a namespace that is a word': block(1, block(1), block(3), block(4, Buffer.from('host'))),
+    'a call that is a word': block(1, block(1), block(3), block(12, Buffer.from('again'))),
     'a time without a boot id': block(1, block(1), block(3), block(11, Buffer.from('1.000000000'))),
     'a time that is a word': block(1, block(1), block(3), block(10), block(11, Buffer.from('now'))),
   };

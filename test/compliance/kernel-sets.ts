@@ -41,6 +41,20 @@ export const SET_CASES: Readonly<Record<string, Case>> = {
     t.strictSame(contents(s), { chains: [], sets: [] });
   }),
 
+  'a set that is not there, beside one of a similar name': fresh((t, s) => {
+    const [there, missing] = [
+      { ...ADDRESSES, name: 'cni-direct-v4' },
+      { ...ADDRESSES, name: 'cni-hairpin-v4' },
+    ];
+    transactions(t, s, [
+      ['the one', 'ok', declare(there)],
+      ['elements of the other', 'ENOENT', put(missing, '10.0.0.1')],
+      ['deleted elements of the other', 'ENOENT', take(missing, '10.0.0.1')],
+      ['flush the other', 'ENOENT', flushSet(missing)],
+      ['delete the other', 'ENOENT', dropSet(missing)],
+    ]);
+  }),
+
   'maps give one thing for a key': fresh((t, s) => {
     transactions(t, s, [
       ['add', 'ok', chain('a'), declare(VERDICTS), put(VERDICTS, '10.0.0.1 : jump a', '10.0.0.2 : accept')],

@@ -38,6 +38,18 @@ export const VXLAN_CASES: Readonly<Record<string, Case>> = {
     t.strictSame(linkNames(s), ['lo', 'vx1', 'vx2', 'vx3', 'vx4', 'vx5']);
   },
 
+  "a VXLAN's checksum offload": (t, s) => {
+    must(t, s, vxlan('vx1', {}, { up: true }), vxlan('vx2', { vni: 2 }, { txChecksum: false }), veth('v0', 'v1'));
+    const offloads = () => ['vx1', 'vx2', 'v0'].map((name) => link(s, name).txChecksum);
+    t.strictSame(offloads(), [true, false, undefined], 'on unless it is born without; of others it is not told');
+    script(t, s, [
+      [set('vx1', { txChecksum: false, mtu: 1300 }), 'ok'],
+      [set('vx2', { txChecksum: true }), 'ok'],
+      [set('nope', { txChecksum: true }), 'ENODEV'],
+    ]);
+    t.strictSame([...offloads(), link(s, 'vx1').mtu], [false, true, undefined, 1300]);
+  },
+
   'a VXLAN carries less than its underlay': (t, s) => {
     must(
       t,

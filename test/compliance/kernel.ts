@@ -6,6 +6,7 @@ import { ADDRESS_CASES } from './kernel-addresses.ts';
 import { ASSIGNED_CASES } from './kernel-assigned.ts';
 import { BRIDGE_CASES } from './kernel-bridges.ts';
 import { CASCADE_CASES } from './kernel-cascades.ts';
+import { HANDLE_CASES } from './kernel-handles.ts';
 import { LINK_CASES } from './kernel-links.ts';
 import { NAMESPACE_CASES } from './kernel-namespaces.ts';
 import { NOTIFICATION_CASES } from './kernel-notifications.ts';
@@ -32,6 +33,7 @@ const CASES: Readonly<Record<string, Readonly<Record<string, Case>>>> = {
   qdiscs: QDISC_CASES,
   namespaces: NAMESPACE_CASES,
   tables: TABLE_CASES,
+  'rules by number': HANDLE_CASES,
   notifications: NOTIFICATION_CASES,
   sets: SET_CASES,
   revisions: REVISION_CASES,

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { type AgentConfig, parseArguments } from '../../flanneld/config.ts';
+import { type Flag, FLAGS as TABLE } from '../../flanneld/flags.ts';
 import { flagReference } from '../../flanneld/usage.ts';
 import { NetError } from '../../model/errors.ts';
 
@@ -85,8 +86,10 @@ t.test('the defaults are flannel’s', async (t) => {
     renewMarginMinutes: 60,
     masquerade: false,
     masqueradeFullyRandom: true,
+    unmasqueraded: [],
     forwardRules: true,
     blackholeRoute: false,
+    txChecksum: 'auto',
     resyncSeconds: 5,
     health: undefined,
     cni: { socket: '/run/flannel/cni.sock', only: false },
@@ -112,6 +115,13 @@ t.test('every flag of flannel, in every form', async (t) => {
     t.strictSame(configOf([`--${name}`, value, ...more]), expected, `--${name} VALUE`);
     t.strictSame(configOf([`-${name}`, value, ...more]), expected, `-${name} VALUE`);
   }
+});
+
+t.test('the table above has every flag of flannel, and each has a meaning', async (t) => {
+  const theirs = Object.entries(TABLE as Readonly<Record<string, Flag<unknown>>>).filter(([, flag]) => !flag.ours);
+  t.same(theirs.map(([name]) => name).sort(), [...FLAGS.map(([name]) => name), 'version', 'help'].sort());
+  for (const [name, { help }] of theirs) t.match(help, /\w+ \w+/, name);
+  for (const form of ['-version', '--version']) t.equal(parseArguments([form], {}).command, 'version');
 });
 
 t.test('forms of values', async (t) => {
@@ -147,6 +157,20 @@ t.test('network policy', async (t) => {
   t.throws(() => configOf(['--policy-source=dir:/p', '--cni-socket=']), {
     code: 'invalid-flag',
     message: /--cni-socket/,
+  });
+});
+
+t.test('destinations that see the addresses of pods', async (t) => {
+  const read = (argv: readonly string[], env: Record<string, string> = {}) => configOf(argv, env).unmasqueraded;
+  t.same(read(['--non-masquerade-cidrs=10.0.0.0/8,fd00::/8']), ['10.0.0.0/8', 'fd00::/8']);
+  t.same(read(['--non-masquerade-cidrs', '10.1.2.3/8', '-non-masquerade-cidrs=192.0.2.1, 10.0.0.0/8']), [
+    '10.0.0.0/8',
+    '192.0.2.1/32',
+  ]);
+  t.same(read([], { FLANNELD_NON_MASQUERADE_CIDRS: '10.0.0.0/8,2001:db8::1' }), ['10.0.0.0/8', '2001:db8::1/128']);
+  t.same(read(['--non-masquerade-cidrs=']), []);
+  t.throws(() => read(['--non-masquerade-cidrs=10.0.0.0/8,here']), {
+    message: '--non-masquerade-cidrs "10.0.0.0/8,here": expected prefixes separated by commas',
   });
 });
 

@@ -53,6 +53,7 @@ const [MAC4, MAC6] = [4, 6].map((family) => {
 
 const DEVICE4 = `ip link add flannel.1 mtu 1450 address ${MAC4} down type vxlan id 1 local 192.168.50.1 dev eth0 dstport 8472 nolearning
 sysctl -w net.ipv6.conf.flannel/1.accept_ra=0
+sysctl -w net.ipv4.conf.flannel/1.rp_filter=2
 sysctl -w net.ipv4.ip_forward=1
 ip link set flannel.1 up
 ip address add 10.244.1.0/32 dev flannel.1
@@ -115,6 +116,7 @@ ip route replace 10.244.9.0/24 via 10.244.9.0 dev flannel.1 proto 251 onlink
     peers: [],
     lines: `ip link add flannel.7 mtu 8950 address ${(open({ Type: 'vxlan', VNI: 7 }).backendData[4] as { VtepMAC: string }).VtepMAC} down type vxlan id 7 local 192.168.50.1 dev eth0 dstport 4789 gbp
 sysctl -w net.ipv6.conf.flannel/7.accept_ra=0
+sysctl -w net.ipv4.conf.flannel/7.rp_filter=2
 sysctl -w net.ipv4.ip_forward=1
 ip link set flannel.7 up
 ip address add 10.244.1.0/32 dev flannel.7
@@ -181,7 +183,10 @@ t.test('a kernel without IPv6', async (t) => {
     },
     EMPTY_STATE,
   );
-  t.same(want.sysctls, [{ key: 'net/ipv4/ip_forward', value: '1' }]);
+  t.same(want.sysctls, [
+    { key: 'net/ipv4/conf/flannel.1/rp_filter', value: '2' },
+    { key: 'net/ipv4/ip_forward', value: '1' },
+  ]);
 });
 
 t.test('MTU of pods', async (t) => {

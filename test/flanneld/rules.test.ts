@@ -1,12 +1,12 @@
 // The agent's chains, and whose they are. That nft prints them in these very words: test/root/rules.test.ts.
 
 import t from 'tap';
-import { ownsChains, removeRules, rulesTable } from '../../flanneld/rules/table.ts';
+import { ownsChains, removeRules, type RuleSettings, rulesTable } from '../../flanneld/rules/table.ts';
 import { prefix } from '../../model/ip.ts';
 import { diffTable, printTable, type Rule, type Table } from '../../model/ruleset.ts';
 import { NETWORKS, OTHER_NETWORK, ourLease } from './fixtures/world.ts';
 
-const ALL = { masquerade: true, masqueradeFullyRandom: true, forwardRules: true };
+const ALL: RuleSettings = { masquerade: true, masqueradeFullyRandom: true, forwardRules: true };
 const ours = (settings = ALL): Table => rulesTable(NETWORKS, ourLease([4, 6]).subnet, settings);
 const others = (): Table => rulesTable({ 4: OTHER_NETWORK }, { 4: prefix('10.99.1.0/24') }, ALL);
 
@@ -29,6 +29,15 @@ t.test('masquerade', async (t) => {
     'ip6 saddr != fd00:244::/48 ip6 daddr fd00:244::/48 masquerade',
   ]);
   t.equal(chain(ours({ ...ALL, masquerade: false }), 'masquerade-10.244.0.0-16'), undefined);
+  const unmasqueraded = [prefix('10.0.0.0/8'), prefix('2001:db8::/32'), prefix('192.0.2.9/32')];
+  const exempting = ours({ ...ALL, unmasqueraded });
+  t.same(chain(exempting, 'masquerade-10.244.0.0-16')?.slice(2, 6), [
+    'ip daddr 10.244.1.0/24 return',
+    'ip saddr 10.244.0.0/16 ip daddr 10.0.0.0/8 return',
+    'ip saddr 10.244.0.0/16 ip daddr 192.0.2.9 return',
+    'ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random',
+  ]);
+  t.same(chain(exempting, 'masquerade-fd00_244__-48')?.[3], 'ip6 saddr fd00:244::/48 ip6 daddr 2001:db8::/32 return');
 });
 
 t.test('forward', async (t) => {
@@ -55,13 +64,13 @@ t.test('a shared table', async (t) => {
 });
 
 t.test('removal', async (t) => {
-  t.equal(removeRules(undefined, [NETWORKS[4]]), undefined);
+  t.equal(removeRules(undefined, ownsChains([NETWORKS[4]])), undefined);
   t.same(
-    removeRules(ours(), [NETWORKS[4], NETWORKS[6]])?.commands,
+    removeRules(ours(), ownsChains([NETWORKS[4], NETWORKS[6]]))?.commands,
     [{ verb: 'delete', type: 'table' }],
     'the table goes when nothing is left',
   );
-  const one = removeRules(SHARED, [NETWORKS[4]]);
+  const one = removeRules(SHARED, ownsChains([NETWORKS[4]]));
   t.same(
     one?.commands.map((command) => (command.type === 'chain' ? `${command.verb} ${command.chain.name}` : command.type)),
     [
@@ -71,6 +80,6 @@ t.test('removal', async (t) => {
       'delete forward-10.244.0.0-16',
     ],
   );
-  t.equal(removeRules(others(), [NETWORKS[4]]), undefined);
+  t.equal(removeRules(others(), ownsChains([NETWORKS[4]])), undefined);
   t.match(printTable(others()), /10\.99\.0\.0/);
 });

@@ -1,6 +1,7 @@
 // /run/flannel/subnet.env: flannel's bytes, and what an agent or a person may have left there.
 
 import t from 'tap';
+import { prefix } from '../../model/ip.ts';
 import { formatSubnetEnv, parseSubnetEnv, type SubnetEnv } from '../../flanneld/subnet-env.ts';
 
 const V4 = {
@@ -44,6 +45,11 @@ t.test('as flannel writes it, and back', async (t) => {
     t.equal(formatSubnetEnv(value), text);
     t.strictSame(parseSubnetEnv(text), value);
   }
+});
+
+t.test('destinations that see the addresses of pods have a line of ours', async (t) => {
+  const value: SubnetEnv = { ...V4, unmasqueraded: [prefix('192.0.2.0/24'), prefix('2001:db8::/32')] };
+  t.equal(formatSubnetEnv(value), `${TEXT_V4}FLANNEL_NON_MASQUERADE_CIDRS=192.0.2.0/24,2001:db8::/32\n`);
 });
 
 t.test('what can’t be understood is left out', async (t) => {

@@ -89,6 +89,21 @@ t.test('what the agent gets', async (t) => {
   t.equal(Object.keys(agent.requests[0]?.environment ?? {}).length, 7);
 });
 
+t.test('what tells a client that asks again from another one', async (t) => {
+  const host = clientHost(t);
+  writeFileSync(join(host.etc, '.flannel-agent'), '60');
+  const agent = await testAgent(t, host.socket, ({ answer, drop }) =>
+    agent.requests.length === 1 ? drop() : answer({}),
+  );
+  await host.call(client, 'ADD');
+  await host.call(client, 'ADD');
+  const [first, again, other] = agent.requests.map(({ call }) => call);
+  t.match(first, /^[0-9a-f]{32}$/);
+  t.equal(again, first);
+  t.match(other, /^[0-9a-f]{32}$/);
+  t.not(other, first);
+});
+
 t.test('the network namespaces, by device and inode', async (t) => {
   const host = clientHost(t);
   const agent = await testAgent(t, host.socket, ({ answer }) => answer({}));
@@ -338,6 +353,9 @@ t.test('STATUS while the agent is away', async (t) => {
   expectAgent(host, '1');
   errorOf(t, await status(), 50, /does not answer/);
   unlinkSync(`${host.socket}.away`);
+  writeFileSync(`${host.socket}.alone`, '');
+  t.match(await status(), { status: 0, output: '' }, 'the agent of a host without a pod network');
+  unlinkSync(`${host.socket}.alone`);
   writeFileSync(subnetFile, 'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.1.1/24\nFLANNEL_MTU=1450\n');
   const ready = await status();
   t.match(ready, { status: 0, output: '' });
@@ -367,7 +385,7 @@ t.test('an agent that dies during a request', async (t) => {
   expectAgent(host, '60');
   t.match(await add(2), { status: 0, output: 'done' });
   errorOf(t, await add(3), 11, /ends during this request/);
-  t.equal(new Set(agent.requests.map((each) => JSON.stringify(each))).size, 1, 'each time the same request');
+  t.equal(new Set(agent.requests.map((each) => JSON.stringify(each))).size, 3, 'of each client the same request');
 });
 
 t.test('an agent that stops and comes back during ADD', async (t) => {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { lockBriefly } from '../../kernel/lock.ts';
-import { compilePrograms, makeHost, SPOOL } from '../support/cni-host.ts';
+import { type CniHost, compilePrograms, fullChain, makeHost, SPOOL } from '../support/cni-host.ts';
 import { failures, isClean, median, pods, until, vethOf } from '../support/cni-host-checks.ts';
 import { count } from '../support/count.ts';
 import { below, random } from '../support/seed.ts';
@@ -15,6 +15,19 @@ t.setTimeout(0);
 const bin = compilePrograms(t);
 const client = join(bin, 'flannel');
 const CLEAN = ['cni0', 'lo'];
+
+/** Every other pod has host ports, limits and masquerading. */
+function configOf(id: string): Readonly<Record<string, unknown>> {
+  const number = Number(id.slice('pod'.length));
+  return number % 2 === 0 ? {} : fullChain(20_000 + number);
+}
+
+/** What the interfaces in the pods have, sorted. */
+async function addressesOf({ machine }: CniHost, ids: readonly string[]): Promise<string[]> {
+  const script = 'for id; do ip -n "$id" -o -4 address show dev eth0 2>/dev/null || true; done';
+  const listed = await machine.must('sh', ['-c', script, 'sh', ...ids]);
+  return [...listed.matchAll(/ inet (\S+)/g)].map(([, address]) => address as string).sort();
+}
 
 t.test('what a client takes that is killed in the middle of ADD', async (t) => {
   const host = await makeHost(t, bin, 60);
@@ -112,24 +125,47 @@ t.test('the agent is killed', async (t) => {
     await isClean(t, host, 'at the end');
   });
 
-  const rounds = count(100);
-  await t.test(`in the middle of ${ids.length} ADDs or DELs, ${rounds} times`, async (t) => {
+  const rounds = count(300);
+  await t.test(`at a random moment of ${ids.length} ADDs and DELs, ${rounds} times`, async (t) => {
     const next = random('cni-server-crash');
+    const verb = (command: string, id: string) => ({ command, id, config: configOf(id) });
     for (let round = 0; round < rounds; round++) {
-      const command = round % 2 === 0 ? 'ADD' : 'DEL';
-      if (command === 'DEL') await host.run(all('ADD'), 16);
-      const running = host.run(all(command), 16);
-      await sleep(20 + below(120, next));
+      const there = ids.filter(() => next() < 0.5);
+      const added = await host.run(
+        there.map((id) => verb('ADD', id)),
+        16,
+      );
+      t.strictSame(failures(added), []);
+      const running = host.run(
+        ids.map((id) => verb(there.includes(id) ? 'DEL' : 'ADD', id)),
+        32,
+      );
+      await sleep(below(200, next));
       await agent.kill();
+      if (next() < 0.3) {
+        const inVain = await host.startAgent({ serving: false });
+        await sleep(below(600, next));
+        await inVain.kill();
+      }
       agent = await host.startAgent();
       const outcomes = await running;
-      const codes = new Set(outcomes.filter(({ status }) => status !== 0).map(({ output }) => output.code));
-      // An ADD whose answer died with the agent is there already when its client asks again.
-      codes.delete(104);
-      t.strictSame([...codes], [], `${command}: every client is served in the end`);
-      t.strictSame(failures(await host.run(all('DEL'), 16)), [], 'what the runtime does then');
+      t.strictSame(failures(outcomes), [], 'every client is served in the end');
+      const given = outcomes.flatMap(({ output }) => output.ips?.map(({ address }) => address) ?? []);
+      t.equal(new Set(given).size, given.length, 'no address on two pods');
+      t.strictSame(await addressesOf(host, ids), given.sort(), 'each pod has what its runtime was told');
+      const retried = await host.run(
+        ids.map((id) => verb('DEL', id)),
+        16,
+      );
+      t.strictSame(failures(retried), [], 'what a runtime does then');
       await isClean(t, host, `round ${round}`);
     }
+  });
+
+  await t.test('nothing holds the pods’ namespaces', async () => {
+    await host.machine.must('sh', ['-ec', 'for id; do ip netns delete "$id"; done', 'sh', ...ids]);
+    await until(async () => (await host.machine.must('ip', ['netns', 'list-id'])).trim() === '');
+    await host.addPods(ids);
   });
 
   await t.test('and does not come back', async (t) => {

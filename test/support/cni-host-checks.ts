@@ -16,6 +16,22 @@ export async function isClean(t: Test, host: CniHost, when: string): Promise<voi
   const links = (await host.links()).filter((name) => name !== 'cni0' && name !== 'lo');
   t.strictSame(links, [], `${when}: interfaces`);
   t.strictSame(host.files(), [], `${when}: files`);
+  t.strictSame(await portElements(host), [], `${when}: host ports`);
+}
+
+interface NftSet {
+  readonly name: string;
+  readonly elem?: readonly unknown[];
+}
+
+/** What pods have in the sets and maps of host ports. Masqueraded subnets and bridges are no pod's alone, and stay. */
+async function portElements(host: CniHost): Promise<string[]> {
+  const listing = await host.machine.must('nft', ['-j', 'list', 'ruleset']);
+  const { nftables } = JSON.parse(listing) as { nftables: { set?: NftSet; map?: NftSet }[] };
+  return nftables.flatMap(({ set, map }) => {
+    const { name = '', elem = [] } = set ?? map ?? {};
+    return /^cni-(host|hairpin-v)/.test(name) ? elem.map((each) => `${name}: ${JSON.stringify(each)}`) : [];
+  });
 }
 
 export const failures = (outcomes: readonly Outcome[]): unknown[] =>

@@ -80,6 +80,15 @@ export const CONFIG = {
   delegate: { hairpinMode: true, isDefaultGateway: true },
 };
 
+/** What leaves something in every place: masquerading, a port of the host, limits in both directions. */
+export const fullChain = (hostPort = 8080): Readonly<Record<string, unknown>> => ({
+  delegate: { isDefaultGateway: true, ipMasq: true },
+  runtimeConfig: {
+    portMappings: [{ hostPort, containerPort: 80, protocol: 'udp' }],
+    bandwidth: { ingressRate: 1e9, ingressBurst: 1e8, egressRate: 1e9, egressBurst: 1e8 },
+  },
+});
+
 /** So that a test can write to /etc without touching the machine it runs on. */
 const OWN_ETC = 'mkdir /run/etc && cp -a /etc/. /run/etc && mount --bind /run/etc /etc && mkdir -p /etc/cni/net.d';
 

@@ -26,7 +26,10 @@ t.test('what it wants', async (t) => {
   t.strictSame(merge(backend.base(ourLease([4]), () => true)), {
     ...EMPTY_STATE,
     links: [{ name: 'flannel0', kind: 'tun', up: true, mtu: 1472 }],
-    sysctls: [{ key: 'net/ipv4/conf/flannel0/accept_local', value: '1' }],
+    sysctls: [
+      { key: 'net/ipv4/conf/flannel0/accept_local', value: '1' },
+      { key: 'net/ipv4/conf/flannel0/rp_filter', value: '2' },
+    ],
     addresses: [{ device: 'flannel0', address: '10.244.1.0/32' }],
     routes: [{ destination: '10.244.0.0/16', device: 'flannel0', protocol: 251 }],
   });

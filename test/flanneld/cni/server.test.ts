@@ -100,6 +100,24 @@ t.test('an ADD whose client has gone is taken back', async (t) => {
   t.match(host.log.lines.join('\n'), /ADD taken back/);
 });
 
+t.test('a client that asks again gets its answer, another one the refusal', async (t) => {
+  for (const name of ['flannel', 'flannel-ipam']) {
+    const host = machine(t);
+    const ipam = { dataDir: join(host.directory, 'networks'), ranges: [[{ subnet: '10.5.1.0/24' }]] };
+    const ask = (command: string, call?: string) =>
+      host.ask(command, { name, ...(name === 'flannel-ipam' && { config: { ipam } }), message: { call } });
+    t.match(await ask('ADD', 'a1'), { status: 0 });
+    t.match(await ask('ADD'), { status: 1, code: 104 }, `${name}: without a call`);
+    t.match(await ask('ADD', 'b2'), { status: 1, code: 104 }, `${name}: another call`);
+    const files = host.files();
+    t.match(await ask('ADD', 'a1'), { status: 0, ips: [{}] }, `${name}: the same`);
+    t.equal(host.files().length, files.length, 'one record, one address');
+    t.strictSame(await ask('DEL', 'a1'), { status: 0 });
+    t.strictSame(host.files(), []);
+    t.notMatch(host.kernel.dump(host.kernel.host), /type veth/);
+  }
+});
+
 t.test('one that can’t be taken back is kept', async (t) => {
   let broken = true;
   const host = machine(
