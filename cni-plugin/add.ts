@@ -16,7 +16,7 @@ import { guardPort, unguardPort } from './guard.ts';
 import { type AttachmentKey, hostVethMac, hostVethName, podMac } from './names.ts';
 import { type Ends, gatewayAddresses, planBridge, planHostEnd, planMasquerade, wayTo, withGateways } from './plan.ts';
 import { openPod, readSubnetFile } from './pod.ts';
-import type { Request } from './protocol.ts';
+import { podOfArgs, type Request } from './protocol.ts';
 import { reserveAddresses } from './reservations.ts';
 import { type Result, resultFor } from './result.ts';
 import { settleAddresses } from './settle.ts';
@@ -66,7 +66,9 @@ async function attach(work: Work, undo: Undo): Promise<Record<string, unknown>> 
   files.write(record);
   const reserved = await addressesFor(work, record, undo);
   const known = withAddresses(work, record, reserved);
-  if (hasMore(known)) files.write(known);
+  const { admit } = work.dependencies;
+  if (hasMore(known) || admit !== undefined) files.write(known);
+  await admit?.(known);
   const [result, attached] = connect(work, known, reserved, undo);
   await settle(work, reserved);
   const answer = resultFor(request.cniVersion, result);
@@ -93,6 +95,7 @@ function intent({ request, config, pod, dependencies }: Work): Attachment {
     addresses: [],
     routes: [],
     foreign: config.foreignIpam && { ...config.foreignIpam, args: request.args },
+    pod: podOfArgs(request.args),
   };
 }
 

@@ -8,7 +8,7 @@ import { previousResult } from './check.ts';
 import { parseOwnIpam, placesOf } from './config.ts';
 import { clearPrevious } from './del.ts';
 import { detach, freeUnrecorded, isYounger } from './detach.ts';
-import type { Request } from './protocol.ts';
+import { podOfArgs, type Request } from './protocol.ts';
 import { reserveAddresses } from './reservations.ts';
 import { resultFor } from './result.ts';
 import { orUndo } from './undo.ts';
@@ -27,8 +27,11 @@ export async function addAddresses(request: Request, dependencies: Dependencies)
       const { ips, routes, dns } = await reserveAddresses(config, request, files, dependencies.bootId);
       const addresses = ips.map(({ address }) => addressOf(address));
       undo(() => release(config, request, addresses));
+      const known = { ...record, addresses, routes };
+      if (dependencies.admit !== undefined) files.write(known);
+      await dependencies.admit?.(known);
       const result = resultFor(request.cniVersion, { interfaces: [], ips, routes, dns });
-      files.write({ ...record, unfinished: undefined, addresses, routes });
+      files.write({ ...known, unfinished: undefined });
       return result;
     });
   });
@@ -44,7 +47,7 @@ async function locked<T>(files: Attachments, request: Request, action: () => T |
 }
 
 function intent(
-  { network, containerId, ifname, netns }: Request,
+  { network, containerId, ifname, netns, args }: Request,
   addressDir: string,
   { kernel, bootId, now, call }: Dependencies,
 ): Attachment {
@@ -61,6 +64,7 @@ function intent(
     addressDir,
     addresses: [],
     routes: [],
+    pod: podOfArgs(args),
   };
 }
 

@@ -39,6 +39,12 @@ import type { AttachmentKey } from './names.ts';
 export const PLUGINS = ['flannel', 'flannel-ipam', 'flannel-portmap', 'flannel-bandwidth'] as const;
 export type PluginName = (typeof PLUGINS)[number];
 
+/** A pod as Kubernetes names it. */
+export interface PodName {
+  readonly namespace: string;
+  readonly name: string;
+}
+
 export interface Attachment extends AttachmentKey {
   readonly plugin: PluginName;
   /** /proc/sys/kernel/random/boot_id when it was made: with another, nothing of it is left but files. */
@@ -66,6 +72,8 @@ export interface Attachment extends AttachmentKey {
   readonly addresses: readonly Ip[];
   /** The pod's routes with what older versions' results leave out; known and written with the addresses. */
   readonly routes: readonly CniRoute[];
+  /** The Kubernetes pod, where the runtime has named one. */
+  readonly pod?: PodName | undefined;
   /** Ports of the host that lead to the pod. */
   readonly portMappings?: PortPlan | undefined;
   /** The device for what the pod sends, when that is limited. */
@@ -92,6 +100,7 @@ const RECORD = object({
   addressDir: optional(string),
   addresses: list(ipAddress),
   routes: list(anything),
+  pod: optional(object({ namespace: string, name: string })),
   portMappings: optional(PORT_PLAN),
   ifb: optional(object({ name: string, mac: ethernet })),
   foreign: optional(object({ role: oneOf('ipam', 'interface'), plugin: string, input: string, args: string })),

@@ -178,6 +178,13 @@ export function parseArgs(text: string): ReadonlyMap<string, string> {
   throw environmentError(`ARGS: unknown args ${JSON.stringify(unknown.slice(0, 20))}`);
 }
 
+/** The pod that Kubernetes' runtimes name in CNI_ARGS; undefined for any other container. */
+export function podOfArgs(text: string): { readonly namespace: string; readonly name: string } | undefined {
+  const args = parseArgs(text);
+  const [namespace, name] = [args.get('K8S_POD_NAMESPACE'), args.get('K8S_POD_NAME')];
+  return namespace && name ? { namespace, name } : undefined;
+}
+
 function truth(text: string): boolean {
   if (/^(1|true)$/i.test(text)) return true;
   if (/^(0|false)$/i.test(text)) return false;

@@ -7,7 +7,7 @@ import { add } from './add.ts';
 import { addAddresses, checkAddresses, delAddresses } from './address-verbs.ts';
 import { type Answer, failure, success } from './answer.ts';
 import type { OwnLink } from './attach.ts';
-import type { PluginName } from './attachments.ts';
+import type { Attachment, PluginName } from './attachments.ts';
 import { addLimits, checkLimits, delLimits, limitStatus } from './bandwidth-verbs.ts';
 import { check } from './check.ts';
 import { del } from './del.ts';
@@ -35,6 +35,11 @@ export interface Dependencies {
   execute(plugin: string, changes: Variables, input: string): Promise<Ending>;
   /** Deletes a device of the host if it is the one described: whether it was. @throws NetError kernel */
   removeLink(link: OwnLink): Promise<boolean>;
+  /**
+   * Resolves when traffic of the attachment, whose record is written and whose addresses aren't in use yet, is judged by the
+   * policies in force. Undefined: there are none. @throws NetError try-later
+   */
+  admit?(attachment: Attachment): Promise<void>;
   /** Of a request that could not be served when it was made: it is no business of attachments made since. */
   readonly asked?: { readonly bootId: string; readonly at: number } | undefined;
   /** Tells a client that asks again, since it had no answer, from another one. */

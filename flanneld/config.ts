@@ -52,6 +52,13 @@ export interface CniConfig {
   readonly only: boolean;
 }
 
+export interface PolicyConfig {
+  /** Path of the directory of manifests. */
+  readonly directory: string;
+  readonly established: 'cut' | 'keep';
+  readonly unknownPod: 'closed' | 'open';
+}
+
 export interface AgentConfig {
   readonly etcd: EtcdConfig;
   /** Files in place of etcd; undefined when etcd hands out subnets. */
@@ -80,6 +87,8 @@ export interface AgentConfig {
   /** Where /healthz, /readyz and /status are served; undefined when they are not. */
   readonly health: { readonly address: Ip; readonly port: number } | undefined;
   readonly cni: CniConfig;
+  /** Undefined: no network policy is enforced. */
+  readonly policy: PolicyConfig | undefined;
   readonly dryRun: boolean;
   /** klog's level: 0, 1-3 or more. */
   readonly verbosity: number;
@@ -154,6 +163,7 @@ function agentConfig({ values, given }: Arguments): AgentConfig {
     health:
       values['healthz-port'] === 0 ? undefined : { address: values['healthz-ip'] || ANY, port: values['healthz-port'] },
     cni: cniConfig(values),
+    policy: policyConfig(values),
     dryRun: values['dry-run'],
     verbosity: values.v,
   };
@@ -172,6 +182,19 @@ function cniConfig({ 'cni-socket': path, 'cni-only': only, 'dry-run': dryRun }: 
   if (only && path === '') throw invalid('--cni-only: expected --cni-socket with it', '--cni-only');
   if (only && dryRun) throw invalid('--cni-only: nothing would be changed, so there is no --dry-run', '--dry-run');
   return { socket: path || undefined, only };
+}
+
+/** Pods are admitted, and their addresses known, through the socket: without it nothing could be enforced. */
+function policyConfig(values: FlagValues): PolicyConfig | undefined {
+  const source = values['policy-source'];
+  if (source === 'off') return undefined;
+  if (values['cni-socket'] === '')
+    throw invalid(`--policy-source=${source}: expected --cni-socket with it`, '--policy-source');
+  return {
+    directory: source.slice('dir:'.length),
+    established: values['policy-established'],
+    unknownPod: values['policy-unknown-pod'],
+  };
 }
 
 function requireSupported(values: FlagValues): void {

@@ -131,6 +131,9 @@ const choice = <const T extends string>(
 ): Flag<T> =>
   value(initial, placeholder, `one of ${allowed.join(', ')}`, (given) => allowed.find((word) => word === given), help);
 
+/** `dir:` and a path, or nothing is enforced. */
+export type PolicySourceFlag = 'off' | `dir:${string}`;
+
 const KUBE = 'used with the Kubernetes subnet manager only';
 
 export const FLAGS = {
@@ -263,6 +266,26 @@ export const FLAGS = {
     shared: 'FLANNEL_CNI_SOCKET',
   },
   'cni-only': ours(toggle(false, 'serve CNI clients and do nothing else: no subnet manager, no other nodes')),
+  'policy-source': ours(
+    value<PolicySourceFlag>(
+      'off',
+      'off|dir:PATH',
+      'off, or dir: and the absolute path of a directory',
+      (given) => (given === 'off' || /^dir:\/./.test(given) ? (given as PolicySourceFlag) : undefined),
+      'where NetworkPolicy objects, and the pods and namespaces that they speak of, come from (docs/network-policy.md)',
+    ),
+  ),
+  'policy-established': ours(
+    choice(['cut', 'keep'], 'cut', 'cut|keep', 'what becomes of flows that a stricter policy no longer allows'),
+  ),
+  'policy-unknown-pod': ours(
+    choice(
+      ['closed', 'open'],
+      'closed',
+      'closed|open',
+      'a pod that the policy source does not know, in a namespace with policies: may do nothing, or everything',
+    ),
+  ),
   'dry-run': ours(toggle(false, 'print what would be changed on this machine, change nothing, take no lease')),
   json: { ...ours(toggle(false, 'print JSON')), only: 'status', action: true },
   version: { ...toggle(false, 'print the version'), action: true },

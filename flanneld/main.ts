@@ -18,7 +18,7 @@ import { startChild } from '../kernel/child.ts';
 import { systemClock } from './clock.ts';
 import { type CniRun, openCni, openCniPlaces } from './cni/run.ts';
 import { cniOnly, withCni } from './cni/view.ts';
-import { type AgentConfig, type Invocation, parseArguments } from './config.ts';
+import { type AgentConfig, type Invocation, type PolicyConfig, parseArguments } from './config.ts';
 import { writeDockerOptions } from './docker-opts.ts';
 import { dryRun } from './dry-run.ts';
 import { healthServer, serveHealth } from './health.ts';
@@ -28,6 +28,7 @@ import type { Log } from './log.ts';
 import { nodeId } from './node-id.ts';
 import { statusReport } from './status.ts';
 import { keepSocket, statusSocketPath } from './status-socket.ts';
+import type { PolicyService } from './policy/enforce.ts';
 import { openFileStore } from './subnet/file.ts';
 
 /** Whatever still hangs then: a stop is fast. */
@@ -91,8 +92,21 @@ async function managerOpener(config: AgentConfig, log: Log): Promise<AgentDeps['
 
 const bootIdNow = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 
-function cniOf({ cni: { socket, only: alone } }: AgentConfig, kernel: Kernel, log: Log): CniRun | undefined {
-  return socket === undefined ? undefined : openCni({ socket, kernel, log, bootId: bootIdNow(), alone });
+async function cniOf(config: AgentConfig, kernel: Kernel, log: Log): Promise<CniRun | undefined> {
+  const { socket, only: alone } = config.cni;
+  if (socket === undefined) return undefined;
+  const policy = config.policy && (await policyOf(config.policy, kernel, log));
+  return openCni({ socket, kernel, log, bootId: bootIdNow(), alone, policy });
+}
+
+/** Loaded only where it is used, with what reads YAML. */
+async function policyOf(
+  { directory, established, unknownPod }: PolicyConfig,
+  kernel: Kernel,
+  log: Log,
+): Promise<PolicyService> {
+  const { openDirectoryPolicy } = await import('./policy/open.ts');
+  return openDirectoryPolicy({ directory, established, unknownPod, kernel, log });
 }
 
 async function agentOf(
@@ -110,7 +124,7 @@ async function agentOf(
 async function runAgent(config: AgentConfig): Promise<void> {
   const log = openLog(config);
   const kernel = openKernel();
-  const cni = cniOf(config, kernel, log);
+  const cni = await cniOf(config, kernel, log);
   const signal = stopSignal(log, async () => cni?.stop());
   const agent = await agentOf(config, kernel, log, cni, () => {
     serveStatus();

@@ -27,6 +27,8 @@ export function concernOf(
       const ours = change.part === undefined || ownsChains(prepared.networks)(change.part);
       return change.table === FLANNEL_TABLE.name && ours ? 'host' : undefined;
     }
+    case 'transaction':
+      return undefined;
     case 'overrun':
       return 'underlay';
   }

@@ -100,12 +100,17 @@ function routeChange(data: Buffer, names: DeviceNames): Change[] {
   return [{ type: 'route', destination, device: index === undefined ? undefined : names.get(index) }];
 }
 
-/** The changes that a datagram of nftables' group tells, each table and part once. */
+/** The changes that a datagram of nftables' group tells, each part, and each table's transaction, once. */
 export function ruleChanges(datagram: Buffer): Change[] {
   const found = new Map<string, Change>();
   for (const { type, data } of messages(datagram)) {
     const change = ruleChange(type, data);
-    if (change !== undefined) found.set(`${change.table} ${change.part}`, change);
+    if (change === undefined) continue;
+    const { table, part } = change;
+    // struct nfgenmsg's res_id: of the ruleset's generation the lower half.
+    const generation = data.readUInt16BE(2);
+    found.set(`${table} ${part}`, change);
+    found.set(`${table} ${generation}:`, { type: 'transaction', table, generation });
   }
   return [...found.values()];
 }

@@ -131,7 +131,7 @@ const listing = (family: Family, compared: Buffer): Request => ({
   write: (out) => out.emit(Buffer.concat([header(family), compared])),
 });
 
-const header = (family: Family): Buffer => Buffer.from([AF[family], 0, 0, 0]);
+export const header = (family: Family): Buffer => Buffer.from([AF[family], 0, 0, 0]);
 
 const deletion = ({ family, original, name }: Flow): Request => ({
   type: DELETE,

@@ -32,9 +32,11 @@ export function changesOf({ item }: Step): Change[] {
   }
 }
 
-/** What a transaction that was committed changed. */
-export const ruleChangesOf = ({ table, commands }: Transaction): Change[] =>
-  commands.map((command) => ({ type: 'rules', table, part: partOf(command) }));
+/** What a transaction that was committed changed. `generation`: its number. */
+export const ruleChangesOf = ({ table, commands }: Transaction, generation: number): Change[] => [
+  ...commands.map((command): Change => ({ type: 'rules', table, part: partOf(command) })),
+  { type: 'transaction', table, generation: generation & 0xffff },
+];
 
 function partOf(command: Transaction['commands'][number]): string | undefined {
   switch (command.type) {

@@ -9,6 +9,7 @@
 
 import { asNetError, NetError } from '../model/errors.ts';
 import { FAMILIES, familyOf, type Ip, type Mac } from '../model/ip.ts';
+import type { Transaction } from '../model/ruleset.ts';
 import { printTable, printTransaction } from '../model/ruleset.ts';
 import { type Item, itemsOf, type Link, MAIN_TABLE, type Namespace, type State } from '../model/state.ts';
 import { printStep, printSteps, type Step } from '../model/steps.ts';
@@ -40,6 +41,8 @@ export interface FakeKernel extends Kernel {
   readonly forgotten: readonly FlowFilter[];
   /** What was told to neighbours: the fake has none. */
   readonly announced: readonly Announcement[];
+  /** What bits were to be taken off the marks of flows. */
+  readonly unmarked: readonly number[];
   /** Everything in the namespace, and for the host's its tables, in the words of `ip` and `nft`. */
   dump(namespace: Namespace): string;
 }
@@ -62,6 +65,7 @@ export function createFakeKernel(): FakeKernel {
   const traps: Trap[] = [];
   const forgotten: FlowFilter[] = [];
   const announced: Announcement[] = [];
+  const unmarked: number[] = [];
   const listeners: Told = new Set();
   const revisions = fakeRevisions();
   let committed = 0;
@@ -79,6 +83,16 @@ export function createFakeKernel(): FakeKernel {
       return [{ step, error: explained(asNetError(error), step) }];
     } finally {
       for (const each of spaces.nets()) settleIpv6(each);
+    }
+  };
+
+  const commitRules = (transaction: Transaction) => {
+    try {
+      spring(printTransaction(transaction));
+      commit(tables, transaction);
+      tellLater(listeners, ruleChangesOf(transaction, ++committed));
+    } catch (error) {
+      throw refused(asNetError(error), `change table ${transaction.family} ${transaction.table}`, transaction.table);
     }
   };
 
@@ -103,16 +117,10 @@ export function createFakeKernel(): FakeKernel {
     readTable: (family, name) => readTable(tables, family, name),
     listChains: () => listChains(tables),
     readChain: (chain) => readChain(tables, chain),
-    commit(transaction) {
-      try {
-        spring(printTransaction(transaction));
-        commit(tables, transaction);
-        committed++;
-        tellLater(listeners, ruleChangesOf(transaction));
-      } catch (error) {
-        throw refused(asNetError(error), `change table ${transaction.family} ${transaction.table}`, transaction.table);
-      }
-    },
+    commit: commitRules,
+    commitAside: async (transaction) => commitRules(transaction),
+    unmarkFlows: (mask) => void unmarked.push(mask),
+    unmarked,
     forgetFlows: (filter) => void forgotten.push(filter),
     forgetEnds: async (ends) => void forgotten.push(...ends.map((end) => ({ family: familyOf(end), end }))),
     forgotten,

@@ -16,6 +16,7 @@ import {
   renameSync,
   rmdirSync,
   type Stats,
+  statSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -113,6 +114,10 @@ export function readBytes(path: string, options: ReadOptions = {}): Buffer | und
 /** What stands at the path itself, or undefined when nothing does. @throws NetError io */
 export const statIfThere = (path: string): Stats | undefined =>
   unless(['ENOTDIR'], undefined, () => lstatSync(path, { throwIfNoEntry: false }));
+
+/** What a path leads to, links followed; undefined when that is nothing. @throws NetError io */
+export const statAt = (path: string): Stats | undefined =>
+  unless(['ENOTDIR', 'ELOOP'], undefined, () => statSync(path, { throwIfNoEntry: false }));
 
 /** A second name for a file. False when the new name is taken, whatever by. @throws NetError io */
 export const linkIfFree = (source: string, target: string): boolean =>

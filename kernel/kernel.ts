@@ -66,6 +66,8 @@ export type Change =
   | { readonly type: 'route'; readonly destination: Prefix; readonly device: string | undefined }
   /** Of an nft table: the chain or set, undefined when it is the table itself. */
   | { readonly type: 'rules'; readonly table: string; readonly part: string | undefined }
+  /** That one transaction has changed an nft table: told once or more, each time with the same number (0 to 65535). */
+  | { readonly type: 'transaction'; readonly table: string; readonly generation: number }
   | { readonly type: 'overrun' };
 
 export interface Kernel {
@@ -110,6 +112,15 @@ export interface Kernel {
 
   /** All of it or nothing. Equivalent to: nft -f. @throws NetError kernel with errno */
   commit(transaction: Transaction): void;
+
+  /**
+   * The same for many elements: in a process of its own, whose memory is given back, while the caller's thread goes on.
+   * Equivalent to: nft -f - @throws NetError kernel with errno
+   */
+  commitAside(transaction: Transaction): Promise<void>;
+
+  /** Takes the bits of the mask off the marks of all tracked flows. Equivalent to: conntrack -U -m 0/MASK @throws NetError kernel */
+  unmarkFlows(mask: number): void;
 
   /**
    * Forgets tracked flows of the host's namespace, so that their next packet is judged and translated anew.

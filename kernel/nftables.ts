@@ -1,6 +1,7 @@
 // nftables through libnftables, in this process: one text, one transaction, all or nothing. Tables are read back in nft's
 // own words; parseTable is the inverse of model/ruleset.ts' printTable.
 
+import { spawn } from 'node:child_process';
 import { NetError } from '../model/errors.ts';
 import {
   type BaseChain,
@@ -57,6 +58,37 @@ export function nftables(open: () => NftablesLibrary = openNftables): Nftables {
       library = undefined;
     },
   };
+}
+
+/** Where the program is looked for. */
+const PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+/** Enough to say what was refused. */
+const MOST_ERROR_BYTES = 10_000;
+
+/**
+ * The transaction by the program nft, in the namespaces of this process.
+ * @throws NetError kernel; errno ENOENT also where there is no such program
+ */
+export function commitAside(transaction: Transaction): Promise<void> {
+  const attempt = `change table ${transaction.family} ${transaction.table}`;
+  return new Promise((resolve, reject) => {
+    const child = spawn('nft', ['-f', '-'], { stdio: ['pipe', 'ignore', 'pipe'], env: { PATH } });
+    let said = '';
+    child.stderr.on('data', (chunk) => {
+      if (said.length < MOST_ERROR_BYTES) said += chunk;
+    });
+    // It may end before it has read everything: what it said counts.
+    child.stdin.on('error', () => undefined);
+    child.once('error', (error: NodeJS.ErrnoException) => {
+      const facts = { errno: error.code, subject: 'nft', cause: error };
+      reject(new NetError('kernel', `start nft (package nftables): ${error.code}`, facts));
+    });
+    child.once('close', (code, signal) => {
+      if (code === 0) resolve();
+      else reject(failure(attempt, transaction.table, said || `nft ended with ${signal ?? `exit code ${code}`}`));
+    });
+    child.stdin.end(printTransaction(transaction));
+  });
 }
 
 function failure(attempt: string, subject: string, error: string): NetError {

@@ -12,7 +12,8 @@ import type { Kernel } from './kernel.ts';
 import { inNamespace, openNamespace, settleThreads } from './netns.ts';
 import { type NetlinkSocket, openNetlink } from './netlink.ts';
 import { watchKernel } from './notify.ts';
-import { nftables } from './nftables.ts';
+import { commitAside, nftables } from './nftables.ts';
+import { unmarkFlows } from './flow-marks.ts';
 import { indexIn, listLinks, nameIn } from './link.ts';
 import { devicesOf, readState } from './read.ts';
 import { type LinkRevisions, openLinkRevisions, rulesGeneration } from './revisions.ts';
@@ -74,6 +75,11 @@ export function openKernel(): Kernel {
     listChains: tables.listChains,
     readChain: tables.readChain,
     commit: tables.commit,
+    commitAside,
+    unmarkFlows(mask) {
+      flowSocket ??= openNetlink(NETLINK_NETFILTER);
+      unmarkFlows(flowSocket, mask);
+    },
     forgetFlows(filter) {
       flowSocket ??= openNetlink(NETLINK_NETFILTER);
       forgetFlows(flowSocket, filter);

@@ -222,8 +222,10 @@ function setCommands(have: Table, want: Table, owns: OwnsName) {
   const gone = have.sets.filter(({ name }) => owns(name) && !wanted.has(name));
   const remove: NftCommand[] = gone.map((set) => ({ verb: 'delete', type: 'set', set: headOf(set) }));
   const add: NftCommand[] = [];
+  const present = new Map(have.sets.map((set) => [set.name, set]));
   for (const set of want.sets) {
-    const old = have.sets.find(({ name }) => name === set.name);
+    const old = present.get(set.name);
+    if (old === set) continue;
     if (old !== undefined && headText(old) !== headText(set)) {
       throw new NetError('foreign-object', `nft set ${set.name} exists with another type`, { subject: set.name });
     }

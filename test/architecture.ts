@@ -38,7 +38,7 @@ const DIRECTIONS: Readonly<Record<(typeof PRODUCT)[number], readonly string[]>> 
     'model/**',
     'kernel/**',
     'ipam/**',
-    'cni-plugin/{answer,config,execute,protocol,reclaim,verbs,wire}.ts',
+    'cni-plugin/{answer,attachments,config,execute,protocol,reclaim,verbs,wire}.ts',
     'package.json',
   ],
 };
@@ -54,8 +54,8 @@ const PURE = [
   'flanneld/probe/{notes,turns,window}.ts',
   'flanneld/rules/**',
   'flanneld/cni/{counters,queue}.ts',
+  'flanneld/policy/{allowed,compile,documents,objects,parse-pod,parse-policy,pod-index,profile,select,spans,table,transaction,world}.ts',
   'flanneld/firewall/{accepts,condition,filter,findings,iptables-rule,nft-rule,traffic}.ts',
-  'flanneld/policy/{policies,select,compile}.ts',
 ];
 
 /** The names of Node's modules that compute and do nothing else. */
@@ -71,6 +71,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   koffi: ['kernel/ffi.ts'],
   'raw-socket': ['kernel/probe.ts'],
   etcd3: ['flanneld/subnet/{etcd,etcd-*}.ts'],
+  yaml: ['flanneld/policy/documents.ts'],
   pino: ['{flanneld,cni-plugin}/main.ts'],
 };
 
@@ -81,7 +82,7 @@ const LOCAL = ['flanneld/{health,status,status-socket}.ts', 'flanneld/cni/listen
 /** Where an effect may come from. Modules of Node that are not here only compute. */
 const EFFECTS: Readonly<Record<string, readonly string[]>> = {
   'node:child_process': ['kernel/**'],
-  'node:fs': ['kernel/**', 'ipam/store.ts', SUBNET_SOURCES, ...ENTRY],
+  'node:fs': ['kernel/**', 'ipam/store.ts', SUBNET_SOURCES, 'flanneld/policy/directory.ts', ...ENTRY],
   'node:fs/promises': ['kernel/**', 'ipam/store.ts', SUBNET_SOURCES],
   'node:net': [SUBNET_SOURCES, ...LOCAL],
   'node:tls': [SUBNET_SOURCES],

@@ -11,6 +11,7 @@ import { recordDirectories } from './records.ts';
 import { createRepair } from './repair.ts';
 import type { CniService } from './service.ts';
 import { createCniService } from './service.ts';
+import type { PolicyService } from '../policy/enforce.ts';
 
 export interface CniRun {
   readonly service: CniService;
@@ -27,6 +28,8 @@ export interface CniRunOptions {
   readonly kernel: Kernel;
   readonly bootId: string;
   readonly log: Log;
+  /** Undefined: no policies are enforced. */
+  readonly policy?: PolicyService | undefined;
   /** Whether the agent does nothing else. */
   readonly alone: boolean;
 }
@@ -49,12 +52,19 @@ export function openCniPlaces(
 }
 
 /** @throws NetError kernel; internal when a thread is outside the host's network namespace */
-export function openCni({ socket, kernel, bootId, log, alone }: CniRunOptions): CniRun {
+export function openCni({ socket, kernel, bootId, log, policy, alone }: CniRunOptions): CniRun {
   const remover = openLinkRemover();
   settleThreads();
-  const shared = { kernel, bootId, now: Date.now, lockTimeoutMs: LOCK_TIMEOUT_MS, removeLink: remover.remove };
+  const shared = {
+    kernel,
+    bootId,
+    now: Date.now,
+    lockTimeoutMs: LOCK_TIMEOUT_MS,
+    removeLink: remover.remove,
+    ...(policy && { admit: policy.admit }),
+  };
   const uid = process.getuid?.() ?? 0;
-  const service = createCniService({ socket, shared, log, clock: systemClock, alone, uid });
+  const service = createCniService({ socket, shared, log, clock: systemClock, alone, uid, policy });
   const ending = new AbortController();
   let running: Promise<void> | undefined;
   return {

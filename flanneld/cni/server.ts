@@ -34,6 +34,8 @@ export interface CniServerDeps {
   readonly keep: (message: RequestMessage) => void;
   /** Told when something may have been left behind. */
   readonly onFailure: () => void;
+  /** Told when an attachment may have ended. */
+  readonly onEnded?: (() => void) | undefined;
   /** Until a client is told to try later, in milliseconds; its own patience is 120 s. */
   readonly deadlineMs?: number | undefined;
   readonly lanes?: Readonly<Record<LaneName, Lane>> | undefined;
@@ -110,6 +112,7 @@ export function createCniServer(deps: CniServerDeps): CniServer {
     counters.count(command, undo ? 'undone' : answer.status === 0 ? 'succeeded' : 'failed');
     report(call, answer);
     if (undo) await takeBack(call);
+    if (undo || answer.status !== 0 || command === 'DEL' || command === 'GC') deps.onEnded?.();
     if (answer.status !== 0) deps.onFailure();
   }
 

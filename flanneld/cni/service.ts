@@ -17,6 +17,7 @@ import { recordDirectories } from './records.ts';
 import { repairTimer } from './repair-timer.ts';
 import type { RepairStatus } from './repair.ts';
 import { createRepair } from './repair.ts';
+import type { PolicyService, PolicyStatus } from '../policy/enforce.ts';
 import { createCniServer } from './server.ts';
 import { addToSpool } from './spool.ts';
 
@@ -31,6 +32,8 @@ export interface CniServiceDeps {
   readonly alone: boolean;
   /** The user this process runs as. */
   readonly uid: number;
+  /** Undefined: no policies are enforced. */
+  readonly policy?: PolicyService | undefined;
 }
 
 /** The part of /status. */
@@ -42,6 +45,7 @@ export interface CniStatus extends RepairStatus {
   readonly requests: Readonly<Partial<Record<Counted, VerbCounts>>>;
   readonly running: number;
   readonly waiting: number;
+  readonly policy?: PolicyStatus | undefined;
 }
 
 export interface CniService {
@@ -57,11 +61,11 @@ const LOOK_MS = 1000;
 /** From a failure to the look for what it may have left. */
 const AFTER_FAILURE_MS = 2000;
 
-export function createCniService({ socket, shared, log, clock, alone, uid }: CniServiceDeps): CniService {
+export function createCniService({ socket, shared, log, clock, alone, uid, policy }: CniServiceDeps): CniService {
   const counters = newCounters();
   const records = recordDirectories();
   const repair = createRepair({ shared, records, spool: SPOOL_DIRECTORY, log });
-  const repairs = repairTimer(clock, () => repair.run());
+  const repairs = repairTimer(clock, () => repair.run().finally(() => policy?.refresh()));
   const server = createCniServer({
     shared,
     records,
@@ -70,6 +74,7 @@ export function createCniService({ socket, shared, log, clock, alone, uid }: Cni
     uid,
     keep: (message) => addToSpool(SPOOL_DIRECTORY, message, shared.now()),
     onFailure: () => repairs.within(AFTER_FAILURE_MS),
+    onEnded: () => policy?.refresh(),
   });
   /** Undefined while it is served. */
   let reason: string | undefined = 'the agent is starting';
@@ -135,6 +140,7 @@ export function createCniService({ socket, shared, log, clock, alone, uid }: Cni
       if (unlock === undefined) return;
       try {
         await repair.run();
+        void policy?.run(signal);
         repairs.start();
         await keepListening(signal);
         repairs.stop();
@@ -144,7 +150,10 @@ export function createCniService({ socket, shared, log, clock, alone, uid }: Cni
         unlock();
       }
     },
-    unreadiness: () => (isTrouble && reason !== undefined ? `CNI socket ${socket}: ${reason}` : undefined),
+    unreadiness() {
+      if (reason === undefined) return policy?.unreadiness();
+      return isTrouble ? `CNI socket ${socket}: ${reason}` : undefined;
+    },
     status: () => ({
       socket,
       reason,
@@ -152,6 +161,7 @@ export function createCniService({ socket, shared, log, clock, alone, uid }: Cni
       running: server.running,
       waiting: server.waiting,
       ...repair.status(),
+      policy: policy?.status(),
     }),
   };
 }

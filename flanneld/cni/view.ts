@@ -3,6 +3,7 @@
 import packageJson from '../../package.json' with { type: 'json' };
 import type { Agent } from '../agent.ts';
 import type { AgentConfig } from '../config.ts';
+import type { PolicyStatus } from '../policy/enforce.ts';
 import type { CniService, CniStatus } from './service.ts';
 
 /** An agent that serves CNI clients too. */
@@ -70,5 +71,16 @@ export function cniLines(status: CniStatus): string[] {
     ...(reclaimed === 0 ? [] : [`  ${reclaimed} attachments had ended without a deletion, the last:`]),
     ...lastReclaimed.slice(-3).map((line) => `    ${line}`),
     ...problems.map((problem) => `  failed: ${problem}`),
+    ...(status.policy === undefined ? [] : policyLines(status.policy)),
+  ];
+}
+
+function policyLines(policy: PolicyStatus): string[] {
+  const { source, synced, current, policies, isolatedAddresses, profiles, invalid, trouble, sourceTrouble } = policy;
+  const state = !synced ? 'not read yet' : current ? 'in force' : 'not in force yet';
+  return [
+    `network policy: ${policies} policies of ${source}, ${state}; ${isolatedAddresses} addresses isolated by ${profiles} profiles`,
+    ...[trouble, sourceTrouble].filter((text) => text !== undefined).map((text) => `  ${text}`),
+    ...invalid.map((text) => `  invalid: ${text}`),
   ];
 }

@@ -70,6 +70,28 @@ export const NOTIFICATION_CASES: Readonly<Record<string, Case>> = {
     heard.stop();
   },
 
+  async 'one transaction from another, by its number'(t, s) {
+    const heard = listen(s);
+    const commands = [create, chain('a'), rule('a', 'accept'), rule('a', 'drop')];
+    s.kernel.commit({ family: 'inet', table: TABLE, commands });
+    await s.kernel.commitAside({ family: 'inet', table: TABLE, commands: [drop] });
+    await until(t, heard, { type: 'rules', table: TABLE, part: undefined });
+    const numbers = () =>
+      new Set(
+        heard.changes.flatMap((change) =>
+          change.type === 'transaction' && change.table === TABLE ? [change.generation] : [],
+        ),
+      );
+    for (let looks = 0; looks < 200 && numbers().size < 2; looks++) await sleep(50);
+    t.equal(numbers().size, 2);
+    t.equal(s.kernel.readTable('inet', TABLE), undefined);
+    await t.rejects(s.kernel.commitAside({ family: 'inet', table: TABLE, commands: [drop] }), {
+      code: 'kernel',
+      errno: 'ENOENT',
+    });
+    heard.stop();
+  },
+
   async 'nothing of another namespace, of a failure, or after the end'(t, s) {
     const heard = listen(s);
     const ended = listen(s);

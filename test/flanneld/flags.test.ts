@@ -94,6 +94,7 @@ t.test('the defaults are flannel’s', async (t) => {
     resyncSeconds: 5,
     health: undefined,
     cni: { socket: '/run/flannel/cni.sock', only: false },
+    policy: undefined,
     dryRun: false,
     verbosity: 0,
   });
@@ -138,6 +139,26 @@ t.test('forms of values', async (t) => {
   t.equal(configOf(['--etcd-prefix=a//b']).etcd.prefix, 'a/b');
   t.equal(configOf(['--node-id-file=/x']).nodeIdFile, '/x');
   t.equal(configOf(['--dry-run']).dryRun, true);
+});
+
+t.test('network policy', async (t) => {
+  t.equal(configOf(['--policy-source=off', '--policy-established=keep']).policy, undefined);
+  t.strictSame(configOf(['--policy-source=dir:/etc/policy']).policy, {
+    directory: '/etc/policy',
+    established: 'cut',
+    unknownPod: 'closed',
+  });
+  t.match(configOf(['--policy-source=dir:/p', '--policy-established=keep', '--policy-unknown-pod=open']).policy, {
+    established: 'keep',
+    unknownPod: 'open',
+  });
+  for (const wrong of ['dir:', 'dir:etc/policy', 'kube', '/etc/policy', '']) {
+    t.throws(() => configOf([`--policy-source=${wrong}`]), { code: 'invalid-flag', message: /--policy-source/ }, wrong);
+  }
+  t.throws(() => configOf(['--policy-source=dir:/p', '--cni-socket=']), {
+    code: 'invalid-flag',
+    message: /--cni-socket/,
+  });
 });
 
 t.test('destinations that see the addresses of pods', async (t) => {

@@ -1,0 +1,218 @@
+// NetworkPolicy in the agent: what the source and the attachments say is compiled and kept in force. A pod is admitted, its
+// ADD goes on, when its policies are in force; that is before its device exists, so there is no moment at which it could send or
+// be reached otherwise.
+
+import type { Attachment } from '../../cni-plugin/attachments.ts';
+import type { Change, Kernel } from '../../kernel/kernel.ts';
+import { describe, NetError } from '../../model/errors.ts';
+import { type Clock, sleep } from '../clock.ts';
+import type { Log } from '../log.ts';
+import { type ApplierStatus, createApplier } from './apply.ts';
+import { type AttachedPods, attachedOf, attachmentKey } from './attached.ts';
+import { policyBypass } from './bypass.ts';
+import { type Compiled, createCompiler, type UnknownPod } from './compile.ts';
+import { keyOf, type Objects, type Policy } from './objects.ts';
+import type { PolicySource } from './source.ts';
+import { EMPTY_WORLD, type World, worldOf } from './world.ts';
+
+export interface PolicyDeps {
+  readonly source: PolicySource;
+  readonly kernel: Kernel;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly established: 'cut' | 'keep';
+  readonly unknownPod: UnknownPod;
+  /** Reads the attachments of this node. @throws NetError io */
+  readAttached(): AttachedPods;
+  /** How long an ADD waits, in milliseconds. */
+  readonly admitMs?: number | undefined;
+}
+
+/** The part of /status. */
+export interface PolicyStatus extends ApplierStatus {
+  readonly source: string;
+  /** Whether the source has been read whole at least once. */
+  readonly synced: boolean;
+  readonly policies: number;
+  /** Pods of this node that some policy isolates, and the distinct sets of policies that do, by direction. */
+  readonly isolatedAddresses: number;
+  readonly profiles: number;
+  /** Policies that can't be understood, with the reason; they isolate and allow nothing by what isn't understood. */
+  readonly invalid: readonly string[];
+  /** What is the matter with the source; the last state that was whole holds. */
+  readonly sourceTrouble?: string | undefined;
+}
+
+export interface PolicyService {
+  /** Enforces until the signal aborts; what is in force then stays. Never throws. */
+  run(signal: AbortSignal): Promise<void>;
+  /** As the plugin's Dependencies.admit. @throws NetError try-later naming what is missing */
+  admit(attachment: Attachment): Promise<void>;
+  /** Some attachments may have ended. */
+  refresh(): void;
+  /** Why traffic of pods isn't judged as it should be; undefined when it is. */
+  unreadiness(): string | undefined;
+  status(): PolicyStatus;
+}
+
+const ADMIT_MS = 10_000;
+/** Several deletions make one reading of the records. */
+const REFRESH_MS = 200;
+
+export function createPolicyService(deps: PolicyDeps): PolicyService {
+  const { source, kernel, clock, log, admitMs = ADMIT_MS } = deps;
+  const stop = new AbortController();
+  const applier = createApplier({ ...deps, signal: stop.signal });
+  const compile = createCompiler(deps.unknownPod);
+  let objects: Objects | undefined;
+  let attached: AttachedPods = new Map();
+  let world: World = EMPTY_WORLD;
+  let compiled: Compiled | undefined;
+  let sourceTrouble: string | undefined;
+  let reported = new Set<string>();
+  let refreshing = false;
+  let news = Promise.withResolvers<void>();
+
+  /** Undefined before the source has told anything: then what is in force is left alone. */
+  function enforce(): Promise<boolean> | undefined {
+    if (objects === undefined) return undefined;
+    world = worldOf(objects, [...attached.values()], undefined, world);
+    compiled = compile(world);
+    return applier.want(compiled);
+  }
+
+  function onObjects(now: Objects): void {
+    objects = now;
+    reported = reportInvalid(now.policies, reported, log);
+    void enforce();
+    news.resolve();
+    news = Promise.withResolvers();
+  }
+
+  function onTrouble(trouble: unknown): void {
+    const text = trouble === undefined ? undefined : describe(trouble);
+    if (text !== undefined && text !== sourceTrouble)
+      log.warn({}, `network policy: ${text}; the last whole state holds`);
+    sourceTrouble = text;
+  }
+
+  function read(): void {
+    try {
+      attached = deps.readAttached();
+      void enforce();
+    } catch (error) {
+      log.warn({}, `network policy: read attachments: ${describe(error)}`);
+    }
+  }
+
+  /** Why it can't be said yet what holds for a pod; undefined when it can. */
+  function undecided(pod: { readonly namespace: string; readonly name: string }): string | undefined {
+    if (objects === undefined)
+      return `${source.title} has not been read yet${sourceTrouble ? `: ${sourceTrouble}` : ''}`;
+    const view = world.namespaces.get(pod.namespace);
+    const matters = deps.unknownPod === 'closed' && (view?.policies.length ?? 0) > 0;
+    const known = objects.pods.some((each) => keyOf(each) === keyOf(pod));
+    return known || !matters
+      ? undefined
+      : `${source.title} has no Pod ${keyOf(pod)}, in whose namespace there are policies`;
+  }
+
+  async function admitted(
+    pod: { readonly namespace: string; readonly name: string },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const late = new Promise<false>((resolve) => signal.addEventListener('abort', () => resolve(false)));
+    for (;;) {
+      const told = news.promise;
+      const done = await Promise.race([enforce() ?? false, late]);
+      const why = undecided(pod);
+      if (done && why === undefined) return;
+      if (signal.aborted) throw refusal(pod, why ?? applier.status().trouble ?? 'its policies are not in force yet');
+      if (why !== undefined) await Promise.race([told, late]);
+    }
+  }
+
+  return {
+    async run(signal) {
+      const unwatch = kernel.watch((change: Change) => applier.onChange(change));
+      signal.addEventListener('abort', () => stop.abort());
+      read();
+      try {
+        await source.watch({ onObjects, onTrouble }, signal);
+      } finally {
+        stop.abort();
+        unwatch();
+      }
+    },
+
+    async admit(attachment) {
+      const own = attachedOf(attachment);
+      if (own === undefined) return;
+      // An address that is given again was given back.
+      for (const [key, other] of attached) {
+        if (other.addresses.some((address) => own.addresses.includes(address))) attached.delete(key);
+      }
+      attached.set(attachmentKey(attachment), own);
+      const ending = new AbortController();
+      const cancel = clock.after(admitMs, () => ending.abort());
+      stop.signal.addEventListener('abort', () => ending.abort());
+      try {
+        await admitted(own, ending.signal);
+      } catch (error) {
+        attached.delete(attachmentKey(attachment));
+        void enforce();
+        throw error;
+      } finally {
+        cancel();
+        ending.abort();
+      }
+    },
+
+    refresh() {
+      if (refreshing) return;
+      refreshing = true;
+      void sleep(clock, REFRESH_MS, stop.signal).then(() => {
+        refreshing = false;
+        if (!stop.signal.aborted) read();
+      });
+    },
+
+    unreadiness() {
+      const { current, trouble } = applier.status();
+      if (objects === undefined) return `network policy: ${undecided({ namespace: '', name: '' })}`;
+      if (!current && trouble !== undefined) return `network policy: ${trouble}`;
+      return compiled?.empty === false ? policyBypass(kernel) : undefined;
+    },
+
+    status: () => ({
+      ...applier.status(),
+      source: source.title,
+      synced: objects !== undefined,
+      policies: objects?.policies.length ?? 0,
+      isolatedAddresses: new Set([
+        ...(compiled?.chains.ingress.keys() ?? []),
+        ...(compiled?.chains.egress.keys() ?? []),
+      ]).size,
+      profiles: compiled?.profiles.length ?? 0,
+      invalid: [...reported],
+      sourceTrouble,
+    }),
+  };
+}
+
+const refusal = (pod: { readonly namespace: string; readonly name: string }, why: string): NetError =>
+  new NetError('try-later', `network policy of pod ${keyOf(pod)} can't be enforced: ${why}`, { subject: keyOf(pod) });
+
+/** Every policy that can't be understood is named once. */
+function reportInvalid(policies: readonly Policy[], before: ReadonlySet<string>, log: Log): Set<string> {
+  const now = new Set(
+    policies
+      .filter(({ invalid }) => invalid !== undefined)
+      .map((policy) => `NetworkPolicy ${keyOf(policy)}: ${policy.invalid}`),
+  );
+  for (const text of now) {
+    if (!before.has(text))
+      log.warn({}, `${text}; it isolates the pods it selects, and what isn't understood allows nothing`);
+  }
+  return now;
+}

@@ -1,0 +1,124 @@
+// Which pods a policy's peers are. A selection that was made once is the same list for as long as it has the same pods: by
+// that the compiler knows what a change of pods or namespaces is about. Pure.
+
+import type { Labels, Pod, PodPeer, Selector } from './objects.ts';
+import { EVERYTHING, selects } from './select.ts';
+import type { NamespaceView, World } from './world.ts';
+
+/** Lists of pods, one for each namespace that has any. */
+export type Selection = readonly (readonly Pod[])[];
+
+export interface PodIndex {
+  /** Goes over to another world, keeping what still holds. */
+  use(world: World): void;
+  /** The pods that a peer means in a policy of the namespace. */
+  peers(peer: PodPeer, namespace: string): Selection;
+  all(): Selection;
+}
+
+/** What a peer meant the last time. */
+interface Meant {
+  readonly version: number;
+  /** Namespaces, and the pods meant in each. */
+  readonly names: readonly string[];
+  readonly lists: Selection;
+  readonly selection: Selection;
+}
+
+export function createPodIndex(): PodIndex {
+  const meant = new WeakMap<PodPeer, Meant>();
+  const changedAt = new Map<string, number>();
+  let version = 0;
+  let views: World['namespaces'] = new Map();
+  let labels: readonly Labels[] = [];
+  let names = new Map<string, readonly string[]>();
+  let everybody: Selection | undefined;
+
+  function namespacesOf(selector: Selector | undefined, own: string): readonly string[] {
+    const key = selector === undefined ? `=${own}` : selector.key;
+    const known = names.get(key);
+    if (known !== undefined) return known;
+    const selected = () => [...views.values()].filter((view) => selects(selector as Selector, view.labels));
+    const found = selector === undefined ? [own] : selected().map(({ name }) => name);
+    names.set(key, found);
+    return found;
+  }
+
+  const podsOf = (name: string): readonly Pod[] => (views.get(name) as NamespaceView | undefined)?.pods ?? [];
+
+  const isNewer = (name: string, last: Meant | undefined): boolean =>
+    (changedAt.get(name) ?? 0) > (last?.version ?? -1);
+
+  function look({ pods = EVERYTHING }: PodPeer, known: readonly string[], last: Meant | undefined): Meant {
+    const before = last?.names === known ? undefined : new Map(last?.names.map((name, at) => [name, last.lists[at]]));
+    const lists = known.map((name, at) => {
+      const list = before === undefined ? last?.lists[at] : before.get(name);
+      return list !== undefined && !isNewer(name, last) ? list : kept(list, choose(podsOf(name), pods));
+    });
+    const found = lists.filter((list) => list.length > 0);
+    return { version, names: known, lists, selection: kept(last?.selection, found) };
+  }
+
+  return {
+    use({ namespaces }) {
+      version++;
+      for (const [name, { pods }] of namespaces) {
+        if (pods === views.get(name)?.pods) continue;
+        changedAt.set(name, version);
+        everybody = undefined;
+      }
+      const now = [...namespaces.values()].map((view) => view.labels);
+      if (now.length !== labels.length || now.some((each, at) => each !== labels[at])) {
+        names = new Map();
+        everybody = undefined;
+      }
+      for (const name of changedAt.keys()) if (!namespaces.has(name)) changedAt.set(name, version);
+      labels = now;
+      views = namespaces;
+    },
+    peers(peer, own) {
+      const last = meant.get(peer);
+      const known = namespacesOf(peer.namespaces, own);
+      const holds = last?.names === known && !known.some((name) => isNewer(name, last));
+      if (holds) return last.selection;
+      const found = look(peer, known, last);
+      meant.set(peer, found);
+      return found.selection;
+    },
+    all() {
+      everybody ??= [...views.values()].map(({ pods }) => pods).filter((pods) => pods.length > 0);
+      return everybody;
+    },
+  };
+}
+
+/** The old list where the new one has the same items. */
+const kept = <T>(old: readonly T[] | undefined, now: readonly T[]): readonly T[] =>
+  old?.length === now.length && now.every((item, at) => item === old[at]) ? old : now;
+
+/** Pods of one list by label, "key\0value". */
+const byLabel = new WeakMap<readonly Pod[], Map<string, Pod[]>>();
+
+/** The pods of a list that are selected, looked up by the first label that the selector wants. */
+function choose(pods: readonly Pod[], selector: Selector): readonly Pod[] {
+  const [first] = selector.labels;
+  if (selector === EVERYTHING || pods.length === 0) return pods;
+  const candidates = first === undefined ? pods : (labelled(pods).get(first.join('\0')) ?? []);
+  return candidates.filter((pod) => selects(selector, pod.labels));
+}
+
+function labelled(pods: readonly Pod[]): Map<string, Pod[]> {
+  const known = byLabel.get(pods);
+  if (known !== undefined) return known;
+  const found = new Map<string, Pod[]>();
+  for (const pod of pods) {
+    for (const label of pod.labels) {
+      const key = label.join('\0');
+      const group = found.get(key);
+      if (group === undefined) found.set(key, [pod]);
+      else group.push(pod);
+    }
+  }
+  byLabel.set(pods, found);
+  return found;
+}

@@ -1,0 +1,127 @@
+// What a source knows, put in order for the compiler: by namespace, with the addresses that hold, and the pods of this node
+// that traffic is judged for. What hasn't changed since the last time is the same object, by which the compiler knows what it
+// need not do again. Pure.
+
+import type { Ip } from '../../model/ip.ts';
+import { keyOf, type Labels, type Objects, type Pod, type Policy } from './objects.ts';
+import { impliedNamespace } from './parse-pod.ts';
+
+/** An attachment that the plugin has made, or is making, on this node for a pod. */
+export interface Attached {
+  readonly namespace: string;
+  readonly name: string;
+  readonly addresses: readonly Ip[];
+}
+
+export interface NamespaceView {
+  readonly name: string;
+  readonly labels: Labels;
+  /** Those that policies select and peers: neither on the host's network nor finished. */
+  readonly pods: readonly Pod[];
+  readonly policies: readonly Policy[];
+}
+
+/** A pod of this node whose traffic is judged. */
+export interface Endpoint {
+  readonly namespace: string;
+  readonly name: string;
+  readonly addresses: readonly Ip[];
+  /** Undefined: the source doesn't know it, so nobody knows its labels. */
+  readonly pod: Pod | undefined;
+}
+
+export interface World {
+  readonly namespaces: ReadonlyMap<string, NamespaceView>;
+  readonly endpoints: readonly Endpoint[];
+}
+
+export const EMPTY_WORLD: World = { namespaces: new Map(), endpoints: [] };
+
+/**
+ * The world of a node. A pod of this node has the addresses of its attachments; one that another plugin has attached here
+ * (`node` is its spec.nodeName) and one elsewhere have those of their status, less what an attachment here holds: a pod
+ * that is gone may still be told with an address that is another's by now.
+ */
+export function worldOf(
+  { namespaces, pods, policies }: Objects,
+  attached: readonly Attached[],
+  node: string | undefined,
+  before: World,
+): World {
+  const here = Map.groupBy(attached, keyOf);
+  const held = new Set(attached.flatMap(({ addresses }) => addresses));
+  const known = new Map(pods.map((pod) => [keyOf(pod), pod]));
+  const selectable = pods.filter(({ hostNetwork, finished }) => !hostNetwork && !finished);
+  const addressed = selectable.map((pod) => {
+    const own = here.get(keyOf(pod))?.flatMap(({ addresses }) => addresses);
+    return withAddresses(pod, own ?? pod.addresses.filter((address) => !held.has(address)));
+  });
+  const foreign = addressed.filter((pod) => node !== undefined && pod.node === node && !here.has(keyOf(pod)));
+  const byKey = new Map(addressed.map((pod) => [keyOf(pod), pod]));
+  const endpoints = [
+    ...[...here.values()].map((group) => ({
+      ...(group[0] as Attached),
+      addresses: [...new Set(group.flatMap(({ addresses }) => addresses))],
+    })),
+    ...foreign,
+  ]
+    .filter((each) => known.get(keyOf(each))?.finished !== true && known.get(keyOf(each))?.hostNetwork !== true)
+    .map(({ namespace, name, addresses }) => ({
+      namespace,
+      name,
+      addresses,
+      pod: byKey.get(keyOf({ namespace, name })),
+    }));
+  return { namespaces: views(namespaces, addressed, policies, before), endpoints };
+}
+
+/** One object for a pod with other addresses, for as long as both stay as they are. */
+const readdressed = new WeakMap<Pod, Pod>();
+
+function withAddresses(pod: Pod, addresses: readonly Ip[]): Pod {
+  if (sameItems(pod.addresses, addresses)) return pod;
+  const last = readdressed.get(pod);
+  if (last !== undefined && sameItems(last.addresses, addresses)) return last;
+  const changed = { ...pod, addresses };
+  readdressed.set(pod, changed);
+  return changed;
+}
+
+function views(
+  namespaces: Objects['namespaces'],
+  pods: readonly Pod[],
+  policies: readonly Policy[],
+  before: World,
+): ReadonlyMap<string, NamespaceView> {
+  const objects = new Map(namespaces.map((namespace) => [namespace.name, namespace]));
+  const podsIn = Map.groupBy(pods, ({ namespace }) => namespace);
+  const policiesIn = Map.groupBy(policies, ({ namespace }) => namespace);
+  const names = new Set([...objects.keys(), ...podsIn.keys(), ...policiesIn.keys()]);
+  return new Map(
+    [...names].map((name) => {
+      const old = before.namespaces.get(name);
+      const view = {
+        name,
+        labels: objects.get(name)?.labels ?? impliedLabels(name, old),
+        pods: shared(old?.pods, podsIn.get(name) ?? []),
+        policies: shared(old?.policies, policiesIn.get(name) ?? []),
+      };
+      const same = old?.labels === view.labels && old.pods === view.pods && old.policies === view.policies;
+      return [name, same ? old : view];
+    }),
+  );
+}
+
+/** The labels of a namespace without an object of its own. */
+function impliedLabels(name: string, old: NamespaceView | undefined): Labels {
+  const { labels } = impliedNamespace(name);
+  const isSame = old?.labels.size === labels.size && [...labels].every(([key, value]) => old.labels.get(key) === value);
+  return isSame ? old.labels : labels;
+}
+
+/** The old list where the new one has the same items. */
+const shared = <T>(old: readonly T[] | undefined, now: readonly T[]): readonly T[] =>
+  old !== undefined && sameItems(old, now) ? old : now;
+
+const sameItems = <T>(a: readonly T[], b: readonly T[]): boolean =>
+  a.length === b.length && a.every((item, at) => item === b[at]);

@@ -1,0 +1,108 @@
+// NetworkPolicy through the whole agent: pods are attached by the C client, policies come from a directory.
+
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import t, { type Test } from 'tap';
+import { type CniHost, compilePrograms, makeHost } from '../support/cni-host.ts';
+import { until } from '../support/cni-host-checks.ts';
+
+t.setTimeout(0);
+const bin = compilePrograms(t);
+const DIRECTORY = '/run/policies';
+const FLAGS = ['--cni-only', `--policy-source=dir:${DIRECTORY}`];
+
+const podYaml = (name: string) =>
+  `kind: Pod\napiVersion: v1\nmetadata: { name: ${name}, namespace: x, labels: { pod: ${name} } }\nspec: {}\n`;
+const POLICY = `kind: NetworkPolicy
+apiVersion: networking.k8s.io/v1
+metadata: { name: closed, namespace: x }
+spec: { podSelector: { matchLabels: { pod: a } }, policyTypes: [Ingress] }
+`;
+
+interface Host extends CniHost {
+  /** Replaces a manifest, or takes it away. */
+  manifest(name: string, text: string | undefined): void;
+  add(name: string): Promise<{ readonly status: number; readonly address: string; readonly message: string }>;
+  pings(from: string, address: string): Promise<boolean>;
+  table(): Promise<string>;
+}
+
+async function host(t: Test): Promise<Host> {
+  const made = await makeHost(t, bin);
+  await made.machine.must('mkdir', [DIRECTORY]);
+  return {
+    ...made,
+    manifest(name, text) {
+      const path = made.path(`${DIRECTORY}/${name}.yaml`);
+      if (text === undefined) return rmSync(path);
+      writeFileSync(`${path}.new`, text);
+      renameSync(`${path}.new`, path);
+    },
+    async add(name) {
+      const environment = { CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=x;K8S_POD_NAME=${name}` };
+      const { status, output } = await made.one('ADD', name, name === 'none' ? {} : { environment });
+      return { status, address: output.ips?.[0]?.address.split('/')[0] ?? '', message: JSON.stringify(output) };
+    },
+    async pings(from, address) {
+      const words = ['ping', '-c1', '-W1', address];
+      const [command = '', ...rest] = from === '' ? words : ['ip', 'netns', 'exec', from, ...words];
+      return (await made.machine.run(command, rest)).code === 0;
+    },
+    table: async () => (await made.machine.run('nft', ['list', 'table', 'inet', 'flannel-policy'])).stdout,
+  };
+}
+
+t.test('pods are isolated before they start, and stay so', async (t) => {
+  const node = await host(t);
+  await node.addPods(['a', 'b', 'c', 'none']);
+  node.manifest('a', podYaml('a'));
+  node.manifest('b', podYaml('b'));
+  let agent = await node.startAgent({ flags: FLAGS });
+  const [b, none] = [await node.add('b'), await node.add('none')];
+  t.same([b.status, none.status], [0, 0]);
+  t.equal(await node.table(), '', 'no policy, no table');
+
+  node.manifest('policy', POLICY);
+  await untilTrue(async () => (await node.table()) !== '');
+  const a = await node.add('a');
+  t.equal(a.status, 0, a.message);
+  t.match(await node.table(), `${a.address} : jump ingress-`, 'in force when ADD returns');
+  t.notOk(await node.pings('b', a.address), 'denied');
+  t.notOk(await node.pings('none', a.address), 'to a container without a name too');
+  t.ok(await node.pings('', a.address), 'its node reaches it');
+  t.ok(await node.pings('a', b.address), 'the other way is free');
+  t.ok(await node.pings('a', a.address), 'a pod reaches itself');
+
+  const refused = await node.add('c');
+  t.equal(refused.status, 1);
+  t.match(refused.message, /"code":11.*network policy of pod x\/c .* has no Pod x\/c/);
+  node.manifest('c', podYaml('c'));
+  t.equal((await node.add('c')).status, 0, 'once it is known');
+
+  await agent.kill();
+  t.notOk(await node.pings('b', a.address), 'without an agent');
+  agent = await node.startAgent({ flags: FLAGS });
+  await untilTrue(async () => (await node.status()).ready);
+  t.notOk(await node.pings('b', a.address), 'with another one');
+  t.match(await node.machine.must(...node.flanneld('status')), /network policy: 1 policies of directory/);
+
+  t.equal((await node.one('DEL', 'a')).status, 0);
+  await untilTrue(async () => !(await node.table()).includes(a.address));
+  node.manifest('policy', undefined);
+  await untilTrue(async () => (await node.table()) === '');
+  t.equal(await agent.stop(), 0);
+});
+
+async function untilTrue(condition: () => Promise<boolean>): Promise<void> {
+  let is = false;
+  const look = async () => {
+    is = await condition();
+  };
+  await look();
+  await until(
+    () => {
+      void look();
+      return is;
+    },
+    () => 'it never came',
+  );
+}

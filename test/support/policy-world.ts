@@ -1,0 +1,105 @@
+// A node with pods on point-to-point links, in the network namespace of this process: "xa" to "zc" with the addresses of the
+// truth tables.
+
+import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { Readable, Writable } from 'node:stream';
+import { createInterface } from 'node:readline';
+import type { Test } from 'tap';
+import { addressOf } from '../flanneld/policy/truth-tables.ts';
+import { makeNamespace } from './namespace.ts';
+
+export interface RealPod {
+  /** Whether an answer comes within so many milliseconds. */
+  probe(to: string, port: number, protocol: 'TCP' | 'UDP', patience: number): Promise<boolean>;
+  /** Begins a flow that stays, whose answer must come within so many milliseconds. */
+  open(to: string, port: number, protocol: 'TCP' | 'UDP', patience: number): Promise<RealFlow>;
+  /** Sends something to everybody who has ever asked this pod. */
+  shout(): Promise<void>;
+}
+
+export interface RealFlow {
+  readonly title: string;
+  readonly opened: boolean;
+  /** Sends, and whether anything comes back in time. */
+  say(patience: number): Promise<boolean>;
+  /** Whether anything comes in time without sending. */
+  hear(patience: number): Promise<boolean>;
+}
+
+export interface PolicyWorld {
+  readonly pods: ReadonlyMap<string, RealPod>;
+}
+
+const PROGRAM = new URL('policy-pod.ts', import.meta.url).pathname;
+
+const sh = (script: string): string => execFileSync('sh', ['-ec', script], { encoding: 'utf8' });
+
+/** As on any node: flows are tracked whether there are policies or not. */
+const TRACKING = 'table inet tracking { chain forward { type filter hook forward priority 0; ct state new accept; }; }';
+
+/** Makes the pods; they end with the test. */
+export async function policyWorld(t: Test, names: readonly string[]): Promise<PolicyWorld> {
+  sh('sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1');
+  execFileSync('nft', ['-f', '-'], { input: TRACKING });
+  const pods = await Promise.all(names.map(async (name) => [name, await startPod(t, name)] as const));
+  return { pods: new Map(pods) };
+}
+
+async function startPod(t: Test, name: string): Promise<RealPod> {
+  const namespace = makeNamespace(t, name);
+  const [four, six] = [addressOf(name, 4), addressOf(name, 6)];
+  sh(`ip link add v-${name} type veth peer name eth0 netns ${namespace.name}
+    ip address add 169.254.1.1/32 dev v-${name}
+    ip address add fe80::1/64 dev v-${name} nodad
+    ip link set v-${name} up
+    ip -n ${namespace.name} address add ${four}/32 dev eth0
+    ip -n ${namespace.name} address add ${six}/128 dev eth0 nodad
+    ip -n ${namespace.name} link set eth0 up
+    ip -n ${namespace.name} route add 169.254.1.1 dev eth0
+    ip -n ${namespace.name} route add default via 169.254.1.1
+    ip -n ${namespace.name} route add default via fe80::1 dev eth0
+    ip route add ${four} dev v-${name}
+    ip route add ${six} dev v-${name}`);
+  const child = spawn('nsenter', [`--net=${namespace.path}`, process.execPath, PROGRAM], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  t.teardown(async () => {
+    child.stdin.end();
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  });
+  return podOf(child);
+}
+
+async function podOf(child: ChildProcessByStdio<Writable, Readable, null>): Promise<RealPod> {
+  const waiting = new Map<number, (reached: boolean) => void>();
+  const ready = Promise.withResolvers<void>();
+  let orders = 0;
+  child.once('exit', (code) => ready.reject(new Error(`a pod ended: ${code}`)));
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    if (line === 'ready') return ready.resolve();
+    const { id, reached } = JSON.parse(line) as { id: number; reached: boolean };
+    waiting.get(id)?.(reached);
+    waiting.delete(id);
+  });
+  await ready.promise;
+  function order(fields: object): Promise<boolean> {
+    const id = orders++;
+    child.stdin.write(`${JSON.stringify({ id, flow: id, ...fields })}\n`);
+    return new Promise((resolve) => waiting.set(id, resolve));
+  }
+  return {
+    probe: (to, port, protocol, patience) => order({ kind: 'probe', to, port, protocol, patience }),
+    async open(to, port, protocol, patience) {
+      const flow = orders;
+      const opened = await order({ kind: 'open', to, port, protocol, patience });
+      return {
+        title: `${protocol} to ${to}`,
+        opened,
+        say: (ms) => order({ kind: 'say', flow, protocol, patience: ms }),
+        hear: (ms) => order({ kind: 'hear', flow, protocol, patience: ms }),
+      };
+    },
+    shout: async () => void (await order({ kind: 'shout' })),
+  };
+}
