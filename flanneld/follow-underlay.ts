@@ -14,6 +14,13 @@ import { concernOf } from './relevance.ts';
 /** Notifications say when to look; this often it is looked without one (ms). */
 const LOOK_MS = 30_000;
 
+export interface UnderlayListener {
+  /** The node speaks from another address. */
+  onAddress(): void;
+  /** The lease has to say something else. */
+  onLease(): void;
+}
+
 export interface UnderlayFollower {
   /** The reason to reconcile that a change is, if it is one. */
   hear(change: Change): string | undefined;
@@ -21,11 +28,10 @@ export interface UnderlayFollower {
   check(): void;
 }
 
-/** `onMoved` is told that the lease has to say something else. */
 export function followUnderlay(
   deps: Pick<AgentDeps, 'kernel' | 'config' | 'clock' | 'log'>,
   progress: Progress,
-  onMoved: () => void,
+  { onAddress, onLease }: UnderlayListener,
 ): UnderlayFollower {
   const { clock, log } = deps;
   let doubtful = false;
@@ -36,9 +42,10 @@ export function followUnderlay(
     progress.underlayTrouble = undefined;
     if (text(fresh) === text(prepared)) return;
     progress.prepared = fresh;
+    if (addresses(fresh) !== addresses(prepared)) onAddress();
     if (JSON.stringify(fresh.attributes) !== JSON.stringify(prepared.attributes)) {
       progress.lease = { ...lease, ...fresh.attributes };
-      onMoved();
+      onLease();
     }
     log.warn({ mtu: fresh.backend.mtu }, `the interface to other nodes has changed: ${underlayText(fresh)}`);
   };
@@ -98,6 +105,11 @@ function preparedAgain(
 /** What makes a difference. */
 const text = ({ site, backend, advertised, devices, attributes }: Prepared): string =>
   JSON.stringify([site.underlay, backend.mtu, advertised, [...devices].sort(), attributes]);
+
+const addresses = ({ site: { underlay } }: Prepared): string =>
+  familiesOf(underlay)
+    .map((family) => underlay[family]?.address)
+    .join();
 
 const underlayText = ({ site: { underlay } }: Prepared): string =>
   familiesOf(underlay)

@@ -77,6 +77,7 @@ async function* follow(context: WatchContext, signal: AbortSignal): AsyncGenerat
     }
   } catch (error) {
     if (!(error instanceof RpcError) || error.code === GRPC.OUT_OF_RANGE || signal.aborted) throw error;
+    if (!session.isInUse(connection)) throw new RpcError(GRPC.OUT_OF_RANGE, 'the connection was given up by others');
     throw await session.fail(connection, error);
   } finally {
     signal.removeEventListener('abort', stop);

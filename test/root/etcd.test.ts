@@ -292,6 +292,20 @@ t.test('etcd stopped and started', async (t) => {
   await alive;
 });
 
+t.test('this node has another address: connected anew, and nobody is troubled', async (t) => {
+  const { open, manager, lease, watch } = await ownServer(t);
+  for (let round = 0; round < 3; round++) {
+    const publishing = manager.publish({ ...lease, ...attributesOf(10 + round) }, ALWAYS);
+    manager.reconnect();
+    await publishing;
+    await watch.until('the change', ({ own }) => own?.publicIp[4] === `192.0.2.${10 + round}`);
+  }
+  manager.reconnect();
+  const peer = await open('b').acquire(requestOf(2, NETWORK), ALWAYS);
+  t.strictSame((await watch.until('the peer', ({ peers }) => peers.length === 1)).peers, [peer]);
+  t.strictSame(watch.troubles, []);
+});
+
 t.test('history compacted', async (t) => {
   const { etcd, open, watch } = await ownServer(t);
   const connection = await connect({ endpoint: etcd.endpoint, tls: undefined, user: undefined }, Buffer.from('any'));

@@ -26,6 +26,7 @@ function fakeServer() {
   const keys = new Map<string, KeyValue>();
   let revision = 1;
   let lists = 0;
+  let inUse = true;
   let send: (response: object) => void = () => {};
   let fail: (error: Error) => void = () => {};
   const header = () => ({ revision: String(revision) });
@@ -58,6 +59,8 @@ function fakeServer() {
   const session: EtcdSession = {
     use: (run) => run(connection),
     fail: async (_, error) => new NetError('etcd-unreachable', error.message),
+    renew: () => {},
+    isInUse: () => inUse,
     close: () => {},
   };
 
@@ -72,6 +75,11 @@ function fakeServer() {
     },
     respond: (response: object) => send({ header: header(), created: false, events: [], ...response }),
     fail: (error: Error) => fail(error),
+    /** As when the connection is given up in other hands. */
+    giveUp() {
+      inUse = false;
+      fail(new RpcError(GRPC.CANCELLED, 'cancelled'));
+    },
   };
 }
 
@@ -147,6 +155,19 @@ t.test('a cancelled watch and a broken stream: told, and read again', async (t) 
     t.equal(watch.troubles.length, index + 1);
   }
   t.match(watch.troubles, [{ message: /permission denied/ }, { message: 'gone' }]);
+  await watch.end();
+});
+
+t.test('a connection that was given up in other hands: nobody is troubled, and read again', async (t) => {
+  const server = fakeServer();
+  const watch = watched(server);
+  await watch.next();
+  const next = watch.next();
+  await sleep(5);
+  server.put('10.5.1.0-24', false);
+  server.giveUp();
+  t.strictSame(await next, ['10.5.1.0/24']);
+  t.strictSame(watch.troubles, []);
   await watch.end();
 });
 
