@@ -175,11 +175,7 @@ function clusterOf(parts: Parts, servers: readonly Machine[], setup: EtcdSetup):
       for (const { process, start } of members) if (!isRunning(process)) start();
       await Promise.all(members.map(({ isHealthy }) => until('etcd answers', isHealthy)));
     },
-    async etcdctl(...args) {
-      const { code, stdout, stderr } = await etcdctl(...args);
-      if (code === 0) return stdout;
-      throw new Error(`etcdctl ${args.join(' ')}: exit code ${code}: ${(stderr + stdout).trim()}`);
-    },
+    etcdctl,
     async putConfig(config) {
       await cluster.etcdctl('put', `${PREFIX}/config`, JSON.stringify(config));
     },

@@ -1,7 +1,7 @@
 // The etcd servers of the practice cluster: one, or three that are one cluster, each on a machine of its own.
 
 import type { ChildProcess } from 'node:child_process';
-import type { Machine, Outcome } from './machine.ts';
+import type { Machine } from './machine.ts';
 
 export interface KeyPair {
   /** Paths of PEM files. */
@@ -27,7 +27,6 @@ export interface EtcdSetup {
 
 export interface EtcdMember {
   readonly machine: Machine;
-  readonly endpoint: string;
   process: ChildProcess | undefined;
   /** Starts its server, or starts it again with what it had stored; doesn't wait. */
   start(): void;
@@ -35,6 +34,8 @@ export interface EtcdMember {
   kill(): Promise<void>;
   /** Whether it answers and is in touch with a majority. */
   isHealthy(): Promise<boolean>;
+  /** Runs etcdctl against this one. @throws Error */
+  etcdctl(...args: string[]): Promise<string>;
 }
 
 export interface EtcdServers {
@@ -42,7 +43,7 @@ export interface EtcdServers {
   /** Flags of an agent that uses them. */
   readonly agentFlags: readonly string[];
   /** Runs etcdctl against all of them. */
-  etcdctl(...args: string[]): Promise<Outcome>;
+  etcdctl(...args: string[]): Promise<string>;
 }
 
 /** Underlay address of member 0, 1, 2. */
@@ -70,23 +71,30 @@ export function etcdServers(machines: readonly Machine[], { tls, flags = [] }: E
       ...serverFlags(tls),
       ...flags,
     ];
-    return memberOf(machine, endpoints[index] as string, () => start(machine, `${machine.name}.log`, 'etcd', args));
+    const etcdctl = etcdctlOf(machine, endpoints.slice(index, index + 1), tls);
+    return memberOf(machine, etcdctl, () => start(machine, `${machine.name}.log`, 'etcd', args));
   });
-  const options = [`--endpoints=${endpoints.join()}`, '--command-timeout=5s', ...clientFlags(tls)];
   return {
     members,
     agentFlags: [`--etcd-endpoints=${endpoints.join()}`, ...agentTlsFlags(tls)],
-    etcdctl: (...args) => (machines[0] as Machine).run('etcdctl', [...options, ...args], { env: { ETCDCTL_API: '3' } }),
+    etcdctl: etcdctlOf(machines[0] as Machine, endpoints, tls),
   };
 }
+
+const etcdctlOf =
+  (machine: Machine, endpoints: readonly string[], tls: EtcdTls | undefined) =>
+  (...args: string[]): Promise<string> => {
+    const options = [`--endpoints=${endpoints.join()}`, '--command-timeout=5s', ...clientFlags(tls)];
+    return machine.must('etcdctl', [...options, ...args], { env: { ETCDCTL_API: '3' } });
+  };
 
 /** Each server tells there how it is, to its own machine only. */
 const HEALTH = 'http://127.0.0.1:2381';
 
-function memberOf(machine: Machine, endpoint: string, start: () => ChildProcess): EtcdMember {
+function memberOf(machine: Machine, etcdctl: EtcdMember['etcdctl'], start: () => ChildProcess): EtcdMember {
   const member: EtcdMember = {
     machine,
-    endpoint,
+    etcdctl,
     process: undefined,
     start() {
       member.process = start();

@@ -6,20 +6,13 @@ import { once } from 'node:events';
 import { availableParallelism, loadavg } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import {
-  agentStatus,
-  type Cluster,
-  hasPeers,
-  type Node,
-  PREFIX,
-  startCluster,
-  until,
-} from '../../examples/cluster/cluster.ts';
+import { type Cluster, hasPeers, type Node, PREFIX, startCluster, until } from '../../examples/cluster/cluster.ts';
 import { endChild } from '../../examples/cluster/machine.ts';
 import { type Pod, startPod } from '../../examples/cluster/pod.ts';
 import { count } from '../support/count.ts';
 import { hostState, stateDifference } from '../support/host-state.ts';
 import { random } from '../support/seed.ts';
+import { storedLeases, unfinished } from '../support/unfinished.ts';
 import { type Event, FIRST_LEASE, randomSequence } from '../support/sequence.ts';
 
 /** Exactly as many subnets as nodes, so that one that comes back finds its own free. */
@@ -35,6 +28,8 @@ const NETWORK = {
 const LIMIT_MS = 5000;
 const EVENTS = 8;
 const FLANNELD = `${process.cwd()}/build/bin/flanneld`;
+/** Of a node's log, when a sequence fails: characters. */
+const LOG_SHOWN = 4000;
 /** Of 200 in all. */
 const SEQUENCES = { vxlan: 100, 'host-gw': 60, udp: 40 };
 
@@ -206,7 +201,8 @@ async function compact(cluster: Cluster): Promise<void> {
   await cluster.etcdctl('compact', String(status.Status.header.revision)).catch(() => undefined);
 }
 
-async function flap({ cluster, hosts }: World, node: Node, downMs: number, carrier: boolean): Promise<void> {
+async function flap(world: World, node: Node, downMs: number, carrier: boolean): Promise<void> {
+  const { cluster } = world;
   if (carrier) {
     await cluster.underlay.must('ip', ['link', 'set', node.name, 'down']);
     await sleep(downMs);
@@ -215,7 +211,7 @@ async function flap({ cluster, hosts }: World, node: Node, downMs: number, carri
   }
   await node.must('ip', ['link', 'set', 'eth0', 'down']);
   await sleep(downMs);
-  const host = hosts.get(node.number) ?? node.number;
+  const host = hostOf(world, node);
   await node.must('sh', [
     '-ec',
     `ip link set eth0 up; ip -6 addr replace fd00:50::${host}/64 dev eth0 nodad; ${DEFAULTS}`,
@@ -224,32 +220,7 @@ async function flap({ cluster, hosts }: World, node: Node, downMs: number, carri
 
 // What must come of it.
 
-/** Public addresses by lease, as etcd has them. */
-async function leases({ cluster }: World): Promise<Map<string, string>> {
-  const lines = (await cluster.etcdctl('get', '--prefix', `${PREFIX}/subnets/`)).trim().split('\n');
-  const found = new Map<string, string>();
-  for (let at = 0; at + 1 < lines.length; at += 2) {
-    const { PublicIP, PublicIPv6 } = JSON.parse(lines[at + 1] as string);
-    found.set((lines[at] as string).slice(`${PREFIX}/subnets/`.length), [PublicIP, PublicIPv6].join());
-  }
-  return found;
-}
-
-/** What a node still has to do; undefined when there is nothing. */
-async function unfinished(world: World, node: Node, wanted: ReadonlyMap<string, string>): Promise<string | undefined> {
-  const status = await agentStatus(node);
-  if (status === undefined) return `${node.name}: no agent answers`;
-  if (!status.ready) return `${node.name}: not ready: ${status.reason}`;
-  const host = world.hosts.get(node.number) ?? node.number;
-  const own = [...wanted].find(([, addresses]) => addresses === `192.168.50.${host},fd00:50::${host}`)?.[0];
-  if (own === undefined) return `${node.name}: its lease does not tell its address`;
-  const peers = JSON.stringify([...wanted].filter(([key]) => key !== own).sort());
-  const known = JSON.stringify(status.peers.map(({ key, publicIp }) => [key, publicIp.join()]).sort());
-  if (known !== peers) return `${node.name}: knows ${known} of ${peers}`;
-  const amiss = status.peers.filter(({ state }) => state !== 'programmed');
-  if (amiss.length > 0) return `${node.name}: ${JSON.stringify(amiss)}`;
-  return status.differences.length > 0 ? `${node.name}: ${status.differences.join('; ')}` : undefined;
-}
+const hostOf = ({ hosts }: World, { number }: Node): number => hosts.get(number) ?? number;
 
 async function unreached({ agents, pods }: World): Promise<string | undefined> {
   const there = [...agents.keys()].map((node) => pods.get(node) as Pod);
@@ -273,8 +244,13 @@ const patience = (): number => Math.max(1, (loadavg()[0] as number) / availableP
 async function converge(world: World): Promise<number> {
   const began = Date.now();
   for (;;) {
-    const wanted = await leases(world);
-    const problems = await Promise.all([...world.agents.keys()].map((node) => unfinished(world, node, wanted)));
+    const leases = await storedLeases(world.cluster.etcdctl);
+    const problems = await Promise.all(
+      [...world.agents.keys()].map((node) => {
+        const host = hostOf(world, node);
+        return unfinished(node, leases, `192.168.50.${host},fd00:50::${host}`);
+      }),
+    );
     const problem = problems.find((each) => each !== undefined) ?? (await unreached(world));
     const took = Date.now() - began;
     if (problem === undefined) return took;
@@ -287,7 +263,7 @@ async function converge(world: World): Promise<number> {
 async function stateOf(world: World): Promise<string[]> {
   const nodes = [...world.agents.keys()];
   const states = await Promise.all(nodes.map(hostState));
-  const stored = [...(await leases(world))].map((lease) => `lease ${lease.join(' ')}`);
+  const stored = (await storedLeases(world.cluster.etcdctl)).map((lease) => `lease ${JSON.stringify(lease)}`);
   return [...stored, ...nodes.flatMap((node, index) => (states[index] ?? []).map((line) => `${node.name} ${line}`))];
 }
 
@@ -327,14 +303,17 @@ for (const [type, full] of Object.entries(SEQUENCES)) {
     const next = random(`sequences ${type}`);
     const made = await world(t, type);
     const took: number[] = [];
-    for (let number = 1; number <= (given === undefined ? count(full) : 1); number++) {
+    for (let number = 1; number <= count(full); number++) {
       const sequence: Event[] = given === undefined ? randomSequence(EVENTS, next) : JSON.parse(given);
       await t.test(`sequence ${number}`, async (t) => {
-        try {
-          took.push(await play(t, made, sequence));
-        } finally {
-          if (!t.passing()) t.comment(`FLANNEL_TEST_SEQUENCE='${JSON.stringify(sequence)}'`);
-        }
+        const problem = await play(t, made, sequence).then(
+          (ms) => void took.push(ms),
+          (error: unknown) => error,
+        );
+        if (problem === undefined && t.passing()) return;
+        t.comment(`FLANNEL_TEST_SEQUENCE='${JSON.stringify(sequence)}'`);
+        for (const node of made.cluster.nodes) t.comment(node.name, made.cluster.agentLog(node).slice(-LOG_SHOWN));
+        throw problem;
       });
       if (!t.passing()) break;
     }
