@@ -138,7 +138,7 @@ async function checkBackend(
   }
 }
 
-t.test('two nodes, each backend for IPv4, IPv6 and both', async (t) => {
+t.test('report 21: two nodes, each backend for IPv4, IPv6 and both', async (t) => {
   const backends = Object.keys(BACKENDS) as (keyof typeof BACKENDS)[];
   const cluster = await secureCluster(t, 2 * backends.length);
   await Promise.all(

@@ -13,7 +13,7 @@ const NETWORK = {
   Backend: { Type: 'host-gw' },
 };
 
-t.test('a race for the last two subnets', async (t) => {
+t.test('defect A, report 7, report 8: a race for the last two subnets', async (t) => {
   const cluster = await startCluster({ nodes: 2 });
   t.teardown(() => cluster.down());
   await cluster.putConfig(NETWORK);

@@ -11,8 +11,10 @@ import { NODE_ID, ourLease, peerLease } from './fixtures/world.ts';
 
 const unreachable = new NetError('etcd-unreachable', 'http://192.0.2.1:2379: connect ECONNREFUSED');
 
-t.test('start', async (t) => {
+t.test('report 22: start, on a host without bridge filters', async (t) => {
   const node = rig(t);
+  const bridgeFilter = { sysctls: ['net/bridge/bridge-nf-call-iptables'] };
+  t.same(node.kernel.read(node.kernel.host, bridgeFilter).sysctls, []);
   node.store.put(peerLease([4], 2));
   const { agent, log, ended } = node.start();
   await node.pass(0);
@@ -275,7 +277,7 @@ t.test("flannel's lease of this node goes on, with its MAC", async (t) => {
   t.match(dumpSorted(node.kernel), /flannel\.1 .*e2:5a:84:0d:d0:bb/);
 });
 
-t.test('the subnet file', async (t) => {
+t.test('report 2: the subnet file', async (t) => {
   const node = rig(t);
   const { agent } = node.start();
   await node.pass(0);

@@ -129,7 +129,7 @@ t.test('changes that come while the reader is busy share a snapshot', async (t) 
   t.ok(await watch.end(), 'ends with the signal');
 });
 
-t.test('compaction: everything is read again, and nobody is troubled', async (t) => {
+t.test('report 9: compaction: everything is read again, and nobody is troubled', async (t) => {
   const server = fakeServer();
   const watch = watched(server);
   t.strictSame(await watch.next(), []);
