@@ -181,3 +181,16 @@ t.test('multi: two networks on one host', async (t) => {
   t.notOk(await ping(nodes[0], 'eth0', vxlan, 1), 'the vxlan network is not reached over eth0');
   t.ok(await ping(nodes[0], 'flannel.1', vxlan, 1), 'but each over its own');
 });
+
+t.test('report 22: a host without bridge filters', async (t) => {
+  const cluster = await startCluster({ nodes: 1 });
+  t.teardown(() => cluster.down());
+  await cluster.putConfig({ Network: '10.10.0.0/16', Backend: { Type: 'vxlan' } });
+  const [node] = cluster.nodes as readonly [Node];
+  // Where the module is loaded, its settings are covered up.
+  await node.must('sh', ['-ec', 'if [ -e /proc/sys/net/bridge ]; then mount -t tmpfs tmpfs /proc/sys/net/bridge; fi']);
+  t.not((await node.run('test', ['-e', '/proc/sys/net/bridge/bridge-nf-call-iptables'])).code, 0);
+  cluster.startAgent(node);
+  await until('ready', () => hasPeers(node, 0, 'vxlan'));
+  t.pass('starts all the same');
+});

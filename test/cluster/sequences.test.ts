@@ -240,9 +240,16 @@ async function unreached({ agents, pods }: World): Promise<string | undefined> {
 /** On a machine with too much to do, everything takes longer. */
 const patience = (): number => Math.max(1, (loadavg()[0] as number) / availableParallelism());
 
-/** Waits until every agent has done all that etcd says and all pods reach each other. @returns milliseconds @throws Error */
-async function converge(world: World): Promise<number> {
+interface Convergence {
+  readonly took: number;
+  /** What was amiss last, and when. */
+  readonly last: string;
+}
+
+/** Waits until every agent has done all that etcd says and all pods reach each other. @throws Error */
+async function converge(world: World): Promise<Convergence> {
   const began = Date.now();
+  let last = '';
   for (;;) {
     const leases = await storedLeases(world.cluster.etcdctl);
     const problems = await Promise.all(
@@ -253,7 +260,8 @@ async function converge(world: World): Promise<number> {
     );
     const problem = problems.find((each) => each !== undefined) ?? (await unreached(world));
     const took = Date.now() - began;
-    if (problem === undefined) return took;
+    if (problem === undefined) return { took, last };
+    last = `${took} ms: ${problem}`;
     if (took > 6 * LIMIT_MS) throw new Error(`not within ${took} ms: ${problem}`);
     await sleep(20);
   }
@@ -287,9 +295,9 @@ async function startFresh(world: World): Promise<void> {
 async function play(t: Test, world: World, sequence: readonly Event[]): Promise<number> {
   for (const event of sequence) await happen(world, event);
   await world.etcd;
-  const took = await converge(world);
+  const { took, last } = await converge(world);
   const state = await stateOf(world);
-  t.ok(took <= LIMIT_MS * patience(), `converged in ${took} ms`);
+  t.ok(took <= LIMIT_MS * patience(), `converged in ${took} ms, after ${last}`);
   await startFresh(world);
   await converge(world);
   t.strictSame(stateDifference(state, await stateOf(world)), [], 'as after a fresh start');
