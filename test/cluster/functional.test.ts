@@ -7,6 +7,7 @@ import t, { type Test } from 'tap';
 import { type Cluster, hasPeers, type Node, startCluster, stopAgent, until } from '../../examples/cluster/cluster.ts';
 import { etcdAddress } from '../../examples/cluster/etcd.ts';
 import { makeCertificates } from '../support/certificates.ts';
+import { patience } from '../support/patience.ts';
 
 const BACKENDS = {
   vxlan: { Type: 'vxlan' },
@@ -66,7 +67,7 @@ const addressOf = (subnet: string): string => subnet.slice(0, subnet.indexOf('/'
 
 async function subnetFile(node: Node, { file }: Network): Promise<string> {
   const there = async () => (await node.run('test', ['-s', file])).code === 0;
-  await until(`${node.name}: ${file}`, there, SUBNET_FILE_MS);
+  await until(`${node.name}: ${file}`, there, SUBNET_FILE_MS * patience());
   return node.must('cat', [file]);
 }
 
