@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import type { AgentStatus } from '../../flanneld/progress.ts';
 import { type EtcdMember, type EtcdSetup, etcdAddress, etcdServers } from './etcd.ts';
 import { endChild, type Machine, startMachine } from './machine.ts';
+import { patience } from './patience.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -189,11 +190,12 @@ function clusterOf(parts: Parts, servers: readonly Machine[], setup: EtcdSetup):
 const isRunning = (child: ChildProcess | undefined): boolean =>
   child !== undefined && child.exitCode === null && child.signalCode === null;
 
-/** Waits for a condition. @throws Error naming it after `timeoutMs` */
+/** Waits for a condition. @throws Error naming it after `timeoutMs`, or as much longer as the machine is overloaded */
 export async function until(what: string, condition: () => Promise<boolean>, timeoutMs = 30_000): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
+  const began = Date.now();
   while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`${what}: not within ${timeoutMs / 1000} s`);
+    const passed = Date.now() - began;
+    if (passed > timeoutMs * patience()) throw new Error(`${what}: not within ${Math.round(passed / 1000)} s`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

@@ -7,7 +7,6 @@ import t, { type Test } from 'tap';
 import { type Cluster, hasPeers, type Node, startCluster, stopAgent, until } from '../../examples/cluster/cluster.ts';
 import { etcdAddress } from '../../examples/cluster/etcd.ts';
 import { makeCertificates } from '../support/certificates.ts';
-import { patience } from '../support/patience.ts';
 
 const BACKENDS = {
   vxlan: { Type: 'vxlan' },
@@ -67,7 +66,7 @@ const addressOf = (subnet: string): string => subnet.slice(0, subnet.indexOf('/'
 
 async function subnetFile(node: Node, { file }: Network): Promise<string> {
   const there = async () => (await node.run('test', ['-s', file])).code === 0;
-  await until(`${node.name}: ${file}`, there, SUBNET_FILE_MS * patience());
+  await until(`${node.name}: ${file}`, there, SUBNET_FILE_MS);
   return node.must('cat', [file]);
 }
 
