@@ -1,5 +1,6 @@
 // The file in which the agent tells the plugin this node's subnet: /run/flannel/subnet.env, KEY=VALUE lines.
 
+import { EXEMPT_NAME, MASQUERADE_NAME, MTU_NAME, parseEnvFile, SUBNET_NAMES } from '../model/env-file.ts';
 import { NetError } from '../model/errors.ts';
 import { FAMILIES, type Family, familyOf, networkOf, type Prefix, tryPrefix } from '../model/ip.ts';
 
@@ -18,40 +19,33 @@ export interface SubnetFile {
   readonly unmasqueraded: readonly Prefix[];
 }
 
-const EXEMPT = 'FLANNEL_NON_MASQUERADE_CIDRS';
-const KEY: Record<Family, string> = { 4: 'FLANNEL', 6: 'FLANNEL_IPV6' };
-
 /**
  * The file's content as a value; lines with other keys are ignored.
  * @throws NetError invalid-config naming the file and the keys that are missing or malformed
  */
 export function parseSubnetFile(text: string, path: string): SubnetFile {
-  const values = new Map(text.split('\n').map(keyAndValue));
+  const values = parseEnvFile(text);
   const problems: string[] = [];
-  const listed = (name: string) =>
-    FAMILIES.flatMap((family) =>
-      prefixes(values.get(`${KEY[family]}_${name}`), `${KEY[family]}_${name}`, family, problems),
-    );
-  const networks = listed('NETWORK');
-  const subnets = listed('SUBNET');
-  const unmasqueraded = prefixes(values.get(EXEMPT), EXEMPT, undefined, problems);
-  const mtu = values.get('FLANNEL_MTU') ?? '';
-  const ipMasq = values.get('FLANNEL_IPMASQ') ?? '';
+  const listed = (what: 'network' | 'subnet') =>
+    FAMILIES.flatMap((family) => {
+      const name = SUBNET_NAMES[family][what];
+      return prefixes(values.get(name), name, family, problems);
+    });
+  const networks = listed('network');
+  const subnets = listed('subnet');
+  const unmasqueraded = prefixes(values.get(EXEMPT_NAME), EXEMPT_NAME, undefined, problems);
+  const mtu = values.get(MTU_NAME) ?? '';
+  const ipMasq = values.get(MASQUERADE_NAME) ?? '';
   const missing = [
-    networks.length === 0 && 'FLANNEL_NETWORK',
-    subnets.length === 0 && 'FLANNEL_SUBNET',
-    mtu === '' && 'FLANNEL_MTU',
-    ipMasq === '' && 'FLANNEL_IPMASQ',
+    networks.length === 0 && SUBNET_NAMES[4].network,
+    subnets.length === 0 && SUBNET_NAMES[4].subnet,
+    mtu === '' && MTU_NAME,
+    ipMasq === '' && MASQUERADE_NAME,
   ].filter((name) => name !== false);
-  if (mtu !== '' && !/^\d{1,5}$/.test(mtu)) problems.push(`FLANNEL_MTU: expected a number, got "${mtu.slice(0, 64)}"`);
+  if (mtu !== '' && !/^\d{1,5}$/.test(mtu)) problems.push(`${MTU_NAME}: expected a number, got "${mtu.slice(0, 64)}"`);
   if (problems.length === 0 && missing.length > 0) problems.push(`is missing ${missing.join(', ')}`);
   if (problems.length > 0) throw new NetError('invalid-config', `${path} ${problems.join('; ')}`, { subject: path });
   return { networks: [...new Set(networks)], subnets, mtu: Number(mtu), ipMasq: ipMasq === 'true', unmasqueraded };
-}
-
-function keyAndValue(line: string): [string, string] {
-  const [key = '', ...rest] = line.split('=');
-  return [key.trim(), rest.join('=').trim()];
 }
 
 /** A comma-separated list of prefixes of the family, or of either, as networks; absent and empty are none. */

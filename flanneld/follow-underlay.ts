@@ -15,6 +15,13 @@ import { concernOf } from './relevance.ts';
 /** Notifications say when to look; this often it is looked without one (ms). */
 const LOOK_MS = 30_000;
 
+export interface UnderlayListener {
+  /** The node speaks from another address. */
+  onAddress(): void;
+  /** The lease has to say something else. */
+  onLease(): void;
+}
+
 export interface UnderlayFollower {
   /** The reason to reconcile that a change is, if it is one. */
   hear(change: Change): string | undefined;
@@ -22,11 +29,10 @@ export interface UnderlayFollower {
   check(): void;
 }
 
-/** `onMoved` is told that the lease has to say something else. */
 export function followUnderlay(
   deps: Pick<AgentDeps, 'kernel' | 'config' | 'clock' | 'log'>,
   progress: Progress,
-  onMoved: () => void,
+  { onAddress, onLease }: UnderlayListener,
 ): UnderlayFollower {
   const { clock, log } = deps;
   let doubtful = false;
@@ -36,7 +42,8 @@ export function followUnderlay(
     const fresh = prepareAgain(deps, prepared, lease);
     progress.underlayTrouble = undefined;
     if (text(fresh) === text(prepared)) return;
-    adopt(progress, fresh, lease, onMoved);
+    if (addresses(fresh) !== addresses(prepared)) onAddress();
+    adopt(progress, fresh, lease, onLease);
     log.warn({ mtu: fresh.backend.mtu }, `the interface to other nodes has changed: ${underlayText(fresh)}`);
   };
 
@@ -71,6 +78,11 @@ export function followUnderlay(
 /** What makes a difference. */
 const text = ({ site, backend, advertised, devices, attributes }: Prepared): string =>
   JSON.stringify([site.underlay, backend.mtu, advertised, [...devices].sort(), attributes]);
+
+const addresses = ({ site: { underlay } }: Prepared): string =>
+  familiesOf(underlay)
+    .map((family) => underlay[family]?.address)
+    .join();
 
 const underlayText = ({ site: { underlay } }: Prepared): string =>
   familiesOf(underlay)

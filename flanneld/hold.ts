@@ -69,7 +69,10 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
   });
   progress.firewall = firewall;
   let own: Lease | undefined;
-  const underlay = followUnderlay(deps, progress, () => checkOwn(own));
+  const underlay = followUnderlay(deps, progress, {
+    onAddress: manager.reconnect,
+    onLease: () => checkOwn(own),
+  });
   const reconciler = startReconciler({
     kernel,
     clock,

@@ -1,9 +1,9 @@
 // The text of /run/flannel/subnet.env, byte for byte flannel's (pkg/subnet/subnet.go, WriteSubnetFile): what the CNI
 // plugin and Docker read, and what tells a restarted agent which subnet the pods of this node use.
 
+import { EXEMPT_NAME, MASQUERADE_NAME, MTU_NAME, parseEnvFile, SUBNET_NAMES } from '../model/env-file.ts';
 import {
   FAMILIES,
-  type Family,
   familyOf,
   firstOf,
   lengthOf,
@@ -28,19 +28,14 @@ export interface SubnetEnv {
   readonly unmasqueraded?: readonly Prefix[] | undefined;
 }
 
-const NAMES: Readonly<Record<Family, { readonly network: string; readonly subnet: string }>> = {
-  4: { network: 'FLANNEL_NETWORK', subnet: 'FLANNEL_SUBNET' },
-  6: { network: 'FLANNEL_IPV6_NETWORK', subnet: 'FLANNEL_IPV6_SUBNET' },
-};
-
 /** The two lines of each family that there is, then MTU and masquerade. */
 export function formatSubnetEnv({ network, subnet, mtu, masquerade, unmasqueraded = [] }: SubnetEnv): string {
   const lines = familiesOf(subnet).flatMap((family) => [
-    `${NAMES[family].network}=${network[family]}`,
-    `${NAMES[family].subnet}=${gatewayOf(subnet[family] as Prefix)}`,
+    `${SUBNET_NAMES[family].network}=${network[family]}`,
+    `${SUBNET_NAMES[family].subnet}=${gatewayOf(subnet[family] as Prefix)}`,
   ]);
-  const exempt = unmasqueraded.length === 0 ? [] : [`FLANNEL_NON_MASQUERADE_CIDRS=${unmasqueraded.join(',')}`];
-  return [...lines, `FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${masquerade}`, ...exempt, ''].join('\n');
+  const exempt = unmasqueraded.length === 0 ? [] : [`${EXEMPT_NAME}=${unmasqueraded.join(',')}`];
+  return [...lines, `${MTU_NAME}=${mtu}`, `${MASQUERADE_NAME}=${masquerade}`, ...exempt, ''].join('\n');
 }
 
 /** "10.10.11.0/24" → "10.10.11.1/24" */
@@ -51,24 +46,19 @@ const gatewayOf = (subnet: Prefix): Prefix => withLength(plus(firstOf(subnet), 1
  * masquerade where the line is missing.
  */
 export function parseSubnetEnv(text: string): SubnetEnv {
-  const values = new Map(text.split('\n').map((line) => pair(line.trim())));
+  const values = parseEnvFile(text);
   const prefixes = (key: 'network' | 'subnet'): PerFamily<Prefix> =>
     Object.fromEntries(
       FAMILIES.flatMap((family) => {
-        const prefix = tryPrefix(values.get(NAMES[family][key]));
+        const prefix = tryPrefix(values.get(SUBNET_NAMES[family][key]));
         return prefix !== undefined && familyOf(prefix) === family ? [[family, networkOf(prefix)]] : [];
       }),
     );
-  const mtu = values.get('FLANNEL_MTU') ?? '';
+  const mtu = values.get(MTU_NAME) ?? '';
   return {
     network: prefixes('network'),
     subnet: prefixes('subnet'),
     mtu: /^\d{1,5}$/.test(mtu) ? Number(mtu) : 0,
-    masquerade: values.get('FLANNEL_IPMASQ') === 'true',
+    masquerade: values.get(MASQUERADE_NAME) === 'true',
   };
-}
-
-function pair(line: string): [string, string] {
-  const at = line.indexOf('=');
-  return [line.slice(0, at), line.slice(at + 1).replace(/^(["'])(.*)\1$/, '$2')];
 }

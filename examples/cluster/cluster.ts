@@ -1,7 +1,7 @@
 // The practice cluster: an underlay switch, an etcd server, a router to the outside and some nodes, each a machine of its
 // own on this one. Address plan, the same for the demonstration and the tests:
 //
-//   underlay   192.168.50.0/24, fd00:50::/64    node i at .i, etcd at .250, router at .254
+//   underlay   192.168.50.0/24, fd00:50::/64    node i at .i, etcd at .250 (.249, .248), router at .254
 //   outside    203.0.113.10, 2001:db8:ffff::10  on the router; knows no way back to pods
 //   pods       10.244.0.0/16, fd00:244::/48     whatever flanneld leases
 
@@ -11,17 +11,21 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } fro
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { AgentStatus } from '../../flanneld/progress.ts';
+import { type EtcdMember, type EtcdSetup, etcdAddress, etcdServers } from './etcd.ts';
 import { endChild, type Machine, startMachine } from './machine.ts';
+import { patience } from './patience.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 export const OUTSIDE = { 4: '203.0.113.10', 6: '2001:db8:ffff::10' } as const;
-export const ETCD = 'http://192.168.50.250:2379';
+export const ETCD = `http://${etcdAddress(0)}:2379`;
 export const PREFIX = '/coreos.com/network';
 const UNDERLAY_MTU = 1500;
 
 export interface ClusterOptions {
   readonly nodes: number;
+  /** One plain server when undefined. */
+  readonly etcd?: EtcdSetup | undefined;
   /** Outlives this process. */
   readonly keep?: boolean | undefined;
   /** Told about each step as it starts. */
@@ -43,13 +47,18 @@ export interface AgentOptions {
 
 export interface Cluster {
   readonly nodes: readonly Node[];
+  /** Of the first etcd server. */
   readonly etcd: Machine;
+  readonly members: readonly EtcdMember[];
   readonly router: Machine;
+  /** With one port for each machine, named after it. */
+  readonly underlay: Machine;
   readonly machines: readonly Machine[];
   /** Where agents and etcd log. */
   readonly logs: string;
   /** The running etcd server, for tests that kill it. */
-  etcdProcess: ChildProcess;
+  readonly etcdProcess: ChildProcess;
+  /** Starts every etcd server that doesn't run, and waits until all answer. */
   startEtcd(): Promise<void>;
   etcdctl(...args: string[]): Promise<string>;
   putConfig(config: unknown): Promise<void>;
@@ -64,6 +73,7 @@ export const underlayOf = (host: number) => ({ 4: `192.168.50.${host}`, 6: `fd00
 /** Builds the machines and starts etcd. Whatever fails, nothing stays. @throws Error */
 export async function startCluster({
   nodes: count,
+  etcd: setup = {},
   keep = false,
   progress = () => undefined,
 }: ClusterOptions): Promise<Cluster> {
@@ -91,13 +101,15 @@ export async function startCluster({
     const router = await plug('router', 254);
     await becomeRouter(router);
     progress('etcd server');
-    const etcd = await plug('etcd', 250);
+    const servers: Machine[] = [];
+    for (let member = 0; member < (setup.members ?? 1); member++)
+      servers.push(await plug(member === 0 ? 'etcd' : `etcd${member}`, 250 - member));
     const nodes: Node[] = [];
     for (let number = 1; number <= count; number++) {
       progress(`node n${number}`);
       nodes.push({ ...(await plug(`n${number}`, number)), number, underlay: underlayOf(number) });
     }
-    const cluster = clusterOf({ nodes, etcd, router, machines, logs, down });
+    const cluster = clusterOf({ nodes, router, underlay, machines, logs, down }, servers, setup);
     await cluster.startEtcd();
     return cluster;
   } catch (error) {
@@ -139,10 +151,10 @@ async function becomeRouter(router: Machine): Promise<void> {
   await router.must('sh', ['-ec', `ip addr add ${OUTSIDE[4]}/32 dev lo; ip addr add ${OUTSIDE[6]}/128 dev lo nodad`]);
 }
 
-type Parts = Pick<Cluster, 'nodes' | 'etcd' | 'router' | 'machines' | 'logs' | 'down'>;
+type Parts = Pick<Cluster, 'nodes' | 'router' | 'underlay' | 'machines' | 'logs' | 'down'>;
 
-function clusterOf(parts: Parts): Cluster {
-  const { etcd, logs } = parts;
+function clusterOf(parts: Parts, servers: readonly Machine[], setup: EtcdSetup): Cluster {
+  const { logs } = parts;
   const logged = (file: string, start: (log: number) => ChildProcess): ChildProcess => {
     mkdirSync(logs, { recursive: true });
     const log = openSync(`${logs}/${file}`, 'a');
@@ -150,51 +162,40 @@ function clusterOf(parts: Parts): Cluster {
     closeSync(log);
     return child;
   };
+  const { members, agentFlags, etcdctl } = etcdServers(servers, setup, (machine, file, command, args) =>
+    logged(file, (log) => machine.start(command, args, { log })),
+  );
   const cluster: Cluster = {
     ...parts,
-    etcdProcess: undefined as unknown as ChildProcess,
-    async startEtcd() {
-      cluster.etcdProcess = logged('etcd.log', (log) =>
-        etcd.start(
-          'etcd',
-          [
-            '--data-dir',
-            '/var/lib/etcd',
-            '--listen-client-urls',
-            'http://0.0.0.0:2379',
-            '--advertise-client-urls',
-            ETCD,
-            '--listen-peer-urls',
-            'http://127.0.0.1:2380',
-          ],
-          { log },
-        ),
-      );
-      await until(
-        'etcd answers',
-        async () =>
-          (await etcd.run('etcdctl', ['--command-timeout=1s', 'endpoint', 'health'], { env: { ETCDCTL_API: '3' } }))
-            .code === 0,
-      );
+    etcd: servers[0] as Machine,
+    members,
+    get etcdProcess() {
+      return members[0]?.process as ChildProcess;
     },
-    etcdctl: (...args) => etcd.must('etcdctl', ['--command-timeout=5s', ...args], { env: { ETCDCTL_API: '3' } }),
+    async startEtcd() {
+      for (const { process, start } of members) if (!isRunning(process)) start();
+      await Promise.all(members.map(({ isHealthy }) => until('etcd answers', isHealthy)));
+    },
+    etcdctl,
     async putConfig(config) {
       await cluster.etcdctl('put', `${PREFIX}/config`, JSON.stringify(config));
     },
     startAgent: (node, flags = [], { name = 'flanneld', program = `${ROOT}build/bin/flanneld` } = {}) =>
-      logged(`${node.name}-${name}.log`, (log) =>
-        node.start(program, [`--etcd-endpoints=${ETCD}`, '--ip-masq', ...flags], { log }),
-      ),
+      logged(`${node.name}-${name}.log`, (log) => node.start(program, [...agentFlags, '--ip-masq', ...flags], { log })),
     agentLog: (node, name = 'flanneld') => readFileSync(`${logs}/${node.name}-${name}.log`, 'utf8'),
   };
   return cluster;
 }
 
-/** Waits for a condition. @throws Error naming it after `timeoutMs` */
+const isRunning = (child: ChildProcess | undefined): boolean =>
+  child !== undefined && child.exitCode === null && child.signalCode === null;
+
+/** Waits for a condition. @throws Error naming it after `timeoutMs`, or as much longer as the machine is overloaded */
 export async function until(what: string, condition: () => Promise<boolean>, timeoutMs = 30_000): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
+  const began = Date.now();
   while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`${what}: not within ${timeoutMs / 1000} s`);
+    const passed = Date.now() - began;
+    if (passed > timeoutMs * patience()) throw new Error(`${what}: not within ${Math.round(passed / 1000)} s`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

@@ -18,6 +18,8 @@ export interface Tenure {
   readonly key: string;
   /** The etcd lease that the key lives by; {@link NO_GRANT} for a reservation, which needs none. */
   readonly grant: string;
+  /** Of the store, since the entry says this. */
+  readonly revision: string;
 }
 
 export interface AcquireContext {
@@ -87,14 +89,15 @@ async function write(
   const grant = await grantFor(connection, context, own, lease, former);
   const value = formatLeaseValue(lease);
   const tenure = { lease, key: own?.key ?? context.leases + leaseKey(lease.subnet), grant };
-  if (own?.value === value && own.grant === grant && remove.length === 0) return tenure;
+  if (own?.value === value && own.grant === grant && remove.length === 0) return { ...tenure, revision: own.revision };
   const wanted: Write = { value, grant, remove };
   try {
-    const done = await (own === undefined
+    const revision = await (own === undefined
       ? create(connection, context.leases, lease.subnet, wanted)
       : replace(connection, own, wanted));
-    if (done && grant === context.spare) context.spare = undefined;
-    return done ? tenure : undefined;
+    if (revision === undefined) return undefined;
+    if (grant === context.spare) context.spare = undefined;
+    return { ...tenure, revision };
   } catch (error) {
     // The grant expired since it was looked at: what stood under it has changed too.
     if (!hasGrpcCode(error, GRPC.NOT_FOUND)) throw error;

@@ -173,6 +173,20 @@ function openCalls({ endpoint, tls }: EndpointAccess): Calls {
   if (tls !== undefined) channels.dropAddressesAsServerName();
   const inFlight = new Set<{ cancel(): void }>();
   let token: string | undefined;
+  let closed = false;
+
+  /** Who is in the middle of several calls when the connection is given up finds it closed: an error like any other. */
+  async function withClient<T>(
+    service: keyof typeof Services,
+    use: (client: object, metadata: Metadata) => Promise<T> | T,
+  ): Promise<T> {
+    try {
+      return await channels.with(service, use);
+    } catch (error) {
+      if (!closed || error instanceof RpcError) throw error;
+      throw new RpcError(GRPC.CANCELLED, 'the connection has been given up');
+    }
+  }
 
   function prepare<M>(client: object, method: string, metadata: Metadata): M {
     if (token !== undefined) metadata.set('token', token);
@@ -184,7 +198,7 @@ function openCalls({ endpoint, tls }: EndpointAccess): Calls {
       token = given;
     },
     unary: (service, method, request) =>
-      channels.with(
+      withClient(
         service,
         (client, metadata) =>
           new Promise((resolve, reject) => {
@@ -198,7 +212,7 @@ function openCalls({ endpoint, tls }: EndpointAccess): Calls {
           }),
       ),
     stream: (service, method, options) =>
-      channels.with(service, (client, metadata) => {
+      withClient(service, (client, metadata) => {
         // Without a leader the server then ends the stream instead of staying silent (clientv3.WithRequireLeader).
         metadata.set('hasleader', 'true');
         const stream = prepare<StreamMethod>(client, method, metadata)(metadata, options);
@@ -207,6 +221,7 @@ function openCalls({ endpoint, tls }: EndpointAccess): Calls {
         return stream;
       }),
     close() {
+      closed = true;
       for (const call of inFlight) call.cancel();
       inFlight.clear();
       channels.close();

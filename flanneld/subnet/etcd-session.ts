@@ -18,6 +18,10 @@ export interface EtcdSession {
   use<T>(run: (connection: EtcdConnection) => Promise<T>, signal: AbortSignal): Promise<T>;
   /** Gives up a connection that failed in other hands, and says why as `use` would. */
   fail(connection: EtcdConnection, error: RpcError): Promise<NetError>;
+  /** Gives up the connection although it seems to work; the next use makes a new one, to the same endpoint. */
+  renew(): void;
+  /** Whether this connection has not been given up. */
+  isInUse(connection: EtcdConnection): boolean;
   close(): void;
 }
 
@@ -59,11 +63,15 @@ export function openSession(config: EtcdConfig): EtcdSession {
     throw asNetError(failures);
   }
 
-  function giveUp(broken: EtcdConnection): void {
-    broken.close();
-    if (open !== broken) return;
+  function drop(connection: EtcdConnection): void {
     open = undefined;
     current = undefined;
+    connection.close();
+  }
+
+  function giveUp(broken: EtcdConnection): void {
+    if (open !== broken) return;
+    drop(broken);
     turn++;
   }
 
@@ -89,6 +97,8 @@ export function openSession(config: EtcdConfig): EtcdSession {
   return {
     use: (run, signal) => unlessAborted(() => use(run), signal),
     fail,
+    renew: () => open && drop(open),
+    isInUse: (connection) => open === connection,
     close() {
       closed = true;
       open?.close();

@@ -71,41 +71,43 @@ export interface Write {
 }
 
 /**
- * Changes an entry, if it is still as it was read. @returns whether it was. @throws RpcError NOT_FOUND: the grant is
- * gone
+ * Changes an entry, if it is still as it was read. @returns the store's revision since then, undefined when it was not.
+ * @throws RpcError NOT_FOUND: the grant is gone
  */
-export async function replace(connection: EtcdConnection, entry: Stored, write: Write): Promise<boolean> {
+export async function replace(connection: EtcdConnection, entry: Stored, write: Write): Promise<string | undefined> {
   const kept = write.remove.filter(({ key }) => key !== entry.key);
-  const { succeeded } = await connection.txn([entry, ...kept].map(unchanged), [
+  const { succeeded, header } = await connection.txn([entry, ...kept].map(unchanged), [
     put(entry.key, write),
     ...kept.map(remove),
   ]);
-  return succeeded;
+  return succeeded ? header.revision : undefined;
 }
 
 /**
  * Makes an entry, if its key is free and its subnet too. Equal keys collide in etcd itself. Keys that differ may
  * overlap all the same (dual stack: same IPv4, other IPv6; another SubnetLen): whoever makes one looks at all keys in
  * the same step, and gives way when an older one overlaps, so that of two made at the same time exactly one stays.
- * @returns whether the entry is there. @throws RpcError NOT_FOUND: the grant is gone
+ * @returns the store's revision since the entry is there, undefined when it is not. @throws RpcError NOT_FOUND: the
+ * grant is gone
  */
 export async function create(
   connection: EtcdConnection,
   leases: string,
   subnet: PerFamily<Prefix>,
   write: Write,
-): Promise<boolean> {
+): Promise<string | undefined> {
   const key = leases + leaseKey(subnet);
   const absent: Compare = { key: Buffer.from(key), result: 'Equal', target: 'Version', version: 0 };
   const look: RequestOp = { request_range: { ...rangeOf(leases), keys_only: true } };
   const steps = [put(key, write), ...write.remove.map(remove), look];
-  const { succeeded, responses } = await connection.txn([absent, ...write.remove.map(unchanged)], steps);
-  if (!succeeded) return false;
+  const { succeeded, responses, header } = await connection.txn([absent, ...write.remove.map(unchanged)], steps);
+  if (!succeeded) return undefined;
   const entries = (responses.at(-1)?.response_range?.kvs ?? []).flatMap((kv) => storedOf(leases, kv) ?? []);
   const made = entries.find((entry) => entry.key === key);
-  if (made === undefined || !entries.some((entry) => older(entry, made) && collide(entry.subnet, subnet))) return true;
+  const late = made !== undefined && entries.some((entry) => older(entry, made) && collide(entry.subnet, subnet));
+  if (!late) return header.revision;
   await connection.txn([unchanged(made)], [remove(made)]);
-  return false;
+  return undefined;
 }
 
 const older = (a: Stored, b: Stored): boolean => BigInt(a.created) < BigInt(b.created);

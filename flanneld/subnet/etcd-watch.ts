@@ -55,16 +55,23 @@ export async function* watchLeases(
 }
 
 /**
- * All entries, now and after each change, until the watch breaks. @throws NetError; RpcError OUT_OF_RANGE: to be read
- * again
+ * All entries, now and after each change, until the watch breaks. Those of a moment before our own entry was written are
+ * left out: who has acquired it meanwhile would take them for a store that has lost it.
+ * @throws NetError; RpcError OUT_OF_RANGE: to be read again
  */
 async function* follow(context: WatchContext, signal: AbortSignal): AsyncGenerator<Entries> {
-  const { session, leases } = context;
+  const { session, leases, tenure } = context;
+  const before = tenure()?.revision;
   const { connection, listing } = await session.use(
     async (connection) => ({ connection, listing: await list(connection, leases) }),
     signal,
   );
   const entries: Entries = new Map(listing.entries);
+  let revision = BigInt(listing.revision);
+  const isOutdated = () => {
+    const written = tenure()?.revision;
+    return written !== undefined && written !== before && revision < BigInt(written);
+  };
   const events = connection.watch({ ...rangeOf(leases), start_revision: String(BigInt(listing.revision) + 1n) });
   const ended = new AbortController();
   const stop = () => events.end(new RpcError(GRPC.CANCELLED, 'stopped'));
@@ -72,11 +79,15 @@ async function* follow(context: WatchContext, signal: AbortSignal): AsyncGenerat
   checkLiveness(context, connection, events, entries, ended.signal);
   try {
     for (;;) {
-      yield entries;
-      for (const event of await events.next()) apply(context, entries, event);
+      if (!isOutdated()) yield entries;
+      for (const event of await events.next()) {
+        apply(context, entries, event);
+        revision = BigInt(event.kv.mod_revision);
+      }
     }
   } catch (error) {
     if (!(error instanceof RpcError) || error.code === GRPC.OUT_OF_RANGE || signal.aborted) throw error;
+    if (!session.isInUse(connection)) throw new RpcError(GRPC.OUT_OF_RANGE, 'the connection was given up by others');
     throw await session.fail(connection, error);
   } finally {
     signal.removeEventListener('abort', stop);

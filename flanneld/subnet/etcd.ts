@@ -80,6 +80,8 @@ export function openEtcd(options: EtcdOptions): SubnetManager {
 
     watch: (signal, report) => watchLeases({ session, leases, nodeId, livenessMs, tenure, renewedBy }, signal, report),
 
+    reconnect: session.renew,
+
     async close() {
       session.close();
     },

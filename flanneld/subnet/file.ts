@@ -128,6 +128,8 @@ export function openFileStore({ files, nodeId }: FileOptions): SubnetManager {
       }
     },
 
+    reconnect: () => undefined,
+
     close: async () => undefined,
   };
 }

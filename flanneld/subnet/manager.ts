@@ -59,5 +59,11 @@ export interface SubnetManager {
    */
   watch(signal: AbortSignal, report: (trouble: unknown) => void): AsyncIterable<Snapshot>;
 
+  /**
+   * This node's address has changed: what was connected from the former one ends nowhere, and only time would tell. Nothing
+   * happens where there is no connection.
+   */
+  reconnect(): void;
+
   close(): Promise<void>;
 }

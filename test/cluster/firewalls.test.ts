@@ -112,7 +112,7 @@ async function dropping(t: Test, { nodes, pods }: Rig, kind: 'nft' | 'legacy'): 
   await flows(t, pods, 'traffic with FORWARD DROP again');
 }
 
-t.test('iptables-nft with FORWARD DROP', async (t) => {
+t.test('report 15: iptables-nft with FORWARD DROP', async (t) => {
   const rig = await start(t, [SELDOM]);
   await dropping(t, rig, 'nft');
   const [node] = rig.nodes;

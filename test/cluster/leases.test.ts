@@ -83,7 +83,7 @@ async function settles(node: Node, peers: readonly Peer[], when: string, t: Test
   t.same(await actual(node), want, when);
 }
 
-t.test('leases of peers', async (t) => {
+t.test('defect B, defect C, report 10: leases of peers', async (t) => {
   const cluster: Cluster = await startCluster({ nodes: 1 });
   t.teardown(() => cluster.down());
   await cluster.putConfig(NETWORK);
@@ -108,6 +108,17 @@ t.test('leases of peers', async (t) => {
   await settles(node, [moved, reborn], 'a new VTEP MAC', t);
   await remove(moved);
   await settles(node, [reborn], 'a lease removed', t);
+  await put(a);
+  await settles(node, [a, reborn], 'and there again', t);
+  // The agent stands still meanwhile: it finds the entry gone that it would remove.
+  agent.kill('SIGSTOP');
+  await node.must('bridge', ['fdb', 'del', a.mac, 'dev', 'flannel.1']);
+  await remove(a);
+  await put(c);
+  agent.kill('SIGCONT');
+  await settles(node, [c, reborn], 'defect H: a forwarding entry that is gone delays no other peer', t);
+  await remove(c);
+  await settles(node, [reborn], 'which leaves', t);
 
   const subnet = await node.must('cat', ['/run/flannel/subnet.env']);
   await stopAgent(agent);

@@ -13,7 +13,7 @@ const NETWORK = {
   Backend: { Type: 'host-gw' },
 };
 
-t.test('a race for the last two subnets', async (t) => {
+t.test('defect A, report 7, report 8: a race for the last two subnets', async (t) => {
   const cluster = await startCluster({ nodes: 2 });
   t.teardown(() => cluster.down());
   await cluster.putConfig(NETWORK);
@@ -26,6 +26,8 @@ t.test('a race for the last two subnets', async (t) => {
       }),
     );
     t.same(subnets.sort(), ['10.244.7.1/24', '10.244.8.1/24'], `round ${round}`);
+    for (const node of cluster.nodes)
+      t.notMatch(cluster.agentLog(node), /our lease is not in the store/, 'nobody misses its own lease');
     await Promise.all(agents.map(stopAgent));
     await cluster.etcdctl('del', '--prefix', `${PREFIX}/subnets`);
     for (const node of cluster.nodes)

@@ -107,7 +107,7 @@ const LOSSES: Readonly<Record<string, string>> = {
   'all tables': 'nft flush ruleset',
 };
 
-t.test('what is taken away comes back', async (t) => {
+t.test('defect D, defect E, report 11, report 12, report 13, report 14: what is taken away comes back', async (t) => {
   const { cluster, nodes, pods } = await start(t, NETWORK);
   const [node] = nodes;
   const want = await state(node);
@@ -148,7 +148,7 @@ const lease = async (cluster: Cluster, node: Node): Promise<string> => {
 };
 
 for (const type of ['vxlan', 'host-gw']) {
-  t.test(`the interface to other nodes, ${type}`, async (t) => {
+  t.test(`report 5, report 20: the interface to other nodes, ${type}`, async (t) => {
     const { cluster, nodes, pods } = await start(t, { ...NETWORK, Backend: { Type: type } });
     const [node, peer] = nodes;
     const overhead = type === 'vxlan' ? 70 : 0;

@@ -275,7 +275,7 @@ t.test("flannel's lease of this node goes on, with its MAC", async (t) => {
   t.match(dumpSorted(node.kernel), /flannel\.1 .*e2:5a:84:0d:d0:bb/);
 });
 
-t.test('the subnet file', async (t) => {
+t.test('report 2: the subnet file', async (t) => {
   const node = rig(t);
   const { agent } = node.start();
   await node.pass(0);

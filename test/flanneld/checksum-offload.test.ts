@@ -21,7 +21,7 @@ t.test('by the kernel, unless it is said', async (t) => {
   }
 });
 
-t.test('held to', async (t) => {
+t.test('report 3: held to', async (t) => {
   const node = rig(t);
   const offload = () => node.kernel.read(node.kernel.host, { links: ['flannel.1'] }).links[0]?.txChecksum;
   const toggle = async (txChecksum: boolean) => {

@@ -83,7 +83,7 @@ function chosen(asked: Asked, families: readonly Family[] = [4], state: State = 
     .join(', ');
 }
 
-t.test('nothing asked for', async (t) => {
+t.test('report 18: nothing asked for', async (t) => {
   t.equal(chosen({}), 'eth0 10.0.2.15 1500', 'the default route with the lowest metric; global before link-local');
   t.equal(
     chosen({}, [4, 6]),

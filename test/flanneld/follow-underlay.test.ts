@@ -62,6 +62,7 @@ t.test("the interface's MTU", async (t) => {
   t.match(dumpSorted(node.kernel), /flannel\.1 .*mtu 1350/);
   t.match(agent.status(), { mtu: 1350, families: [{ deviceMtu: 1400 }], ready: true });
   t.equal(own(node), before, 'the lease says the same as before: it is not written again');
+  t.equal(node.store.reconnects, 0);
   t.match(log.lines.at(-2), /the interface to other nodes has changed: eth0 with 192\.168\.50\.1, MTU 1400/);
 });
 
@@ -77,6 +78,7 @@ t.test("the interface's address", async (t) => {
   t.match(agent.unreadiness(), /no interface with a usable IPv4 address/);
   t.match(dumpSorted(node.kernel), /10\.244\.2\.0\/24 via 10\.244\.2\.0 dev flannel\.1/, 'the data path stays');
   t.equal(own(node), before);
+  t.equal(node.store.reconnects, 0);
   apply(
     node.kernel,
     step('add', { type: 'address', value: { ...ADDRESS, address: prefix('192.168.50.101/24') } }),
@@ -88,6 +90,7 @@ t.test("the interface's address", async (t) => {
   t.match(dumpSorted(node.kernel), /flannel\.1 .*local 192\.168\.50\.101/);
   t.same(own(node), { ...before, publicIp: { 4: '192.168.50.101' } }, 'the same subnet and MAC at a new address');
   t.equal(node.readSubnetFile(), subnetFile);
+  t.equal(node.store.reconnects, 1, 'the connection from the old address is not waited for');
 });
 
 t.test('an address that changes while the store is away', async (t) => {

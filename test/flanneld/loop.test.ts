@@ -62,7 +62,7 @@ t.test('the loop', async (t) => {
   t.equal(runs.length, 3);
 });
 
-t.test('one peer that cannot be programmed delays nobody, and is tried again', async (t) => {
+t.test('defect H: one peer that cannot be programmed delays nobody, and is tried again', async (t) => {
   const kernel = fakeHost();
   const { clock, runs, log, reconciler } = loop(kernel, () => STATES[1]);
   for (let count = 0; count < 2; count++) kernel.failNext(/route replace 10\.244\.2\.0/, 'ENOMEM');

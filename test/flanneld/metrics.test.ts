@@ -32,7 +32,7 @@ function values(text: string): Map<string, number> {
   return found;
 }
 
-t.test('an agent at work', async (t) => {
+t.test('report 26: an agent at work', async (t) => {
   const node = rig(t);
   node.store.put(peerLease([4], 2), { ...peerLease([4], 3), backendData: {} });
   const { agent } = node.start();

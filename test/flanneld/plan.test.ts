@@ -189,7 +189,7 @@ t.test('a kernel without IPv6', async (t) => {
   ]);
 });
 
-t.test('MTU of pods', async (t) => {
+t.test('report 20: MTU of pods', async (t) => {
   t.equal(open({ Type: 'vxlan' }, siteOf([4])).mtu, 1450);
   t.equal(open({ Type: 'vxlan' }, siteOf([6])).mtu, 1430);
   t.equal(open({ Type: 'vxlan' }, siteOf([4, 6])).mtu, 1430, 'what fits both');
@@ -293,7 +293,7 @@ t.test('a lease that makes no sense is refused and delays nobody', async (t) => 
   );
 });
 
-t.test('two peers that claim one thing', async (t) => {
+t.test('report 18: two peers that claim one thing', async (t) => {
   const twin = peerLease([4], 3, { mac: '02:00:00:00:00:02' });
   const { peers, want } = plan({ Type: 'vxlan' }, [4], [peerLease([4], 2), twin]);
   t.match(peers[1]?.refused, /fdb flannel\.1 02:00:00:00:00:02 is also claimed by 10\.244\.2\.0-24/);

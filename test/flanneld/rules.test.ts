@@ -13,7 +13,7 @@ const others = (): Table => rulesTable({ 4: OTHER_NETWORK }, { 4: prefix('10.99.
 const chain = (table: Table, name: string): readonly Rule[] | undefined =>
   table.chains.find((each) => each.name === name)?.rules;
 
-t.test('masquerade', async (t) => {
+t.test('report 17: masquerade', async (t) => {
   t.same(chain(ours(), 'masquerade-10.244.0.0-16'), [
     'meta mark & 0x00004000 == 0x00004000 return',
     'ip saddr 10.244.0.0/16 ip daddr 10.244.0.0/16 return',

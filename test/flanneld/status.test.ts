@@ -57,7 +57,7 @@ async function listening(t: Test, path: string, status: AgentStatus): Promise<vo
   t.teardown(() => server.close());
 }
 
-t.test('in words', async (t) => {
+t.test('report 26: in words', async (t) => {
   t.equal(
     printStatus(STATUS, NOW),
     `flanneld 0.1.0, process 4711, running for 3 h: ready

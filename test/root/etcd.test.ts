@@ -142,7 +142,7 @@ t.test('a lease that flannel left on this node goes on', async (t) => {
   t.match(entry, { value: /"NodeID":"a"/, version: 2, grant: BigInt(`0x${grant}`).toString(16) });
 });
 
-t.test('a reservation is honoured and stays one', async (t) => {
+t.test('defect G, report 25: a reservation is honoured and stays one', async (t) => {
   const { open, etcd, following } = rig(t);
   const key = `${etcd.prefix}/subnets/10.5.5.0-24`;
   await server.etcdctl('put', key, '{"PublicIP":"192.0.2.1"}');
@@ -292,8 +292,22 @@ t.test('etcd stopped and started', async (t) => {
   await alive;
 });
 
-t.test('history compacted', async (t) => {
-  const { etcd, open, watch } = await ownServer(t);
+t.test('this node has another address: connected anew, and nobody is troubled', async (t) => {
+  const { open, manager, lease, watch } = await ownServer(t);
+  for (let round = 0; round < 3; round++) {
+    const publishing = manager.publish({ ...lease, ...attributesOf(10 + round) }, ALWAYS);
+    manager.reconnect();
+    await publishing;
+    await watch.until('the change', ({ own }) => own?.publicIp[4] === `192.0.2.${10 + round}`);
+  }
+  manager.reconnect();
+  const peer = await open('b').acquire(requestOf(2, NETWORK), ALWAYS);
+  t.strictSame((await watch.until('the peer', ({ peers }) => peers.length === 1)).peers, [peer]);
+  t.strictSame(watch.troubles, []);
+});
+
+t.test('defect K, report 9: history compacted', async (t) => {
+  const { etcd, open, lease, watch } = await ownServer(t);
   const connection = await connect({ endpoint: etcd.endpoint, tls: undefined, user: undefined }, Buffer.from('any'));
   t.teardown(() => connection.close());
   await etcd.etcdctl('put', 'any', '1');
@@ -311,6 +325,7 @@ t.test('history compacted', async (t) => {
   await etcd.compact();
   const seen = await watch.until('c', ({ peers }) => peers.length === 2);
   t.strictSame(seen.peers.map(({ nodeId }) => nodeId).sort(), ['b', 'c'], 'what came while the watch was away');
+  t.strictSame(seen.own, lease, 'our own lease is still there');
 });
 
 t.test('etcd wiped empty', async (t) => {

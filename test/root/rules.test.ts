@@ -226,7 +226,7 @@ const SIX: Readonly<Record<string, string>> = {
   '172.31.9.9': 'fd31::9',
 };
 
-t.test('what the rules do to packets', async (t) => {
+t.test('report 16: what the rules do to packets', async (t) => {
   const { node, machines } = await startWorld(t);
   for (const [name, , far] of LINKS) {
     const addresses = far.split(' ').map((each) => addressOf(prefix(each)));

@@ -1,4 +1,4 @@
-// An authority with a server's and a client's certificate for tests, made by openssl: valid for 127.0.0.1 for a day.
+// An authority with a server's and a client's certificate for tests, made by openssl: valid for a day.
 
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -22,7 +22,8 @@ export interface TestCertificates {
 const openssl = (...args: string[]) => execFileSync('openssl', args, { stdio: 'ignore' });
 const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
 
-export function makeCertificates(): TestCertificates {
+/** The server's is valid for these addresses. */
+export function makeCertificates(addresses: readonly string[] = ['127.0.0.1']): TestCertificates {
   const directory = mkdtempSync(join(tmpdir(), 'flannel-certificates-'));
   const authority = join(directory, 'ca.pem');
   const authorityKey = join(directory, 'ca-key.pem');
@@ -44,7 +45,8 @@ export function makeCertificates(): TestCertificates {
     const [certificate, key, request, extensions] = ['.pem', '-key.pem', '.csr', '.ext'].map((end) =>
       join(directory, name + end),
     ) as [string, string, string, string];
-    writeFileSync(extensions, `subjectAltName=IP:127.0.0.1\nextendedKeyUsage=${usage}\n`);
+    const names = addresses.map((address) => `IP:${address}`).join();
+    writeFileSync(extensions, `subjectAltName=${names}\nextendedKeyUsage=${usage}\n`);
     openssl('req', ...KEY, '-keyout', key, '-out', request, '-subj', `/CN=${name}`);
     openssl(
       'x509',

@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import type { Tenure } from '../../../flanneld/subnet/etcd-acquire.ts';
 import type { EtcdConnection } from '../../../flanneld/subnet/etcd-connection.ts';
 import { GRPC, RpcError } from '../../../flanneld/subnet/etcd-errors.ts';
 import { type DuplexStream, openEventStream } from '../../../flanneld/subnet/etcd-events.ts';
@@ -10,6 +11,7 @@ import type { EtcdSession } from '../../../flanneld/subnet/etcd-session.ts';
 import { watchLeases } from '../../../flanneld/subnet/etcd-watch.ts';
 import type { Snapshot } from '../../../flanneld/subnet/manager.ts';
 import { NetError } from '../../../model/errors.ts';
+import { ip, prefix } from '../../../model/ip.ts';
 
 const LEASES = '/net/subnets/';
 
@@ -26,6 +28,7 @@ function fakeServer() {
   const keys = new Map<string, KeyValue>();
   let revision = 1;
   let lists = 0;
+  let inUse = true;
   let send: (response: object) => void = () => {};
   let fail: (error: Error) => void = () => {};
   const header = () => ({ revision: String(revision) });
@@ -58,6 +61,8 @@ function fakeServer() {
   const session: EtcdSession = {
     use: (run) => run(connection),
     fail: async (_, error) => new NetError('etcd-unreachable', error.message),
+    renew: () => {},
+    isInUse: () => inUse,
     close: () => {},
   };
 
@@ -72,10 +77,17 @@ function fakeServer() {
     },
     respond: (response: object) => send({ header: header(), created: false, events: [], ...response }),
     fail: (error: Error) => fail(error),
+    /** As when the connection is given up in other hands. */
+    giveUp() {
+      inUse = false;
+      fail(new RpcError(GRPC.CANCELLED, 'cancelled'));
+    },
   };
 }
 
-function watched(server: ReturnType<typeof fakeServer>, livenessMs = 60_000) {
+const noTenure = (): Tenure | undefined => undefined;
+
+function watched(server: ReturnType<typeof fakeServer>, { livenessMs = 60_000, tenure = noTenure } = {}) {
   const stop = new AbortController();
   const troubles: unknown[] = [];
   const context = {
@@ -83,7 +95,7 @@ function watched(server: ReturnType<typeof fakeServer>, livenessMs = 60_000) {
     leases: LEASES,
     nodeId: 'me',
     livenessMs,
-    tenure: () => undefined,
+    tenure,
     renewedBy: () => {},
   };
   const iterator = watchLeases(context, stop.signal, (trouble) => troubles.push(trouble));
@@ -117,7 +129,7 @@ t.test('changes that come while the reader is busy share a snapshot', async (t) 
   t.ok(await watch.end(), 'ends with the signal');
 });
 
-t.test('compaction: everything is read again, and nobody is troubled', async (t) => {
+t.test('report 9: compaction: everything is read again, and nobody is troubled', async (t) => {
   const server = fakeServer();
   const watch = watched(server);
   t.strictSame(await watch.next(), []);
@@ -150,9 +162,43 @@ t.test('a cancelled watch and a broken stream: told, and read again', async (t) 
   await watch.end();
 });
 
+t.test('what was there before our own entry was written is not told once it is written', async (t) => {
+  const server = fakeServer();
+  let tenure: Tenure | undefined;
+  const watch = watched(server, { tenure: () => tenure });
+  t.strictSame(await watch.next(), [], 'before');
+  server.put('10.5.1.0-24');
+  tenure = {
+    lease: { subnet: { 4: prefix('10.5.2.0/24') }, publicIp: { 4: ip('192.0.2.3') }, backendType: '', backendData: {} },
+    key: `${LEASES}10.5.2.0-24`,
+    grant: '7',
+    revision: '3',
+  };
+  const next = watch.next();
+  const told = Promise.race([next.then(() => 'told'), sleep(50, 'not told')]);
+  t.equal(await told, 'not told');
+  server.put('10.5.2.0-24');
+  t.strictSame(await next, ['10.5.1.0/24'], 'a peer that came before us, and our own entry with it');
+  t.equal(server.lists(), 1);
+  await watch.end();
+});
+
+t.test('a connection that was given up in other hands: nobody is troubled, and read again', async (t) => {
+  const server = fakeServer();
+  const watch = watched(server);
+  await watch.next();
+  const next = watch.next();
+  await sleep(5);
+  server.put('10.5.1.0-24', false);
+  server.giveUp();
+  t.strictSame(await next, ['10.5.1.0/24']);
+  t.strictSame(watch.troubles, []);
+  await watch.end();
+});
+
 t.test('a change that the watch missed is found by counting', async (t) => {
   const server = fakeServer();
-  const watch = watched(server, 20);
+  const watch = watched(server, { livenessMs: 20 });
   t.strictSame(await watch.next(), []);
   const next = watch.next();
   await sleep(5);
