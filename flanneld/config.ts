@@ -8,6 +8,7 @@ import { type Arguments, type Environment, invalid, readArguments } from './argu
 import type { ChecksumChoice } from './checksum-offload.ts';
 import { DOCKER_USAGE, type DockerOptions, readDockerOptions } from './docker-options.ts';
 import type { FlagName, FlagValues } from './flags.ts';
+import { type PolicyCommand, POLICY_USAGE, readPolicyCommand } from './policy/command.ts';
 import { usage } from './usage.ts';
 
 export interface EtcdTlsFiles {
@@ -57,6 +58,8 @@ export interface PolicyConfig {
   readonly directory: string;
   readonly established: 'cut' | 'keep';
   readonly unknownPod: 'closed' | 'open';
+  /** Whether samples of dropped packets are logged. */
+  readonly logDenied: boolean;
 }
 
 export interface AgentConfig {
@@ -98,6 +101,7 @@ export type Invocation =
   | { readonly command: 'run' | 'cleanup'; readonly config: AgentConfig }
   | { readonly command: 'status'; readonly config: AgentConfig; readonly json: boolean }
   | { readonly command: 'docker-opts'; readonly options: DockerOptions }
+  | { readonly command: 'policy'; readonly ask: PolicyCommand }
   | { readonly command: 'help' | 'version'; readonly text: string };
 
 const COMMANDS = ['run', 'status', 'cleanup'] as const;
@@ -108,6 +112,7 @@ const COMMANDS = ['run', 'status', 'cleanup'] as const;
  */
 export function parseArguments(argv: readonly string[], env: Environment): Invocation {
   if (argv[0] === 'docker-opts') return dockerInvocation(argv.slice(1));
+  if (argv[0] === 'policy') return policyInvocation(argv.slice(1));
   const parsed = readArguments(argv, env);
   const command = commandOf(parsed.words);
   if (parsed.values.help) return { command: 'help', text: usage(command) };
@@ -122,6 +127,12 @@ const dockerInvocation = (argv: readonly string[]): Invocation =>
   ['-h', '-?', '--help'].includes(argv[0] ?? '')
     ? { command: 'help', text: DOCKER_USAGE }
     : { command: 'docker-opts', options: readDockerOptions(argv) };
+
+/** Some of the agent's flags would mean nothing here. */
+const policyInvocation = (argv: readonly string[]): Invocation =>
+  argv.some((word) => ['-h', '-help', '--help'].includes(word))
+    ? { command: 'help', text: POLICY_USAGE }
+    : { command: 'policy', ask: readPolicyCommand(argv) };
 
 function commandOf(words: readonly string[]): (typeof COMMANDS)[number] {
   const [word = 'run', extra] = words;
@@ -194,6 +205,7 @@ function policyConfig(values: FlagValues): PolicyConfig | undefined {
     directory: source.slice('dir:'.length),
     established: values['policy-established'],
     unknownPod: values['policy-unknown-pod'],
+    logDenied: values['policy-log-denied'],
   };
 }
 

@@ -286,6 +286,9 @@ export const FLAGS = {
       'a pod that the policy source does not know, in a namespace with policies: may do nothing, or everything',
     ),
   ),
+  'policy-log-denied': ours(
+    toggle(false, 'log samples of what network policies drop, at most 20 packets a second, for flanneld policy trace'),
+  ),
   'dry-run': ours(toggle(false, 'print what would be changed on this machine, change nothing, take no lease')),
   json: { ...ours(toggle(false, 'print JSON')), only: 'status', action: true },
   version: { ...toggle(false, 'print the version'), action: true },

@@ -26,6 +26,9 @@ interface Answer {
 
 const text = (code: number, body: string): Answer => ({ code, type: 'text/plain', body: `${body}\n` });
 
+/** Answers of others, by path. */
+export type Routes = ReadonlyMap<string, RequestListener>;
+
 function answer(path: string, view: HealthView): Answer {
   switch (path) {
     case '/healthz':
@@ -44,8 +47,10 @@ function answer(path: string, view: HealthView): Answer {
 }
 
 const listener =
-  (view: HealthView): RequestListener =>
+  (view: HealthView, routes: Routes): RequestListener =>
   (request, response) => {
+    const other = routes.get(request.url?.split('?')[0] ?? '');
+    if (other !== undefined && request.method === 'GET') return other(request, response);
     const known = request.method === 'GET' || request.method === 'HEAD';
     const { code, type, body } = known
       ? answer(request.url?.split('?')[0] ?? '/', view)
@@ -55,8 +60,8 @@ const listener =
   };
 
 /** A server of these answers that isn't listening yet. Its timeouts keep a silent client from holding a connection. */
-export const healthServer = (view: HealthView): Server =>
-  createServer({ requestTimeout: 5000, headersTimeout: 5000, keepAliveTimeout: 1000 }, listener(view));
+export const healthServer = (view: HealthView, routes: Routes = new Map()): Server =>
+  createServer({ requestTimeout: 5000, headersTimeout: 5000, keepAliveTimeout: 1000 }, listener(view, routes));
 
 /** Serves on a TCP port. @throws NetError invalid-flag naming --healthz-ip and --healthz-port when it can't */
 export async function serveHealth(

@@ -28,7 +28,9 @@ import type { Log } from './log.ts';
 import { nodeId } from './node-id.ts';
 import { statusReport } from './status.ts';
 import { keepSocket, statusSocketPath } from './status-socket.ts';
+import { askPolicy } from './policy/ask.ts';
 import type { PolicyService } from './policy/enforce.ts';
+import { policyRoutes } from './policy/routes.ts';
 import { openFileStore } from './subnet/file.ts';
 
 /** Whatever still hangs then: a stop is fast. */
@@ -100,13 +102,9 @@ async function cniOf(config: AgentConfig, kernel: Kernel, log: Log): Promise<Cni
 }
 
 /** Loaded only where it is used, with what reads YAML. */
-async function policyOf(
-  { directory, established, unknownPod }: PolicyConfig,
-  kernel: Kernel,
-  log: Log,
-): Promise<PolicyService> {
+async function policyOf(config: PolicyConfig, kernel: Kernel, log: Log): Promise<PolicyService> {
   const { openDirectoryPolicy } = await import('./policy/open.ts');
-  return openDirectoryPolicy({ directory, established, unknownPod, kernel, log });
+  return openDirectoryPolicy({ ...config, kernel, log });
 }
 
 async function agentOf(
@@ -135,7 +133,7 @@ async function runAgent(config: AgentConfig): Promise<void> {
   let local: Server | undefined;
   const serveStatus = () => {
     if (local !== undefined) return;
-    local = healthServer(agent);
+    local = healthServer(agent, policyRoutes(cni?.policy));
     servers.push(local);
     ensureDirectory(dirname(socket));
     void keepSocket(local, socket, systemClock, log, signal);
@@ -187,6 +185,8 @@ async function run(invocation: Invocation): Promise<number> {
       process.stdout.write(text);
       return exitCode;
     }
+    case 'policy':
+      return await askPolicy(invocation.ask, (text) => void process.stdout.write(text));
     case 'docker-opts':
       writeDockerOptions(invocation.options, process.env, openKernel);
       return 0;

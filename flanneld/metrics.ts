@@ -114,6 +114,38 @@ const METRICS: Readonly<Record<string, Metric>> = {
   ),
   flannel_cni_running: gauge('Requests of CNI clients that are being worked on.', ({ cni }) => one(cni?.running)),
   flannel_cni_waiting: gauge('Requests of CNI clients that wait for their turn.', ({ cni }) => one(cni?.waiting)),
+  flannel_policy_synced: gauge('1 once the source of network policies was read whole.', ({ cni }) =>
+    one(cni?.policy && Number(cni.policy.synced)),
+  ),
+  flannel_policy_current: gauge('1 while what the source says is in force.', ({ cni }) =>
+    one(cni?.policy && Number(cni.policy.current)),
+  ),
+  flannel_policies: gauge('Network policies of the cluster.', ({ cni }) => one(cni?.policy?.policies)),
+  flannel_policies_invalid: gauge(
+    'Those that are not understood in part or whole, which isolate all the same; /status names object and field.',
+    ({ cni }) => one(cni?.policy?.invalid.length),
+  ),
+  flannel_policy_profiles: gauge('Distinct sets of policies of pods of this node, by direction.', ({ cni }) =>
+    one(cni?.policy?.profiles),
+  ),
+  flannel_policy_isolated_pods: gauge('Pods of this node that a policy isolates.', ({ cni }) =>
+    one(cni?.policy?.isolatedPods),
+  ),
+  flannel_policy_commits_total: counter('Transactions on the table of network policies.', ({ cni }) =>
+    one(cni?.policy?.transactions),
+  ),
+  flannel_policy_replacements_total: counter('Those that replaced it whole.', ({ cni }) =>
+    one(cni?.policy?.replacements),
+  ),
+  flannel_policy_last_commit_seconds: gauge(
+    'From the moment the last change was known until it was in force.',
+    ({ cni }) => one(cni?.policy?.lastMs === undefined ? undefined : cni.policy.lastMs / 1000),
+  ),
+  flannel_policy_denied_packets_total: counter(
+    'Packets that policies have dropped, by the direction in which the pod is isolated; /status has them by pod.',
+    ({ cni }) => Object.entries(cni?.policy?.denied.totals ?? {}).map(([direction, value]) => [{ direction }, value]),
+    ['direction'],
+  ),
   flannel_udp_proxy_running: gauge('1 while the program of the udp backend carries packets.', ({ proxy }) =>
     one(proxy && Number(proxy.trouble === undefined)),
   ),

@@ -10,6 +10,7 @@ const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
     '       flanneld --cni-only [flag]...  only serves the CNI plugin of this host',
     '       flanneld status [--json]       what should be, what is, what differs; exit code 1 when something does',
     '       flanneld cleanup [--dry-run]   take away everything the agent made on this machine',
+    '       flanneld policy why|trace      which network policy drops what; --help for its own flags',
     '       flanneld docker-opts [-h]      options for a Docker daemon, as by mk-docker-opts.sh of flannel',
   ],
   status: [

@@ -178,8 +178,8 @@ function changeSet(table: Table, { verb, set }: SetCommand): readonly NftSet[] {
   return isReferenced(table, setsIn, set.name) ? refuse('EBUSY') : table.sets.filter((other) => other !== old);
 }
 
-const kindOf = ({ type, gives, flags }: Omit<NftSet, 'elements'>): string =>
-  [type, gives, ...[...(flags ?? [])].sort()].join(' ');
+const kindOf = ({ type, gives, flags, counted = false }: Omit<NftSet, 'elements'>): string =>
+  [type, gives, counted, ...[...(flags ?? [])].sort()].join(' ');
 
 type ElementCommand = Extract<NftCommand, { type: 'element' }>;
 

@@ -168,19 +168,21 @@ function parseChain(name: string, body: readonly string[]): Chain {
 
 function parseSet(name: string, body: readonly string[]): NftSet {
   const text = body.join(' ');
-  const type = /(?:^| )type ([^:{}]+?)(?: : ([^{}]+?))?(?= flags | elements | size | timeout | auto-merge|$)/.exec(
-    text,
-  );
+  const type =
+    /(?:^| )type ([^:{}]+?)(?: : ([^{}]+?))?(?= flags | counter | counter$| elements | size | timeout | auto-merge|$)/.exec(
+      text,
+    );
   const flags = /(?:^| )flags (\S+)/.exec(text)?.[1]?.split(',');
   const elements = /elements = \{(.*)\}/
     .exec(text)?.[1]
     ?.split(',')
-    .map((element) => element.trim());
+    .map((element) => element.replace(/ counter packets \d+ bytes \d+/, '').trim());
   return {
     name,
     type: type?.[1] ?? '',
     ...(type?.[2] !== undefined && { gives: type[2] }),
     ...(flags !== undefined && { flags }),
+    ...(/ counter( |$)/.test(text.split(' elements = ')[0] as string) && { counted: true }),
     elements: elements?.filter((element) => element !== '') ?? [],
   };
 }

@@ -31,6 +31,8 @@ export interface NftSet {
   /** What a map gives: "verdict", "ipv4_addr . inet_service". Undefined: a set. */
   readonly gives?: string | undefined;
   readonly flags?: readonly string[] | undefined;
+  /** Whether each element counts the packets that were looked up and found it. */
+  readonly counted?: boolean | undefined;
   /** As nft lists them: "10.5.1.0/24", "tcp . 80", and in a map "tcp . 80 : 10.5.1.2 . 8080". */
   readonly elements: readonly string[];
 }
@@ -138,7 +140,7 @@ function safePart(part: RulePart): string {
   return identifier(text);
 }
 
-const headOf = ({ name, type, gives, flags }: SetHead): SetHead => ({ name, type, gives, flags });
+const headOf = ({ name, type, gives, flags, counted }: SetHead): SetHead => ({ name, type, gives, flags, counted });
 
 /** The table as `nft list table` prints it, and as `nft -f` reads it. */
 export function printTable(table: Table): string {
@@ -157,7 +159,7 @@ const setType = (set: SetHead): string => `type ${set.type}${set.gives === undef
 function setBody(set: NftSet): string {
   const flags = set.flags?.length ? `\t\tflags ${set.flags.join(',')}\n` : '';
   const elements = set.elements.length ? `\t\telements = { ${set.elements.join(', ')} }\n` : '';
-  return `\t\t${setType(set)}\n${flags}${elements}`;
+  return `\t\t${setType(set)}\n${flags}${set.counted ? '\t\tcounter\n' : ''}${elements}`;
 }
 
 const baseText = ({ type, hook, priority, policy }: BaseChain): string =>
@@ -185,7 +187,8 @@ function printCommand(table: string, command: NftCommand): string {
       const { set, verb } = command;
       const head = `${verb} ${set.gives === undefined ? 'set' : 'map'} ${table} ${set.name}`;
       if (verb !== 'add') return head;
-      return `${head} { ${setType(set)};${set.flags?.length ? ` flags ${set.flags.join(',')};` : ''} }`;
+      const flags = set.flags?.length ? ` flags ${set.flags.join(',')};` : '';
+      return `${head} { ${setType(set)};${flags}${set.counted ? ' counter;' : ''} }`;
     }
     case 'element':
       return `${command.verb} element ${table} ${command.set.name} { ${command.elements.join(', ')} }`;
@@ -243,7 +246,8 @@ function setCommands(have: Table, want: Table, owns: OwnsName) {
 /** A map's element without what it gives. */
 const keyOf = (element: string): string => element.split(' : ')[0] as string;
 
-const headText = (set: NftSet): string => `${setType(set)} ${[...(set.flags ?? [])].sort()}`;
+const headText = (set: NftSet): string =>
+  `${setType(set)} ${[...(set.flags ?? [])].sort()}${set.counted ? ' counter' : ''}`;
 
 function chainCommands(have: Table, want: Table, owns: OwnsName) {
   const old = new Map(have.chains.map((chain) => [chain.name, chain]));

@@ -17,6 +17,8 @@ export interface CniRun {
   readonly service: CniService;
   /** Path of the socket. */
   readonly socket: string;
+  /** Undefined: no policies are enforced. */
+  readonly policy: PolicyService | undefined;
   /** Begins to serve; again, it does nothing. */
   start(): void;
   /** Resolves when what runs has ended, or after ten seconds. */
@@ -70,6 +72,7 @@ export function openCni({ socket, kernel, bootId, log, policy, alone }: CniRunOp
   return {
     service,
     socket,
+    policy,
     start() {
       running ??= service.run(ending.signal);
     },

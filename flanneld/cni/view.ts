@@ -75,6 +75,19 @@ export function cniLines(status: CniStatus): string[] {
   ];
 }
 
+/** Pods that are written out for people. */
+const SHOWN_PODS = 10;
+
+function deniedLines({ pods, totals }: PolicyStatus['denied']): string[] {
+  if (totals.ingress + totals.egress === 0) return [];
+  const shown = pods.slice(0, SHOWN_PODS).map(({ pod, ingress, egress }) => {
+    const parts = [...(ingress > 0 ? [`${ingress} to it`] : []), ...(egress > 0 ? [`${egress} by it`] : [])];
+    return `    ${pod}: ${parts.join(', ')}`;
+  });
+  const rest = pods.length > SHOWN_PODS ? [`    ... and ${pods.length - SHOWN_PODS} more pods`] : [];
+  return [`  packets dropped: ${totals.ingress} by ingress, ${totals.egress} by egress`, ...shown, ...rest];
+}
+
 function policyLines(policy: PolicyStatus): string[] {
   const { source, synced, current, policies, isolatedAddresses, profiles, invalid, trouble, sourceTrouble } = policy;
   const state = !synced ? 'not read yet' : current ? 'in force' : 'not in force yet';
@@ -82,5 +95,6 @@ function policyLines(policy: PolicyStatus): string[] {
     `network policy: ${policies} policies of ${source}, ${state}; ${isolatedAddresses} addresses isolated by ${profiles} profiles`,
     ...[trouble, sourceTrouble].filter((text) => text !== undefined).map((text) => `  ${text}`),
     ...invalid.map((text) => `  invalid: ${text}`),
+    ...deniedLines(policy.denied),
   ];
 }

@@ -6,7 +6,7 @@ import type { Identifier } from '../../model/ruleset.ts';
 import { type AllowedQuestion, allowedBy, inputsOf } from './allowed.ts';
 import { DIRECTIONS, type Direction, type NamedPort, type Pod, type Policy } from './objects.ts';
 import { createPodIndex } from './pod-index.ts';
-import { DENIED, type Profile, profileName, profileOf } from './profile.ts';
+import { deniedChain, type Profile, profileName, profileOf } from './profile.ts';
 import { selects } from './select.ts';
 import type { Endpoint, World } from './world.ts';
 
@@ -23,6 +23,8 @@ export interface Compiled {
   readonly chains: Readonly<Record<Direction, ReadonlyMap<Ip, Identifier>>>;
   /** Addresses of one pod, which may always talk to itself. */
   readonly pods: readonly (readonly Ip[])[];
+  /** Whether samples of what is dropped are logged. */
+  readonly logged: boolean;
 }
 
 export type Compiler = (world: World) => Compiled;
@@ -32,7 +34,7 @@ interface Known {
   readonly profile: Profile;
 }
 
-export function createCompiler(unknownPod: UnknownPod): Compiler {
+export function createCompiler(unknownPod: UnknownPod, logged = false): Compiler {
   const index = createPodIndex();
   let known = new Map<Identifier, Known>();
   const questions = new WeakMap<Pod, Asked>();
@@ -56,6 +58,7 @@ export function createCompiler(unknownPod: UnknownPod): Compiler {
       profiles: profiles.sort((a, b) => (a.name < b.name ? -1 : 1)),
       chains,
       pods: world.endpoints.map(({ addresses }) => addresses),
+      logged,
     };
   };
 
@@ -67,7 +70,7 @@ export function createCompiler(unknownPod: UnknownPod): Compiler {
   ): Identifier | undefined {
     if (pod === undefined) {
       const closed = unknownPod === 'closed' && policies.some((policy) => policy[direction] !== undefined);
-      return closed ? DENIED : undefined;
+      return closed ? deniedChain(direction) : undefined;
     }
     const asked = questionOf(pod, policies)[direction];
     if (asked === undefined) return undefined;
@@ -104,14 +107,14 @@ interface Asked extends Readonly<Record<Direction, Question | undefined>> {
 }
 
 function ask(pod: Pod, policies: readonly Policy[], direction: Direction): Question | undefined {
+  const question = questionFor(pod, policies, direction);
+  return question.policies.length === 0 ? undefined : { name: profileName(question), question };
+}
+
+/** What to ask for a pod, when these are the policies of its namespace. */
+export function questionFor(pod: Pod, policies: readonly Policy[], direction: Direction): AllowedQuestion {
   const applying = policies.filter((policy) => policy[direction] !== undefined && selects(policy.pods, pod.labels));
-  if (applying.length === 0) return undefined;
-  const question = {
-    direction,
-    policies: applying,
-    ownPorts: direction === 'ingress' ? portsNamed(applying, pod) : [],
-  };
-  return { name: profileName(question), question };
+  return { direction, policies: applying, ownPorts: direction === 'ingress' ? portsNamed(applying, pod) : [] };
 }
 
 /** Those of the pod's named ports that a rule of the policies for ingress names. */

@@ -5,14 +5,21 @@
 import type { Attachment } from '../../cni-plugin/attachments.ts';
 import type { Change, Kernel } from '../../kernel/kernel.ts';
 import { describe, NetError } from '../../model/errors.ts';
+import { FAMILIES, type Ip } from '../../model/ip.ts';
 import { type Clock, sleep } from '../clock.ts';
 import type { Log } from '../log.ts';
 import { type ApplierStatus, createApplier } from './apply.ts';
 import { type AttachedPods, attachedOf, attachmentKey } from './attached.ts';
 import { policyBypass } from './bypass.ts';
 import { type Compiled, createCompiler, type UnknownPod } from './compile.ts';
+import { createDenialCount, type Denials } from './denials.ts';
 import { keyOf, type Objects, type Policy } from './objects.ts';
+import { traceLine } from './named.ts';
+import type { PolicyAnswers } from './routes.ts';
 import type { PolicySource } from './source.ts';
+import { deniedSet, POLICY_TABLE } from './table.ts';
+import { createTracer, type ListenToLog } from './trace.ts';
+import { why } from './why.ts';
 import { EMPTY_WORLD, type World, worldOf } from './world.ts';
 
 export interface PolicyDeps {
@@ -24,6 +31,11 @@ export interface PolicyDeps {
   readonly unknownPod: UnknownPod;
   /** Reads the attachments of this node. @throws NetError io */
   readAttached(): AttachedPods;
+  /** Whether samples of what is dropped are logged, to be traced. */
+  readonly logDenied: boolean;
+  readonly listenToLog: ListenToLog;
+  /** Packets by address that a set of the host's table has counted. @throws NetError kernel */
+  readCounters(table: string, set: string): ReadonlyMap<Ip, number>;
   /** How long an ADD waits, in milliseconds. */
   readonly admitMs?: number | undefined;
 }
@@ -36,14 +48,17 @@ export interface PolicyStatus extends ApplierStatus {
   readonly policies: number;
   /** Pods of this node that some policy isolates, and the distinct sets of policies that do, by direction. */
   readonly isolatedAddresses: number;
+  readonly isolatedPods: number;
   readonly profiles: number;
   /** Policies that can't be understood, with the reason; they isolate and allow nothing by what isn't understood. */
   readonly invalid: readonly string[];
+  /** Packets that were dropped, as counted by the kernel at this moment. */
+  readonly denied: Denials;
   /** What is the matter with the source; the last state that was whole holds. */
   readonly sourceTrouble?: string | undefined;
 }
 
-export interface PolicyService {
+export interface PolicyService extends PolicyAnswers {
   /** Enforces until the signal aborts; what is in force then stays. Never throws. */
   run(signal: AbortSignal): Promise<void>;
   /** As the plugin's Dependencies.admit. @throws NetError try-later naming what is missing */
@@ -63,7 +78,9 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
   const { source, kernel, clock, log, admitMs = ADMIT_MS } = deps;
   const stop = new AbortController();
   const applier = createApplier({ ...deps, signal: stop.signal });
-  const compile = createCompiler(deps.unknownPod);
+  const compile = createCompiler(deps.unknownPod, deps.logDenied);
+  const tracer = createTracer(deps.listenToLog);
+  const denials = createDenialCount();
   let objects: Objects | undefined;
   let attached: AttachedPods = new Map();
   let world: World = EMPTY_WORLD;
@@ -80,6 +97,9 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     compiled = compile(world);
     return applier.want(compiled);
   }
+
+  const isIsolated = (address: Ip): boolean =>
+    compiled?.chains.ingress.has(address) === true || compiled?.chains.egress.has(address) === true;
 
   function onObjects(now: Objects): void {
     objects = now;
@@ -103,6 +123,13 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     } catch (error) {
       log.warn({}, `network policy: read attachments: ${describe(error)}`);
     }
+  }
+
+  /** Reads the counters; nothing where there is no table. */
+  function denied(): Denials {
+    const counts = (direction: 'ingress' | 'egress') =>
+      new Map(FAMILIES.flatMap((family) => [...deps.readCounters(POLICY_TABLE.name, deniedSet(direction, family))]));
+    return denials.see({ ingress: counts('ingress'), egress: counts('egress') }, world.endpoints);
   }
 
   /** Why it can't be said yet what holds for a pod; undefined when it can. */
@@ -184,6 +211,18 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
       return compiled?.empty === false ? policyBypass(kernel) : undefined;
     },
 
+    why: (question) =>
+      why(question, {
+        world,
+        unknownPod: deps.unknownPod,
+        table: kernel.readTable(POLICY_TABLE.family, POLICY_TABLE.name),
+      }),
+
+    trace(onLine) {
+      if (!deps.logDenied) throw new NetError('not-ready', 'the agent runs without --policy-log-denied');
+      return tracer.follow((dropped) => onLine(traceLine(dropped, world, new Date(clock.now()).toISOString())));
+    },
+
     status: () => ({
       ...applier.status(),
       source: source.title,
@@ -193,8 +232,10 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
         ...(compiled?.chains.ingress.keys() ?? []),
         ...(compiled?.chains.egress.keys() ?? []),
       ]).size,
+      isolatedPods: (compiled?.pods ?? []).filter((addresses) => addresses.some(isIsolated)).length,
       profiles: compiled?.profiles.length ?? 0,
       invalid: [...reported],
+      denied: denied(),
       sourceTrouble,
     }),
   };

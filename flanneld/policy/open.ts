@@ -1,6 +1,8 @@
 // NetworkPolicy from a directory of manifests, with what it stands on.
 
 import type { Kernel } from '../../kernel/kernel.ts';
+import { listenToLog } from '../../kernel/packet-log.ts';
+import { openSetCounters } from '../../kernel/set-counters.ts';
 import { systemClock } from '../clock.ts';
 import { recordDirectories } from '../cni/records.ts';
 import type { PolicyConfig } from '../config.ts';
@@ -18,6 +20,8 @@ export interface DirectoryPolicyOptions extends PolicyConfig {
 export const openDirectoryPolicy = ({ directory, ...options }: DirectoryPolicyOptions): PolicyService =>
   createPolicyService({
     ...options,
+    listenToLog,
+    readCounters: openSetCounters().read,
     clock: systemClock,
     source: directorySource(directory, systemClock),
     readAttached: () => readAttached(recordDirectories().all()),

@@ -20,8 +20,8 @@ export interface Profile {
   readonly chains: readonly Chain[];
 }
 
-/** The chain in which what no rule has allowed ends. */
-export const DENIED = identifier('denied');
+/** The chain in which what no rule has allowed ends, when it is the policies for that direction that don't. */
+export const deniedChain = (direction: Direction): Identifier => identifier(`denied-${direction}`);
 
 /** The chain for packets that answer. */
 export const replyChain = (chain: Identifier): Identifier => identifier(`${chain}-reply`);
@@ -38,9 +38,13 @@ export function profileOf(name: Identifier, direction: Direction, allowed: Allow
   const lookups = [...FAMILIES.flatMap((family) => peerSets(name, family, allowed)), portSet(name, allowed)].filter(
     ({ set }) => set.elements.length > 0,
   );
+  const denied = deniedChain(direction);
   const chain = (own: Identifier, isReply: boolean): Chain => ({
     name: own,
-    rules: [...lookups.map(({ look }) => look(sidesOf(direction, isReply))), rule`goto ${DENIED}`],
+    rules: [
+      ...lookups.map(({ look }) => look(sidesOf(direction, isReply))),
+      rule`goto ${isReply ? replyChain(denied) : denied}`,
+    ],
   });
   return {
     name,

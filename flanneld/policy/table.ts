@@ -14,6 +14,7 @@ import { FAMILIES, familyOf, type Family, type Ip } from '../../model/ip.ts';
 import {
   type BaseChain,
   type Chain,
+  comment,
   type Identifier,
   identifier,
   type NftSet,
@@ -23,7 +24,7 @@ import {
 } from '../../model/ruleset.ts';
 import type { Compiled } from './compile.ts';
 import { DIRECTIONS, type Direction } from './objects.ts';
-import { DENIED, replyChain } from './profile.ts';
+import { deniedChain, replyChain } from './profile.ts';
 
 export const POLICY_TABLE = { family: 'inet', name: 'flannel-policy' } as const;
 
@@ -45,7 +46,7 @@ export function policyTable(compiled: Compiled, established: Established): Table
   return {
     ...POLICY_TABLE,
     chains: [
-      { name: DENIED, rules: deniedRules() },
+      ...DIRECTIONS.flatMap((direction) => deniedChains(direction, compiled.logged)),
       ...compiled.profiles.flatMap(({ chains }) => chains),
       ...(established.mode === 'cut' ? [{ name: REPLIES, rules: judge(true, established) }] : []),
       forwardChain(established),
@@ -63,11 +64,30 @@ const selfSet = (family: Family): Identifier => identifier(`self${family}`);
 const mapName = (direction: Direction, isReply: boolean, family: Family): Identifier =>
   identifier(`${direction}${isReply ? '-reply' : ''}${family}`);
 
-/** Nobody can forbid a pod to talk to itself. */
-const deniedRules = (): Rule[] => [
-  ...FAMILIES.map((family) => rule`${keyword(family)} saddr . ${keyword(family)} daddr @${selfSet(family)} return`),
-  rule`drop`,
-];
+/** The set whose elements, the addresses of isolated pods, count what is dropped because of their policies. */
+export const deniedSet = (direction: Direction, family: Family): Identifier =>
+  identifier(`denied-${direction}${family}`);
+
+/** The number of the netlink group that samples of what is dropped go to. */
+export const LOG_GROUP = 4074;
+/** So many a second, and at first, whatever is dropped: logging must not become the load. */
+const [LOG_RATE, LOG_BURST] = [20, 40];
+/** Bytes of a packet that are logged: both headers. */
+export const LOG_BYTES = 128;
+
+/** Nobody can forbid a pod to talk to itself. All else that comes here is dropped, counted at the pod whose policies say so. */
+function deniedChains(direction: Direction, logged: boolean): Chain[] {
+  const own = FAMILIES.map(
+    (family) => rule`${keyword(family)} saddr . ${keyword(family)} daddr @${selfSet(family)} return`,
+  );
+  return [false, true].map((isReply) => {
+    const name = isReply ? replyChain(deniedChain(direction)) : deniedChain(direction);
+    const side = identifier((direction === 'egress') !== isReply ? 'saddr' : 'daddr');
+    const log = rule`limit rate ${LOG_RATE}/second burst ${LOG_BURST} packets log prefix ${comment(name)} group ${LOG_GROUP} snaplen ${LOG_BYTES}`;
+    const counts = FAMILIES.map((family) => rule`${keyword(family)} ${side} @${deniedSet(direction, family)}`);
+    return { name, rules: [...own, ...(logged ? [log] : []), ...counts, rule`drop`] };
+  });
+}
 
 function forwardChain(established: Established): Chain {
   const strangers = FAMILIES.map((family) => {
@@ -118,10 +138,16 @@ function addressSets(family: Family, { chains, pods }: Compiled, { mode }: Estab
     gives: 'verdict',
     elements: [...chains[direction]]
       .filter(([address]) => ofFamily(address))
-      .map(([address, chain]) => `${address} : jump ${isReply && chain !== DENIED ? replyChain(chain) : chain}`),
+      .map(([address, chain]) => `${address} : jump ${isReply ? replyChain(chain) : chain}`),
   });
   return [
     { name: isolatedSet(family), type, elements: [...isolated] },
+    ...DIRECTIONS.map((direction) => ({
+      name: deniedSet(direction, family),
+      type,
+      counted: true,
+      elements: [...chains[direction].keys()].filter(ofFamily),
+    })),
     { name: selfSet(family), type: `${type} . ${type}`, elements: self },
     ...DIRECTIONS.flatMap((direction) => [map(direction, false), ...(mode === 'cut' ? [map(direction, true)] : [])]),
   ];

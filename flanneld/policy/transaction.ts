@@ -78,6 +78,9 @@ function nextStamp(established: Established): Established {
   return { mode: 'cut', stamp: established.stamp < LAST_STAMP ? established.stamp + 1 : undefined };
 }
 
-/** Whether a packet that passed may pass no more: anything but new elements in a profile's sets, which allow. */
+/** Whether a packet that passed may pass no more: anything but new elements in a profile's sets, which allow, and counters. */
 const isStricter = ({ commands }: Transaction): boolean =>
-  commands.some((command) => command.verb !== 'add' || command.type !== 'element' || command.set.gives !== undefined);
+  commands.some((command) => {
+    if (command.type === 'element' && command.set.counted) return false;
+    return command.verb !== 'add' || command.type !== 'element' || command.set.gives !== undefined;
+  });

@@ -1,0 +1,54 @@
+// The client of `flanneld policy`: asks the agent's status socket and prints what it says.
+
+import { NetError } from '../../model/errors.ts';
+import { request } from '../http.ts';
+import { statusSocketPath } from '../status-socket.ts';
+import { type PolicyCommand, printTraced, printWhy, refused, TRACE_PATH, whyPath } from './command.ts';
+import type { TraceLine } from './routes.ts';
+import type { WhyAnswer } from './why.ts';
+
+const MOST_LINE_BYTES = 1 << 20;
+
+/** Prints the answer; of a trace, until the agent ends it. @returns the exit code @throws NetError not-ready */
+export async function askPolicy(command: PolicyCommand, write: (text: string) => void): Promise<number> {
+  const { question, subnetFile, json } = command;
+  const socketPath = statusSocketPath(subnetFile);
+  if (question === undefined) {
+    await ask(socketPath, TRACE_PATH, (line) => write(json ? `${line}\n` : printTraced(JSON.parse(line) as TraceLine)));
+    return 0;
+  }
+  let exitCode = 2;
+  await ask(socketPath, whyPath(question), (line) => {
+    const printed = printWhy(JSON.parse(line) as WhyAnswer, question);
+    exitCode = printed.exitCode;
+    write(json ? `${line}\n` : printed.text);
+  });
+  return exitCode;
+}
+
+/** Hands over line by line. @throws NetError not-ready when nobody answers, or the agent says why not */
+function ask(socketPath: string, path: string, onLine: (line: string) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const fail = (cause: Error & { code?: string }) =>
+      reject(
+        new NetError('not-ready', `no agent answers on ${socketPath}: ${cause.code ?? cause.message}`, {
+          cause,
+          subject: socketPath,
+        }),
+      );
+    const call = request({ socketPath, path }, (response) => {
+      let rest = '';
+      response.setEncoding('utf8');
+      response.on('data', (text: string) => {
+        const lines = (rest + text).split('\n');
+        rest = (lines.pop() ?? '').slice(0, MOST_LINE_BYTES);
+        if (response.statusCode === 200) for (const line of lines) onLine(line);
+        else if (lines.length > 0) reject(refused(lines.join(' ')));
+      });
+      response.on('error', fail);
+      response.on('end', resolve);
+    });
+    call.on('error', fail);
+    call.end();
+  });
+}
