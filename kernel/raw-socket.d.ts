@@ -2,7 +2,7 @@
 
 declare module 'raw-socket' {
   interface RawSocket {
-    on(event: 'message', listener: (packet: Buffer) => void): this;
+    on(event: 'message', listener: (packet: Buffer, source: string) => void): this;
     on(event: 'error', listener: (error: Error) => void): this;
     send(
       packet: Buffer,

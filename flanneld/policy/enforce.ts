@@ -81,6 +81,7 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
   const compile = createCompiler(deps.unknownPod, deps.logDenied);
   const tracer = createTracer(deps.listenToLog);
   const denials = createDenialCount();
+  let lastDenied: Denials = { totals: { ingress: 0, egress: 0 }, pods: [] };
   let objects: Objects | undefined;
   let attached: AttachedPods = new Map();
   let world: World = EMPTY_WORLD;
@@ -125,11 +126,16 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     }
   }
 
-  /** Reads the counters; nothing where there is no table. */
+  /** Reads the counters; nothing where there is no table. A kernel that refuses leaves what was read last. */
   function denied(): Denials {
     const counts = (direction: 'ingress' | 'egress') =>
       new Map(FAMILIES.flatMap((family) => [...deps.readCounters(POLICY_TABLE.name, deniedSet(direction, family))]));
-    return denials.see({ ingress: counts('ingress'), egress: counts('egress') }, world.endpoints);
+    try {
+      lastDenied = denials.see({ ingress: counts('ingress'), egress: counts('egress') }, world.endpoints);
+    } catch (error) {
+      log.debug({}, `network policy: ${describe(error)}`);
+    }
+    return lastDenied;
   }
 
   /** Why it can't be said yet what holds for a pod; undefined when it can. */

@@ -147,7 +147,9 @@ t.test('network policy', async (t) => {
     directory: '/etc/policy',
     established: 'cut',
     unknownPod: 'closed',
+    logDenied: false,
   });
+  t.match(configOf(['--policy-source=dir:/p', '--policy-log-denied']).policy, { logDenied: true });
   t.match(configOf(['--policy-source=dir:/p', '--policy-established=keep', '--policy-unknown-pod=open']).policy, {
     established: 'keep',
     unknownPod: 'open',

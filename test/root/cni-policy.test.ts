@@ -92,6 +92,58 @@ t.test('pods are isolated before they start, and stay so', async (t) => {
   t.equal(await agent.stop(), 0);
 });
 
+t.test('who asks which policy drops what is told', async (t) => {
+  const node = await host(t);
+  await node.addPods(['a', 'b']);
+  for (const name of ['a', 'b']) node.manifest(name, podYaml(name));
+  node.manifest('policy', POLICY);
+  node.manifest('wrong', POLICY.replace('closed', 'wrong').replace('[Ingress]', '[Ingres]'));
+  const agent = await node.startAgent({ flags: [...FLAGS, '--policy-log-denied'] });
+  const [a, b] = [await node.add('a'), await node.add('b')];
+  t.same([a.status, b.status], [0, 0]);
+  const why = (...words: string[]) => node.machine.run(...node.flanneld('policy', 'why', ...words));
+
+  const denied = await why('--from', 'x/b', '--to', 'x/a', '--port', '80/tcp');
+  t.equal(denied.code, 1, denied.stderr);
+  t.match(
+    denied.stdout,
+    /ingress of x\/a: denied, .*: x\/closed, x\/wrong\n {2}kernel: denied \(chain denied-ingress\)/,
+  );
+  const allowed = await why('--from', a.address, '--to', '192.0.2.1', '--port', '53/udp');
+  t.match(allowed.stdout, / x\/a: denied/, 'a policy type that nobody knows isolates both ways');
+  t.equal((await why('--from', 'x/b', '--to', '192.0.2.1', '--port', '53')).code, 0);
+  t.equal((await why('--from', 'x/zz', '--to', 'x/a', '--port', '53')).code, 2);
+
+  const tracing = node.machine.start(...node.flanneld('policy', 'trace'));
+  t.teardown(() => tracing.kill());
+  let traced = '';
+  tracing.stdout?.on('data', (chunk) => {
+    traced += chunk;
+  });
+  await untilTrue(async () => {
+    await node.pings('b', a.address);
+    return traced !== '';
+  });
+  t.match(
+    traced,
+    new RegExp(`x/b \\(${b.address}\\) to x/a \\(${a.address}\\), protocol 1: ingress of x/a, isolated by x/closed`),
+  );
+  const status = await node.machine.run(...node.flanneld('status'));
+  t.match(status.stdout, /packets dropped: [1-9]\d* by ingress, 0 by egress\n {4}x\/a: [1-9]\d* to it\n/);
+  t.match(status.stdout, /invalid: NetworkPolicy x\/wrong: spec\.policyTypes: expected a list/);
+  const metrics = await node.machine.must('curl', [
+    '-s',
+    '--unix-socket',
+    '/run/flannel/subnet.sock',
+    'http://x/metrics',
+  ]);
+  t.match(metrics, /flannel_policy_denied_packets_total\{direction="ingress"\} [1-9]/);
+  t.match(metrics, /flannel_policies 2\n/);
+  t.match(metrics, /flannel_policies_invalid 1\n/);
+  t.match(metrics, /flannel_policy_isolated_pods 1\n/);
+  await agent.stop();
+});
+
 async function untilTrue(condition: () => Promise<boolean>): Promise<void> {
   let is = false;
   const look = async () => {

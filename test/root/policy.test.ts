@@ -1,5 +1,5 @@
-// The policy table in the real kernel: nft takes it, transactions lead where a full load leads, and packets between network
-// namespaces pass or don't as the truth tables say.
+// The policy table in the real kernel: nft takes it, transactions lead where a full load leads, flows that are known are
+// judged again, and what others change is put back.
 
 import { execFileSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,7 +16,7 @@ import { diffTable } from '../../model/ruleset.ts';
 import { worldHere } from '../flanneld/policy/compiled.ts';
 import type { Cluster, Manifest } from '../flanneld/policy/oracle.ts';
 import { cluster } from '../flanneld/policy/random-cluster.ts';
-import { addressOf, CASES, type Case, clusterAt, expected, type Stage } from '../flanneld/policy/truth-tables.ts';
+import { addressOf, clusterAt, type Stage } from '../flanneld/policy/truth-tables.ts';
 import { count } from '../support/count.ts';
 import { makeNamespace } from '../support/namespace.ts';
 import { type PolicyWorld, policyWorld, type RealFlow, type RealPod } from '../support/policy-world.ts';
@@ -24,7 +24,7 @@ import { seed } from '../support/seed.ts';
 
 t.setTimeout(0);
 const INSIDE = 'FLANNEL_TEST_IN_NAMESPACE';
-const PODS = ['x', 'y', 'z'].flatMap((namespace) => ['a', 'b', 'c'].map((pod) => namespace + pod));
+const PODS = ['xa', 'ya'];
 /** What is allowed gets through however busy the machine is; what is denied is waited for so long. */
 const [ALLOWED_MS, DENIED_MS] = [20_000, 250];
 const LOG = {
@@ -86,45 +86,6 @@ function applying(t: Test, kernel: Kernel, established: 'cut' | 'keep' = 'cut') 
   };
   t.teardown(end);
   return { applier, end, want: (cluster: Cluster) => applier.want(compile(worldHere(cluster))) };
-}
-
-async function truthTables(t: Test, kernel: Kernel, world: PolicyWorld): Promise<void> {
-  const { applier, want } = applying(t, kernel);
-  for (const each of CASES.filter(({ stages }) =>
-    stages.every(({ probes }) => probes.every(({ protocol }) => protocol !== 'SCTP')),
-  )) {
-    for (const stage of each.stages) {
-      await want(clusterAt(each, stage));
-      t.same(await differences(world, each, stage), [], each.title);
-    }
-  }
-  t.equal(applier.status().replacements, 1, 'only the first load replaces the table');
-}
-
-async function differences(world: PolicyWorld, each: Case, { probes }: Stage): Promise<string[]> {
-  const found = probes.flatMap((probe) =>
-    each.pods.flatMap((from) =>
-      each.pods
-        .filter((to) => to !== from)
-        .flatMap((to) =>
-          ([4, 6] as const).map(async (family) => {
-            const want = expected(probe, from, to);
-            const patience = want ? ALLOWED_MS : DENIED_MS;
-            const pod = world.pods.get(from);
-            const reached = await pod?.probe(
-              addressOf(to, family),
-              probe.port,
-              probe.protocol as 'TCP' | 'UDP',
-              patience,
-            );
-            return reached === want
-              ? []
-              : [`${from} to ${to}, ${probe.protocol} ${probe.port}, IPv${family}: not ${want}`];
-          }),
-        ),
-    ),
-  );
-  return (await Promise.all(found)).flat();
 }
 
 const TWO_PODS = { title: 'two pods', pods: ['xa', 'ya'], stages: [] };
@@ -260,7 +221,6 @@ if (process.env[INSIDE] === undefined) {
   t.teardown(() => kernel.close());
   const world = await policyWorld(t, PODS);
   t.test('transactions lead where a full load leads', async (t) => incremental(t, kernel));
-  t.test('truth tables with packets', async (t) => truthTables(t, kernel, world));
   t.test('flows that are known when a policy gets stricter', async (t) => flows(t, kernel, world));
   t.test('another program changes the table', async (t) => foreign(t, kernel));
   t.test('bits of marks', async (t) => marks(t, kernel));

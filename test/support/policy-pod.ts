@@ -1,7 +1,8 @@
-// A pod of the policy tests, run inside its network namespace: it answers on TCP and UDP, ports 80 and 81, and probes others
+// A pod of the policy tests, run inside its network namespace: it answers on TCP, UDP and SCTP, ports 80 and 81, and probes others
 // when a line on standard input tells it to. It ends with its standard input.
 
 import { createSocket } from 'node:dgram';
+import { sctpProber } from './sctp.ts';
 import { createServer, connect } from 'node:net';
 import { createInterface } from 'node:readline';
 
@@ -11,7 +12,7 @@ interface Order {
   readonly kind: 'probe' | 'open' | 'say' | 'hear' | 'shout';
   readonly to: string;
   readonly port: number;
-  readonly protocol: 'TCP' | 'UDP';
+  readonly protocol: 'TCP' | 'UDP' | 'SCTP';
   /** Of say and hear: the order that opened it. */
   readonly flow: number;
   /** Milliseconds. */
@@ -74,7 +75,7 @@ function converse(flow: Flow, speaks: boolean, { protocol, patience }: Order): P
 }
 
 function carryOut(order: Order): Promise<boolean> | boolean {
-  if (order.kind === 'probe') return order.protocol === 'TCP' ? probeTcp(order) : probeUdp(order);
+  if (order.kind === 'probe') return PROBES[order.protocol](order);
   if (order.kind === 'shout') {
     for (const shout of shouts) shout();
     return true;
@@ -114,6 +115,9 @@ const probeUdp = ({ to, port, patience }: Order): Promise<boolean> =>
     socket.once('message', () => end(true));
     send();
   });
+
+const probeSctp = sctpProber([80, 81], RESEND_MS);
+const PROBES = { TCP: probeTcp, UDP: probeUdp, SCTP: probeSctp } as const;
 
 await Promise.all([80, 81].flatMap(listen));
 process.stdout.write('ready\n');

@@ -1,4 +1,4 @@
-// A node with pods on point-to-point links, in the network namespace of this process: "xa" to "zc" with the addresses of the
+// A node with pods on point-to-point links or on a bridge, in the network namespace of this process: "xa" to "zc" with the addresses of the
 // truth tables.
 
 import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
@@ -6,12 +6,13 @@ import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { createInterface } from 'node:readline';
 import type { Test } from 'tap';
+import type { Packet } from '../flanneld/policy/oracle.ts';
 import { addressOf } from '../flanneld/policy/truth-tables.ts';
 import { makeNamespace } from './namespace.ts';
 
 export interface RealPod {
   /** Whether an answer comes within so many milliseconds. */
-  probe(to: string, port: number, protocol: 'TCP' | 'UDP', patience: number): Promise<boolean>;
+  probe(to: string, port: number, protocol: Packet['protocol'], patience: number): Promise<boolean>;
   /** Begins a flow that stays, whose answer must come within so many milliseconds. */
   open(to: string, port: number, protocol: 'TCP' | 'UDP', patience: number): Promise<RealFlow>;
   /** Sends something to everybody who has ever asked this pod. */
@@ -27,6 +28,13 @@ export interface RealFlow {
   hear(patience: number): Promise<boolean>;
 }
 
+export interface WorldOptions {
+  /** How pods are attached; point to point by default. */
+  readonly mode?: 'routed' | 'bridge';
+  /** Those of the truth tables by default. */
+  readonly addresses?: AddressOf;
+}
+
 export interface PolicyWorld {
   readonly pods: ReadonlyMap<string, RealPod>;
 }
@@ -39,28 +47,61 @@ const sh = (script: string): string => execFileSync('sh', ['-ec', script], { enc
 const TRACKING = 'table inet tracking { chain forward { type filter hook forward priority 0; ct state new accept; }; }';
 
 /** Makes the pods; they end with the test. */
-export async function policyWorld(t: Test, names: readonly string[]): Promise<PolicyWorld> {
+export async function policyWorld(
+  t: Test,
+  names: readonly string[],
+  { mode = 'routed', addresses = addressOf }: WorldOptions = {},
+): Promise<PolicyWorld> {
   sh('sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1');
+  if (mode === 'bridge') sh(BRIDGE);
   execFileSync('nft', ['-f', '-'], { input: TRACKING });
-  const pods = await Promise.all(names.map(async (name) => [name, await startPod(t, name)] as const));
+  const link = mode === 'bridge' ? bridgePort : pointToPoint;
+  const pods = await Promise.all(
+    names.map(async (name) => [name, await startPod(t, name, link(name, addresses))] as const),
+  );
   return { pods: new Map(pods) };
 }
 
-async function startPod(t: Test, name: string): Promise<RealPod> {
-  const namespace = makeNamespace(t, name);
-  const [four, six] = [addressOf(name, 4), addressOf(name, 6)];
-  sh(`ip link add v-${name} type veth peer name eth0 netns ${namespace.name}
+type AddressOf = (pod: string, family: 4 | 6) => string;
+/** Commands that attach a pod's namespace. */
+type Link = (namespace: string) => string;
+
+const BRIDGE = `ip link add cni0 type bridge
+  ip address add 10.1.255.254/16 dev cni0
+  ip address add fd00::ffff/64 dev cni0 nodad
+  ip link set cni0 up
+  sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1`;
+
+const bridgePort =
+  (name: string, addresses: AddressOf): Link =>
+  (namespace) =>
+    `ip link add v-${name} type veth peer name eth0 netns ${namespace}
+    ip link set v-${name} master cni0 up
+    ip -n ${namespace} address add ${addresses(name, 4)}/16 dev eth0
+    ip -n ${namespace} address add ${addresses(name, 6)}/64 dev eth0 nodad
+    ip -n ${namespace} link set eth0 up
+    ip -n ${namespace} route add default via 10.1.255.254
+    ip -n ${namespace} route add default via fd00::ffff`;
+
+const pointToPoint =
+  (name: string, addresses: AddressOf): Link =>
+  (namespace) =>
+    `ip link add v-${name} type veth peer name eth0 netns ${namespace}
     ip address add 169.254.1.1/32 dev v-${name}
     ip address add fe80::1/64 dev v-${name} nodad
     ip link set v-${name} up
-    ip -n ${namespace.name} address add ${four}/32 dev eth0
-    ip -n ${namespace.name} address add ${six}/128 dev eth0 nodad
-    ip -n ${namespace.name} link set eth0 up
-    ip -n ${namespace.name} route add 169.254.1.1 dev eth0
-    ip -n ${namespace.name} route add default via 169.254.1.1
-    ip -n ${namespace.name} route add default via fe80::1 dev eth0
-    ip route add ${four} dev v-${name}
-    ip route add ${six} dev v-${name}`);
+    ip -n ${namespace} address add ${addresses(name, 4)}/32 dev eth0
+    ip -n ${namespace} address add ${addresses(name, 6)}/128 dev eth0 nodad
+    ip -n ${namespace} link set eth0 up
+    ip -n ${namespace} route add 169.254.1.1 dev eth0
+    ip -n ${namespace} route add default via 169.254.1.1
+    ip -n ${namespace} route add default via fe80::1 dev eth0
+    ip route add ${addresses(name, 4)} dev v-${name}
+    ip route add ${addresses(name, 6)} dev v-${name}`;
+
+async function startPod(t: Test, name: string, link: Link): Promise<RealPod> {
+  const namespace = makeNamespace(t, name);
+  sh(link(namespace.name));
   const child = spawn('nsenter', [`--net=${namespace.path}`, process.execPath, PROGRAM], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });

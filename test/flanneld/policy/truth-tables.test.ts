@@ -2,6 +2,7 @@
 
 import t from 'tap';
 import { createCompiler } from '../../../flanneld/policy/compile.ts';
+import { CATALOGUE, PODS } from './catalogue.ts';
 import { answerTo, firstOf, tableOf } from './compiled.ts';
 import { judgePacket } from './interpret.ts';
 import { mayPass } from './oracle.ts';
@@ -42,3 +43,28 @@ for (const each of CASES) {
     }
   });
 }
+
+t.test('the catalogue, by the matcher', async (t) => {
+  t.equal(CATALOGUE.length, 230);
+  t.equal(new Set(CATALOGUE.map(({ title }) => title)).size, 230);
+  for (const { title, steps } of CATALOGUE) {
+    const compiler = createCompiler('closed');
+    const wrong = steps.flatMap((cluster) => {
+      const table = tableOf(cluster, { mode: 'cut', stamp: 1 }, compiler);
+      return PODS.flatMap((from) =>
+        PODS.filter((to) => to !== from).flatMap((to) =>
+          ([4, 6] as const).flatMap((family) =>
+            (['TCP', 'UDP', 'SCTP'] as const).flatMap((protocol) =>
+              [80, 81].flatMap((port) => {
+                const packet = { from: addressOf(from, family), to: addressOf(to, family), protocol, port };
+                const same = judgePacket(table, firstOf(packet)).passes === mayPass(cluster, packet);
+                return same ? [] : [`${from} to ${to}, ${protocol} ${port}, IPv${family}`];
+              }),
+            ),
+          ),
+        ),
+      );
+    });
+    if (wrong.length > 0) t.fail(title, { wrong });
+  }
+});
