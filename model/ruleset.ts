@@ -256,7 +256,11 @@ function chainCommands(have: Table, want: Table, owns: OwnsName) {
   const gone = have.chains.filter(({ name }) => owns(name) && !wanted.has(name));
   const fresh = want.chains.filter((chain) => !stays(chain));
   const moved = fresh.filter(({ name }) => old.has(name));
-  const changed = want.chains.filter((chain) => stays(chain) && rulesOf(old.get(chain.name)) !== rulesOf(chain));
+  const isAsBefore = (chain: Chain): boolean => {
+    const before = old.get(chain.name);
+    return before === chain || rulesOf(before) === rulesOf(chain);
+  };
+  const changed = want.chains.filter((chain) => stays(chain) && !isAsBefore(chain));
   const on = (verb: 'flush' | 'delete', chains: readonly Chain[]) =>
     chains.map(({ name }): NftCommand => ({ verb, type: 'chain', chain: { name } }));
   return {

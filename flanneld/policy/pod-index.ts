@@ -18,7 +18,8 @@ export interface PodIndex {
 
 /** What a peer meant the last time. */
 interface Meant {
-  readonly version: number;
+  /** The world that it is right for. */
+  version: number;
   /** Namespaces, and the pods meant in each. */
   readonly names: readonly string[];
   readonly lists: Selection;
@@ -28,6 +29,8 @@ interface Meant {
 export function createPodIndex(): PodIndex {
   const meant = new WeakMap<PodPeer, Meant>();
   const changedAt = new Map<string, number>();
+  /** Namespaces whose pods the newest world has changed. */
+  let changedNow: string[] = [];
   let version = 0;
   let views: World['namespaces'] = new Map();
   let labels: readonly Labels[] = [];
@@ -49,6 +52,13 @@ export function createPodIndex(): PodIndex {
   const isNewer = (name: string, last: Meant | undefined): boolean =>
     (changedAt.get(name) ?? 0) > (last?.version ?? -1);
 
+  /** Whether pods of the namespaces have changed since. Most often only the newest world is to be looked at. */
+  function concerns(known: readonly string[], last: Meant): boolean {
+    if (last.version === version) return false;
+    if (last.version === version - 1) return changedNow.some((name) => known.includes(name));
+    return known.some((name) => isNewer(name, last));
+  }
+
   function look({ pods = EVERYTHING }: PodPeer, known: readonly string[], last: Meant | undefined): Meant {
     const before = last?.names === known ? undefined : new Map(last?.names.map((name, at) => [name, last.lists[at]]));
     const lists = known.map((name, at) => {
@@ -62,9 +72,11 @@ export function createPodIndex(): PodIndex {
   return {
     use({ namespaces }) {
       version++;
+      changedNow = [];
       for (const [name, { pods }] of namespaces) {
         if (pods === views.get(name)?.pods) continue;
         changedAt.set(name, version);
+        changedNow.push(name);
         everybody = undefined;
       }
       const now = [...namespaces.values()].map((view) => view.labels);
@@ -72,15 +84,21 @@ export function createPodIndex(): PodIndex {
         names = new Map();
         everybody = undefined;
       }
-      for (const name of changedAt.keys()) if (!namespaces.has(name)) changedAt.set(name, version);
+      for (const name of changedAt.keys()) {
+        if (namespaces.has(name)) continue;
+        changedAt.set(name, version);
+        changedNow.push(name);
+      }
       labels = now;
       views = namespaces;
     },
     peers(peer, own) {
       const last = meant.get(peer);
       const known = namespacesOf(peer.namespaces, own);
-      const holds = last?.names === known && !known.some((name) => isNewer(name, last));
-      if (holds) return last.selection;
+      if (last?.names === known && !concerns(known, last)) {
+        last.version = version;
+        return last.selection;
+      }
       const found = look(peer, known, last);
       meant.set(peer, found);
       return found.selection;

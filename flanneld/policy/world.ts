@@ -33,6 +33,8 @@ export interface Endpoint {
 export interface World {
   readonly namespaces: ReadonlyMap<string, NamespaceView>;
   readonly endpoints: readonly Endpoint[];
+  /** What it was made from, for the next one. */
+  readonly placed?: Placed | undefined;
 }
 
 export const EMPTY_WORLD: World = { namespaces: new Map(), endpoints: [] };
@@ -48,16 +50,45 @@ export function worldOf(
   node: string | undefined,
   before: World,
 ): World {
+  const placed = before.placed;
+  const isSame =
+    placed !== undefined &&
+    placed.node === node &&
+    sameItems(placed.told, pods) &&
+    sameItems(placed.attached, attached);
+  const now = isSame ? placed : place(pods, attached, node);
+  return { namespaces: views(namespaces, now.pods, policies, before), endpoints: now.endpoints, placed: now };
+}
+
+/** Which pods count, at which addresses, and which of them are of this node. */
+interface Placed {
+  readonly told: readonly Pod[];
+  readonly attached: readonly Attached[];
+  readonly node: string | undefined;
+  readonly pods: ReadonlyMap<string, readonly Pod[]>;
+  readonly endpoints: readonly Endpoint[];
+}
+
+function place(told: readonly Pod[], attached: readonly Attached[], node: string | undefined): Placed {
   const here = Map.groupBy(attached, keyOf);
   const held = new Set(attached.flatMap(({ addresses }) => addresses));
-  const known = new Map(pods.map((pod) => [keyOf(pod), pod]));
-  const selectable = pods.filter(({ hostNetwork, finished }) => !hostNetwork && !finished);
-  const addressed = selectable.map((pod) => {
-    const own = here.get(keyOf(pod))?.flatMap(({ addresses }) => addresses);
-    return withAddresses(pod, own ?? pod.addresses.filter((address) => !held.has(address)));
-  });
-  const foreign = addressed.filter((pod) => node !== undefined && pod.node === node && !here.has(keyOf(pod)));
-  const byKey = new Map(addressed.map((pod) => [keyOf(pod), pod]));
+  /** Pods of this node only, as told and with the addresses that hold. */
+  const known = new Map<string, Pod>();
+  const byKey = new Map<string, Pod>();
+  const foreign: Pod[] = [];
+  const addressed: Pod[] = [];
+  for (const pod of told) {
+    const key = knownKey(pod);
+    const own = here.get(key)?.flatMap(({ addresses }) => addresses);
+    const isHere = own !== undefined || (node !== undefined && pod.node === node);
+    if (isHere) known.set(key, pod);
+    if (pod.hostNetwork || pod.finished) continue;
+    const holds = own ?? (held.size === 0 ? pod.addresses : pod.addresses.filter((address) => !held.has(address)));
+    const one = withAddresses(pod, holds);
+    addressed.push(one);
+    if (isHere) byKey.set(key, one);
+    if (isHere && own === undefined) foreign.push(one);
+  }
   const endpoints = [
     ...[...here.values()].map((group) => ({
       ...(group[0] as Attached),
@@ -72,7 +103,17 @@ export function worldOf(
       addresses,
       pod: byKey.get(keyOf({ namespace, name })),
     }));
-  return { namespaces: views(namespaces, addressed, policies, before), endpoints };
+  return { told, attached, node, pods: Map.groupBy(addressed, ({ namespace }) => namespace), endpoints };
+}
+
+const keys = new WeakMap<Pod, string>();
+
+function knownKey(pod: Pod): string {
+  const known = keys.get(pod);
+  if (known !== undefined) return known;
+  const key = keyOf(pod);
+  keys.set(pod, key);
+  return key;
 }
 
 /** One object for a pod with other addresses, for as long as both stay as they are. */
@@ -89,12 +130,11 @@ function withAddresses(pod: Pod, addresses: readonly Ip[]): Pod {
 
 function views(
   namespaces: Objects['namespaces'],
-  pods: readonly Pod[],
+  podsIn: ReadonlyMap<string, readonly Pod[]>,
   policies: readonly Policy[],
   before: World,
 ): ReadonlyMap<string, NamespaceView> {
   const objects = new Map(namespaces.map((namespace) => [namespace.name, namespace]));
-  const podsIn = Map.groupBy(pods, ({ namespace }) => namespace);
   const policiesIn = Map.groupBy(policies, ({ namespace }) => namespace);
   const names = new Set([...objects.keys(), ...podsIn.keys(), ...policiesIn.keys()]);
   return new Map(
@@ -124,4 +164,4 @@ const shared = <T>(old: readonly T[] | undefined, now: readonly T[]): readonly T
   old !== undefined && sameItems(old, now) ? old : now;
 
 const sameItems = <T>(a: readonly T[], b: readonly T[]): boolean =>
-  a.length === b.length && a.every((item, at) => item === b[at]);
+  a === b || (a.length === b.length && a.every((item, at) => item === b[at]));
