@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { benchAgent, printAgent } from './agent.ts';
 import { benchCni, printCni } from './cni.ts';
+import { benchPolicy, printPolicy } from './policy.ts';
 import { benchThroughput, printThroughput } from './throughput.ts';
 import { BACKENDS } from './throughput-paths.ts';
 
@@ -13,13 +14,16 @@ const HELP = `usage: npm run bench -- NAME [OPTIONS]
 
   cni            ADD and DEL of the CNI plugin, beside the reference plugins in /usr/lib/cni and a floor program in C
   agent          the agent's start among many peers and how it follows a lease, beside a floor of ip -batch
+  policy         what network policies cost a packet, beside conntrack alone and linear rules; load and changes
   throughput     iperf3 from pod to pod over vxlan, host-gw and udp, beside the same path set up by hand with ip
 
   --peer PATH    another contender; may be repeated. cni: a directory with reference plugins; agent, throughput
                  (udp): an agent with flannel's command line
   --pods N       cni: pods of a sequential series (200)
-  --sizes N,…    agent: numbers of peers (2,100,1000,5000)
-  --rounds N     agent: starts of each contender with each number of peers; throughput: transfers of each kind (5)
+  --sizes N,…    agent: numbers of peers (2,100,1000,5000); policy: of policies (0,100,1000,5000)
+  --batches N    policy: of 1024 packets in a round (240)
+  --rounds N     agent: starts of each contender with each number of peers; throughput: transfers of each kind;
+                 policy: of everything (5)
   --probes N     agent: leases put and deleted after each start (10)
   --backend NAME throughput: only this one; may be repeated (vxlan, host-gw, udp)
   --seconds N    throughput: of each transfer (5)
@@ -36,13 +40,17 @@ function whole(flag: string, text: string, least: number, most: number): number 
   throw new Error(`--${flag} ${text}: expected a whole number from ${least} to ${most}`);
 }
 
+const sizesOf = (text: string, least: number): number[] =>
+  text.split(',').map((size) => whole('sizes', size, least, 7000));
+
 function commandLine() {
   return parseArgs({
     allowPositionals: true,
     options: {
       peer: { type: 'string', multiple: true, default: [] },
       pods: { type: 'string', default: '200' },
-      sizes: { type: 'string', default: '2,100,1000,5000' },
+      sizes: { type: 'string' },
+      batches: { type: 'string', default: '240' },
       rounds: { type: 'string', default: '5' },
       probes: { type: 'string', default: '10' },
       backend: { type: 'string', multiple: true, default: [...BACKENDS] },
@@ -68,11 +76,18 @@ async function measure(
       return { results, text: printCni(results) };
     }
     case 'agent': {
-      const sizes = values.sizes.split(',').map((size) => whole('sizes', size, 1, 7000));
+      const sizes = sizesOf(values.sizes ?? '2,100,1000,5000', 1);
       const rounds = whole('rounds', values.rounds, 1, 100);
       const probes = whole('probes', values.probes, 1, 200);
       const results = await benchAgent({ root, sizes, rounds, probes, peers, progress });
       return { results, text: printAgent(results) };
+    }
+    case 'policy': {
+      const sizes = sizesOf(values.sizes ?? '0,100,1000,5000', 0);
+      const rounds = whole('rounds', values.rounds, 1, 100);
+      const batches = whole('batches', values.batches, 1, 100_000);
+      const results = benchPolicy({ root, sizes, rounds, batches });
+      return { results, text: printPolicy(results) };
     }
     case 'throughput': {
       const rounds = whole('rounds', values.rounds, 1, 100);

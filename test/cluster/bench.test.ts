@@ -25,3 +25,18 @@ t.test('throughput: by hand and ours', async (t) => {
   t.strictSame(rows(text), [...table, ...table]);
   t.match(text, /^ {2}host-gw, ours +[1-9\d.]+ +1\.00$/m);
 });
+
+t.test('policy: conntrack alone, ours and linear rules', async (t) => {
+  const text = await bench('policy', '--sizes=0,20', '--rounds=2', '--batches=2');
+  t.strictSame(rows(text), [
+    '-------------------',
+    '0 policies, spread',
+    '20 policies, spread',
+    '20 policies, own',
+    '20 policies, one',
+    '-----------',
+    '20 policies',
+  ]);
+  t.match(text, /^ {2}20 policies, one(?: +\d+ \([\d.]+\)){6}$/m, 'every packet');
+  t.match(text, /^ {2}20 policies(?: +[\d.]+){8}$/m, 'every change');
+});
