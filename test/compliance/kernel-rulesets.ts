@@ -76,6 +76,7 @@ function rules(name: string, all: readonly Omit<Chain, 'rules'>[], sets: readonl
 
 const SETS: readonly fc.Arbitrary<NftSet>[] = [
   fc.subarray(HOSTS).map((elements) => ({ name: 'hosts', type: 'ipv4_addr', elements })),
+  fc.subarray(HOSTS).map((elements) => ({ name: 'counts', type: 'ipv4_addr', counted: true, elements })),
   fc
     .constantFrom(...SUBNETS)
     .map((elements) => ({ name: 'subnets', type: 'ipv4_addr', flags: ['interval'], elements })),

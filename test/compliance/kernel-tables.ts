@@ -163,6 +163,14 @@ export const TABLE_CASES: Readonly<Record<string, Case>> = {
     ]);
   }),
 
+  'a set that counts': fresh((t, s) => {
+    const counting = { name: 'counting', type: 'ipv4_addr', counted: true };
+    transactions(t, s, [['declared and filled', 'ok', declare(counting), put(counting, '10.0.0.1', '10.0.0.2')]]);
+    t.strictSame(contents(s), { chains: [], sets: [{ ...counting, elements: ['10.0.0.1', '10.0.0.2'] }] });
+    transactions(t, s, [['one less', 'ok', take(counting, '10.0.0.2')]]);
+    t.strictSame(contents(s), { chains: [], sets: [{ ...counting, elements: ['10.0.0.1'] }] });
+  }),
+
   'all or nothing': fresh((t, s) => {
     transactions(t, s, [
       ['a good one', 'ok', chain('a'), declare(ADDRESSES)],
