@@ -111,5 +111,5 @@ export function linearRules({ objects, locals }: Setting): string {
     jumps.push(`ip daddr ${addresses[0]} jump ${name}`);
   }
   const forward = `chain forward { type filter hook forward priority 0;\n ${jumps.join('\n ')}\n}`;
-  return `table inet bench {\n${chains.join('\n')}\n${forward}\n}\n`;
+  return `table inet linear {\n${chains.join('\n')}\n${forward}\n}\n`;
 }

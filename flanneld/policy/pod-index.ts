@@ -22,8 +22,8 @@ interface Meant {
   version: number;
   /** Namespaces, and the pods meant in each. */
   readonly names: readonly string[];
-  readonly lists: Selection;
-  readonly selection: Selection;
+  lists: Selection;
+  selection: Selection;
 }
 
 export function createPodIndex(): PodIndex {
@@ -52,17 +52,31 @@ export function createPodIndex(): PodIndex {
   const isNewer = (name: string, last: Meant | undefined): boolean =>
     (changedAt.get(name) ?? 0) > (last?.version ?? -1);
 
-  /** Whether pods of the namespaces have changed since. Most often only the newest world is to be looked at. */
-  function concerns(known: readonly string[], last: Meant): boolean {
-    if (last.version === version) return false;
-    if (last.version === version - 1) return changedNow.some((name) => known.includes(name));
-    return known.some((name) => isNewer(name, last));
+  /** Those of the namespaces whose pods have changed since. Most often only the newest world is to be looked at. */
+  function staleOf(known: readonly string[], last: Meant): readonly string[] {
+    if (last.version === version) return [];
+    if (last.version === version - 1) return changedNow.filter((name) => known.includes(name));
+    return known.filter((name) => isNewer(name, last));
+  }
+
+  /** Looks again where pods have changed. A selection that is still right stays the same list. */
+  function renew({ pods = EVERYTHING }: PodPeer, last: Meant): void {
+    let lists = last.lists;
+    for (const name of staleOf(last.names, last)) {
+      const at = last.names.indexOf(name);
+      const list = kept(lists[at], choose(podsOf(name), pods));
+      if (list !== lists[at]) lists = lists.with(at, list);
+    }
+    last.version = version;
+    if (lists === last.lists) return;
+    last.lists = lists;
+    last.selection = lists.filter((list) => list.length > 0);
   }
 
   function look({ pods = EVERYTHING }: PodPeer, known: readonly string[], last: Meant | undefined): Meant {
-    const before = last?.names === known ? undefined : new Map(last?.names.map((name, at) => [name, last.lists[at]]));
-    const lists = known.map((name, at) => {
-      const list = before === undefined ? last?.lists[at] : before.get(name);
+    const before = new Map(last?.names.map((name, at) => [name, last.lists[at]]));
+    const lists = known.map((name) => {
+      const list = before.get(name);
       return list !== undefined && !isNewer(name, last) ? list : kept(list, choose(podsOf(name), pods));
     });
     const found = lists.filter((list) => list.length > 0);
@@ -95,8 +109,8 @@ export function createPodIndex(): PodIndex {
     peers(peer, own) {
       const last = meant.get(peer);
       const known = namespacesOf(peer.namespaces, own);
-      if (last?.names === known && !concerns(known, last)) {
-        last.version = version;
+      if (last?.names === known) {
+        renew(peer, last);
         return last.selection;
       }
       const found = look(peer, known, last);

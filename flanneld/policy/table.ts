@@ -99,18 +99,25 @@ function forwardChain(established: Established): Chain {
   return {
     name: 'forward',
     base: BASE,
-    rules: [...strangers, neighbours, ...knownFlows(established), ...judge(false, established)],
+    rules: [
+      ...allowedFlows(established),
+      ...strangers,
+      neighbours,
+      ...knownFlows(established),
+      ...judge(false, established),
+    ],
   };
 }
 
-function knownFlows(established: Established): Rule[] {
+/** First of all, since most packets are of such a flow. */
+function allowedFlows(established: Established): Rule[] {
   if (established.mode === 'keep') return [rule`ct state established,related return`];
   const { stamp } = established;
-  return [
-    ...(stamp === undefined ? [] : [rule`ct mark & ${STAMP_MASK} == ${markOf(stamp)} return`]),
-    rule`ct state related return`,
-    rule`ct direction reply goto ${REPLIES}`,
-  ];
+  return stamp === undefined ? [] : [rule`ct mark & ${STAMP_MASK} == ${markOf(stamp)} return`];
+}
+
+function knownFlows({ mode }: Established): Rule[] {
+  return mode === 'keep' ? [] : [rule`ct state related return`, rule`ct direction reply goto ${REPLIES}`];
 }
 
 const markOf = (stamp: number): number => stamp * 2 ** 24;
