@@ -31,18 +31,32 @@ blob() {
   printf '%s' "$digest"
 }
 
-# A tar file without anything of the machine it was made on.
+# plain_tar SECONDS FOLDER NAME...: a tar file without anything of the machine it was made on.
 plain_tar() {
-  tar -c -C "$1" --sort=name --format=posix --pax-option=delete=atime,delete=ctime --numeric-owner --owner=0 --group=0 \
-    --mtime="@$SOURCE_DATE_EPOCH" "${@:2}"
+  tar -c -C "$2" --sort=name --format=posix --pax-option=delete=atime,delete=ctime --numeric-owner --owner=0 --group=0 \
+    --mtime="@$1" "${@:3}"
 }
 
-# layer FOLDER: adds one, its digest to `layers` and that of its contents to `contents`.
+# layer FOLDER SECONDS: FOLDER.tar.gz and, in FOLDER.sum, the digest of its contents.
 layer() {
-  plain_tar "$work/$1" . >"$work/layer.tar"
-  contents+=("$(sum_of "$work/layer.tar")")
-  gzip -9n "$work/layer.tar"
-  layers+=("$(blob "$work/layer.tar.gz")")
+  plain_tar "$2" "$work/$1" . >"$work/$1.tar"
+  sum_of "$work/$1.tar" >"$work/$1.sum"
+  gzip -nf "$work/$1.tar"
+}
+
+# Registries and nodes keep the lower layer as long as its bytes are the same: its times are no commit's.
+layers() {
+  local name
+  if [[ ! -e $work/base.layer || $(<"$work/base.layer") != "$(<"$work/base.key")" ]]; then
+    layer base 0
+    cp "$work/base.key" "$work/base.layer"
+  fi
+  layer agent "$SOURCE_DATE_EPOCH"
+  for name in base agent; do
+    contents+=("$(<"$work/$name.sum")")
+    cp "$work/$name.tar.gz" "$work/layer"
+    layers+=("$(blob "$work/layer")")
+  done
 }
 
 size_of() { stat -c %s "$work/oci/blobs/sha256/$1"; }
@@ -70,7 +84,7 @@ archive() {
   printf '{"imageLayoutVersion":"1.0.0"}' >"$work/oci/oci-layout"
   printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:%s","size":%s,"platform":{"architecture":"%s","os":"linux"},"annotations":{"io.containerd.image.name":"%s","org.opencontainers.image.ref.name":"%s"}}]}' \
     "$digest" "$(size_of "$digest")" "$architecture" "$name" "${name##*:}" >"$work/oci/index.json"
-  plain_tar "$work/oci" blobs index.json oci-layout >"$output.new"
+  plain_tar "$SOURCE_DATE_EPOCH" "$work/oci" blobs index.json oci-layout >"$output.new"
   mv -fT "$output.new" "$output"
 }
 
@@ -133,8 +147,7 @@ flock 9
 rm -rf "$work/oci"
 mkdir -p "$work/oci/blobs/sha256"
 "$tree/deploy/rootfs.sh" "$work"
-layer base
-layer agent
+layers
 archive "$(manifest "$(config)")"
 rm -rf "$work/oci"
 unpacked

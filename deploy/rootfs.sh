@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The root of the container image, in two folders that become its layers: `base`, the Debian packages and Node.js, which
-# seldom change, and `agent`. Used by Dockerfile and image.sh alike, on Debian 12.
+# seldom change, and `agent`. Used by Dockerfile and image.sh alike, on Debian 12. What `base` was made of stands in
+# DIR/base.key: it is made again only when that changes.
 set -euo pipefail
 umask 022
 
@@ -26,13 +27,17 @@ die() {
   exit 1
 }
 
-# fetch: the packages as the lists of apt have them, each downloaded once. Their file names go into `files`.
-fetch() {
-  local file missing=()
-  mkdir -p "$cache"
+# resolve: the file names of the packages, as the lists of apt have them, go into `files`.
+resolve() {
   # In another folder: apt says nothing of what it finds in the current one.
   mapfile -t files < <(cd / && apt-get --print-uris download "${PACKAGES[@]}" | awk '/^.https?:/ { print $2 }')
   [[ ${#files[@]} -eq ${#PACKAGES[@]} ]] || die 'apt does not know all packages: run apt-get update'
+}
+
+# Each package is downloaded once.
+fetch() {
+  local file missing=()
+  mkdir -p "$cache"
   for file in "${files[@]}"; do [[ -e $cache/$file ]] || missing+=("${file%%_*}"); done
   [[ ${#missing[@]} -eq 0 ]] || (cd "$cache" && apt-get -q -o APT::Sandbox::User=root download "${missing[@]}" >&2)
 }
@@ -67,11 +72,27 @@ furnish() {
 }
 
 # Node.js changes with package-lock.json only: it goes below the agent. Its symbols are for debuggers.
-split() {
-  local path=usr/lib/flannel-ts/node_modules node
+add_node() {
+  local path=$1 node
   mkdir -p "$base/$path"
-  mv "$agent/$path"/node-linux-* "$base/$path/"
+  cp -R "$agent/$path"/node-linux-* "$base/$path/"
   for node in "$base/$path"/node-linux-*/bin/node; do strip --strip-all "$node"; done
+}
+
+make_base() {
+  local modules=usr/lib/flannel-ts/node_modules key
+  resolve
+  key=$(printf '%s\n' "${files[@]}" | cat - "${BASH_SOURCE[0]}" "$agent/$modules"/node-linux-*/package.json | sha256sum)
+  if [[ ! -e $target/base.key || $(<"$target/base.key") != "$key" ]]; then
+    rm -rf "$base" "$target/base.key"
+    mkdir -p "$base"
+    fetch
+    unpack
+    furnish
+    add_node "$modules"
+    printf '%s\n' "$key" >"$target/base.key"
+  fi
+  rm -rf "$agent/$modules"/node-linux-*
 }
 
 case ${1-} in
@@ -89,10 +110,7 @@ base=$target/base
 files=()
 agent=$target/agent
 grep -q '^VERSION_CODENAME=bookworm$' /usr/lib/os-release || die 'Debian 12 is needed: its packages are what the image is made of'
-rm -rf "$base" "$agent"
-mkdir -p "$base" "$agent"
-fetch
-unpack
-furnish
+rm -rf "$agent"
+mkdir -p "$agent"
 "$tree/install.sh" agent "$agent" >&2
-split
+make_base
