@@ -27,11 +27,23 @@ die() {
   exit 1
 }
 
-# resolve: the file names of the packages, as the lists of apt have them, go into `files`.
-resolve() {
+# Exit code of its own: nothing is wrong here, but for the way to Debian's packages.
+unobtainable() {
+  printf 'rootfs.sh: %s\n' "$*" >&2
+  exit 3
+}
+
+# look_up: the file names of the packages, as the lists of apt have them, go into `files`. Whether all are known.
+look_up() {
   # In another folder: apt says nothing of what it finds in the current one.
   mapfile -t files < <(cd / && apt-get --print-uris download "${PACKAGES[@]}" | awk '/^.https?:/ { print $2 }')
-  [[ ${#files[@]} -eq ${#PACKAGES[@]} ]] || die 'apt does not know all packages: run apt-get update'
+  [[ ${#files[@]} -eq ${#PACKAGES[@]} ]]
+}
+
+resolve() {
+  look_up && return
+  apt-get -q update >&2 || unobtainable 'the list of packages can not be updated'
+  look_up || unobtainable 'apt does not know all packages: check its sources'
 }
 
 # Each package is downloaded once.
@@ -39,7 +51,9 @@ fetch() {
   local file missing=()
   mkdir -p "$cache"
   for file in "${files[@]}"; do [[ -e $cache/$file ]] || missing+=("${file%%_*}"); done
-  [[ ${#missing[@]} -eq 0 ]] || (cd "$cache" && apt-get -q -o APT::Sandbox::User=root download "${missing[@]}" >&2)
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+  (cd "$cache" && apt-get -q -o APT::Sandbox::User=root download "${missing[@]}" >&2) ||
+    unobtainable "packages can not be downloaded: ${missing[*]}"
 }
 
 unpack() {

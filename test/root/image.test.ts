@@ -15,7 +15,8 @@ import { containersOf } from '../support/container.ts';
 const ROOT = join(import.meta.dirname, '../..');
 const LIST = '/etc/cni/net.d/10-flannel.conflist';
 const isBookworm = /^VERSION_CODENAME=bookworm$/m.test(readFileSync('/etc/os-release', 'utf8'));
-const skip = !isBookworm && 'the image is made of packages of Debian 12';
+/** Of image.sh: the packages that it is made of can't be downloaded. */
+const UNOBTAINABLE = 3;
 
 interface Descriptor {
   readonly digest: string;
@@ -25,13 +26,18 @@ interface Descriptor {
 const directory = mkdtempSync(join(tmpdir(), 'flannel-image-'));
 t.teardown(() => rmSync(directory, { recursive: true, force: true }));
 const root = join(directory, 'root');
+const archive = join(directory, 'image.tar');
+
+const build = () =>
+  spawnSync(join(ROOT, 'deploy/image.sh'), ['--output', archive], { encoding: 'utf8', timeout: 240_000 });
+const built = isBookworm ? build() : undefined;
+const skip =
+  (!isBookworm && 'the image is made of packages of Debian 12') ||
+  (built?.status === UNOBTAINABLE && 'the packages of Debian 12 can not be downloaded');
 
 t.test('the archive', { skip }, async (t) => {
-  const archive = join(directory, 'image.tar');
-  const report = execFileSync(join(ROOT, 'deploy/image.sh'), ['--output', archive], {
-    encoding: 'utf8',
-    timeout: 240_000,
-  });
+  t.equal(built?.status, 0, built?.stderr ?? '');
+  const report = built?.stdout ?? '';
   t.comment(report);
   t.match(report, /^start: +\d+ ms/m);
   const layout = join(directory, 'layout');
@@ -60,7 +66,7 @@ t.test('the archive', { skip }, async (t) => {
   });
   t.equal(readdirSync(join(layout, 'blobs/sha256')).length, manifest.layers.length + 2, 'nothing else is in it');
   const first = readFileSync(archive);
-  execFileSync(join(ROOT, 'deploy/image.sh'), ['--output', archive], { stdio: 'ignore', timeout: 240_000 });
+  t.equal(build().status, 0);
   t.ok(readFileSync(archive).equals(first), 'again, the same bytes');
 });
 
@@ -91,8 +97,8 @@ t.test('what is in it', { skip }, async (t) => {
 t.test('it serves the runtime of its node', { skip }, async (t) => {
   const host = await makeHost(t, compilePrograms(t));
   const { machine } = host;
-  // As on a node: what the runtime mounts reaches containers. The node's own plugins are not touched.
-  await machine.must('sh', ['-ec', 'mount -t tmpfs tmpfs /opt; mount --make-rshared /']);
+  // As on a node: what the runtime mounts reaches containers. Plugins and lists of the machine that it runs on are not there.
+  await machine.must('sh', ['-ec', 'mount -t tmpfs tmpfs /opt; rm -rf /etc/cni/net.d; mount --make-rshared /']);
   const manifest = join(ROOT, 'deploy/kube-flannel-ts.yml');
   const containers = await containersOf({ machine, root, scratch: directory, manifest });
   const installed = await containers.run('install-cni');
@@ -134,4 +140,5 @@ t.test('it serves the runtime of its node', { skip }, async (t) => {
   const removed = await containers.run('install-cni', () => ['uninstall-cni']);
   t.equal(removed.code, 0, removed.stderr);
   t.strictSame(readdirSync(host.path('/opt/cni/bin')), []);
+  t.strictSame(readdirSync(host.path('/etc/cni/net.d')), ['10-flannel.conflist'], 'a list that it was not told of');
 });

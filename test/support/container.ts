@@ -49,7 +49,7 @@ const ENTER = `set -e; root=$1; shift
 mount --bind "$root" "$root"
 while [ "$1" != -- ]; do
   if [ -d "$1" ]; then mkdir -p "$root$2"; else touch "$root$2"; fi
-  mount --bind "$1" "$root$2"; mount --make-r"$3" "$root$2"; shift 3
+  mount --rbind "$1" "$root$2"; mount --make-r"$3" "$root$2"; shift 3
 done
 shift
 mount -t proc proc "$root/proc"; mount --rbind /sys "$root/sys"; mount --rbind /dev "$root/dev"
