@@ -26,14 +26,9 @@ export class RpcError extends Error {
     this.code = code;
   }
 
-  /** What the library rejects with: an Error with the number as `code` and the server's words as `details`. */
+  /** Whatever was thrown, as one. */
   static from(error: Error): RpcError {
-    if (error instanceof RpcError) return error;
-    const { code, details } = error as Error & { code?: unknown; details?: unknown };
-    return new RpcError(
-      typeof code === 'number' ? code : GRPC.UNKNOWN,
-      typeof details === 'string' ? details : error.message,
-    );
+    return error instanceof RpcError ? error : new RpcError(GRPC.UNKNOWN, error.message);
   }
 }
 
