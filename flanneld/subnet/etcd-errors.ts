@@ -26,9 +26,14 @@ export class RpcError extends Error {
     this.code = code;
   }
 
-  /** Whatever was thrown, as one. */
+  /** Whatever was thrown. What failed as a call has the number as `code` and the server’s words as `details`. */
   static from(error: Error): RpcError {
-    return error instanceof RpcError ? error : new RpcError(GRPC.UNKNOWN, error.message);
+    if (error instanceof RpcError) return error;
+    const { code, details } = error as Error & { code?: unknown; details?: unknown };
+    return new RpcError(
+      typeof code === 'number' ? code : GRPC.UNKNOWN,
+      typeof details === 'string' ? details : error.message,
+    );
   }
 }
 
