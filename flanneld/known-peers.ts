@@ -37,3 +37,27 @@ export function settle(known: KnownPeers, now: number): KnownPeers {
 
 /** Whether what isn't wanted may be removed. */
 export const mayRemove = ({ graceUntil }: KnownPeers, now: number): boolean => now >= graceUntil;
+
+/**
+ * Leases that came or changed, and those whose key is no longer there. A subnet manager gives the others as the same
+ * objects again, most of them in the same places, so that with thousands of peers few are looked at twice.
+ */
+export function peerChanges(
+  before: readonly Lease[],
+  now: readonly Lease[],
+): { readonly fresh: readonly Lease[]; readonly departed: readonly Lease[] } {
+  const most = Math.min(before.length, now.length);
+  let start = 0;
+  while (start < most && before[start] === now[start]) start++;
+  let same = 0;
+  while (same < most - start && before.at(-1 - same) === now.at(-1 - same)) same++;
+  const [old, fresh] = [before, now].map((leases) => new Set(leases.slice(start, leases.length - same))) as [
+    Set<Lease>,
+    Set<Lease>,
+  ];
+  const keys = new Set([...fresh].map(({ subnet }) => leaseKey(subnet)));
+  return {
+    fresh: [...fresh.difference(old)],
+    departed: [...old.difference(fresh)].filter(({ subnet }) => !keys.has(leaseKey(subnet))),
+  };
+}

@@ -21,7 +21,7 @@ async function channelTo(
   const server = createServer();
   const sessions = new Set<Http2Session>();
   server.on('session', (session) => sessions.add(session));
-  server.on('stream', (stream) => {
+  server.on('stream', (stream: ServerHttp2Stream) => {
     stream.on('error', () => {});
     answer(stream, stream.session as Http2Session);
   });
