@@ -49,15 +49,16 @@ export function peerChanges(
   const most = Math.min(before.length, now.length);
   let start = 0;
   while (start < most && before[start] === now[start]) start++;
-  let same = 0;
-  while (same < most - start && before.at(-1 - same) === now.at(-1 - same)) same++;
-  const [old, fresh] = [before, now].map((leases) => new Set(leases.slice(start, leases.length - same))) as [
-    Set<Lease>,
-    Set<Lease>,
-  ];
-  const keys = new Set([...fresh].map(({ subnet }) => leaseKey(subnet)));
+  let [oldEnd, end] = [before.length, now.length];
+  while (oldEnd > start && end > start && before[oldEnd - 1] === now[end - 1]) {
+    oldEnd--;
+    end--;
+  }
+  const [old, present] = [new Set(before.slice(start, oldEnd)), new Set(now.slice(start, end))];
+  const missing = [...old.difference(present)];
+  const keys = new Set(missing.length === 0 ? [] : [...present].map(({ subnet }) => leaseKey(subnet)));
   return {
-    fresh: [...fresh.difference(old)],
-    departed: [...old.difference(fresh)].filter(({ subnet }) => !keys.has(leaseKey(subnet))),
+    fresh: [...present.difference(old)],
+    departed: missing.filter(({ subnet }) => !keys.has(leaseKey(subnet))),
   };
 }

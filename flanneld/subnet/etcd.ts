@@ -90,7 +90,8 @@ export function openEtcd(options: EtcdOptions): SubnetManager {
     keepAlive: (signal, report) =>
       keepLeaseAlive({ session, renewalMs, marginMs: renewMarginMinutes * 60_000, tenure }, signal, report),
 
-    watch: (signal, report) => watchLeases({ session, leases, nodeId, livenessMs, tenure, onEntries, renewedBy }, signal, report),
+    watch: (signal, report) =>
+      watchLeases({ session, leases, nodeId, livenessMs, tenure, onEntries, renewedBy }, signal, report),
 
     reconnect: session.renew,
 
