@@ -306,12 +306,13 @@ production_packages() {
 
 # bundle FOLDER: the agent as JavaScript in FOLDER/bundle, which starts in less than half the time and memory that
 # stripping the types of hundreds of files takes. Packages with native parts stay outside. The packages inside know
-# nothing of ES modules: they ask for require.
+# nothing of ES modules: they ask for require, and etcd3 for its definitions beside its own folder.
 bundle() {
   "$node" node_modules/esbuild/bin/esbuild flanneld/main.ts --bundle --splitting --platform=node --format=esm \
     --target=node26 --outdir="$1/bundle" --external:koffi --external:raw-socket --minify-whitespace --log-level=warning \
     --banner:js='import { createRequire } from "node:module";
-const require = createRequire(import.meta.url);'
+const require = createRequire(import.meta.url), __dirname = import.meta.dirname;'
+  cp -R -- node_modules/etcd3/proto "$1/proto"
 }
 
 copy_program() {

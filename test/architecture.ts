@@ -49,7 +49,7 @@ const PURE = [
   'ipam/{config,ranges,allocate,reservation,resolv-conf}.ts',
   'cni-plugin/{answer,bandwidth,config,foreign,form,masquerade,mode,names,plan,portmap,portmap-config,protocol,result,routed,routes,spoof,subnet-file,table,versions,vlan}.ts',
   'flanneld/{arguments,checksum-offload,config,config-change,difference,docker-options,flags,host-settings,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,usage}.ts',
-  'flanneld/subnet/{choose,etcd-methods,etcd-protobuf,lease-file,lease-record}.ts',
+  'flanneld/subnet/{choose,lease-file,lease-record}.ts',
   'flanneld/backend/{backend,command-words,extension,registry,reverse-path,vxlan,host-gw,udp,udp-control,alloc}.ts',
   'flanneld/probe/{notes,turns,window}.ts',
   'flanneld/rules/**',
@@ -70,6 +70,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   netlink: ['kernel/*.ts'],
   koffi: ['kernel/ffi.ts'],
   'raw-socket': ['kernel/probe.ts'],
+  etcd3: ['flanneld/subnet/{etcd,etcd-*}.ts'],
   yaml: ['flanneld/policy/documents.ts'],
   pino: ['{flanneld,cni-plugin}/main.ts'],
 };

@@ -26,7 +26,7 @@ export class RpcError extends Error {
     this.code = code;
   }
 
-  /** Whatever was thrown. What failed as a call has the number as `code` and the server's words as `details`. */
+  /** What the library rejects with: an Error with the number as `code` and the server's words as `details`. */
   static from(error: Error): RpcError {
     if (error instanceof RpcError) return error;
     const { code, details } = error as Error & { code?: unknown; details?: unknown };

@@ -1,5 +1,5 @@
-// The part of etcd's messages that is used here (etcd api/etcdserverpb/rpc.proto), under the protocol's own names, as
-// etcd-methods.ts decodes them. 64-bit numbers are decimal text.
+// The part of etcd's messages that is used here (etcd api/etcdserverpb/rpc.proto), under the protocol's own names, with
+// enumerations as etcd3 spells them. 64-bit numbers are decimal text.
 
 export interface KeyValue {
   readonly key: Buffer;
