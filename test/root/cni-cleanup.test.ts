@@ -9,7 +9,7 @@ import { failures, isClean, pods } from '../support/cni-host-checks.ts';
 t.setTimeout(0);
 const bin = compilePrograms(t);
 
-const FULL = fullChain();
+const FULL = { ...fullChain(), delegate: { isDefaultGateway: true, ipMasq: true, macspoofchk: true } };
 
 t.test('GC takes 100 stale attachments away', async (t) => {
   const host = await makeHost(t, bin, 60);
@@ -43,7 +43,7 @@ t.test('cleanup', async (t) => {
   t.match(await host.machine.must(...host.flanneld('cleanup', '--dry-run')), /1 deletions that clients kept/);
   t.equal(readdirSync(host.path(SPOOL)).length, 1);
   const said = await host.machine.must(...host.flanneld('cleanup'));
-  t.match(said, /^nft delete table inet flannel$/m);
+  t.match(said, /^nft delete table inet flannel\nnft delete table bridge flannel$/m);
   await isClean(t, host, 'after it');
   t.notMatch(await host.machine.must('nft', ['list', 'ruleset']), /flannel/);
   t.strictSame(readdirSync(host.path('/run/flannel')), []);
