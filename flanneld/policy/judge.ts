@@ -94,10 +94,23 @@ function keyOf(fields: string, { from, to, protocol, port }: FirstPacket): reado
 function elementOf({ elements, flags }: NftSet, key: readonly (Ip | number)[]): string | undefined {
   if (!flags?.includes('interval')) {
     const text = key.join(' . ');
-    return elements.find((element) => element === text || element.startsWith(`${text} : `));
+    return elements.find((element) => {
+      const numbered = inNumbers(element);
+      return numbered === text || numbered.startsWith(`${text} : `);
+    });
   }
-  return elements.find((element) => element.split(' . ').every((part, at) => isWithin(part, key[at] as Ip | number)));
+  return elements.find((element) =>
+    inNumbers(element)
+      .split(' . ')
+      .every((part, at) => isWithin(part, key[at] as Ip | number)),
+  );
 }
+
+/** Protocols may be told by their names. */
+const inNumbers = (element: string): string =>
+  element.replace(/(^| )(tcp|udp|sctp)(?= )/g, (_, before: string, name: string) => `${before}${NUMBERS[name]}`);
+
+const NUMBERS: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132 };
 
 /** In "80", "80-90", "10.0.0.1", "10.0.0.1-10.0.0.9", "10.0.0.0/24". */
 function isWithin(part: string, value: Ip | number): boolean {
