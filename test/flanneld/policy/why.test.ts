@@ -80,6 +80,16 @@ fd00::1:1 to fd00::2:1, 81/tcp: denied`,
   t.equal(allowed.exitCode, 0);
   t.match(allowed.text, 'ingress of y/a: allowed, a policy allows it: y/web\n  kernel: allowed\n');
 
+  const named = tableOf(CLUSTER).sets.map((set) => ({
+    ...set,
+    elements: set.elements.map((element) => element.replace(' . 6 . ', ' . tcp . ')),
+  }));
+  t.match(
+    why(web, state(CLUSTER, { ...tableOf(CLUSTER), sets: named })).flows,
+    [{ kernel: { verdict: 'allowed' }, differs: false }],
+    'protocols by their names, as a listing may have them',
+  );
+
   const other = printWhy(why(question, { ...state(CLUSTER), table: undefined }), question);
   t.equal(other.exitCode, 3);
   t.match(other.text, 'kernel: allowed (there is no table), WHICH DIFFERS');
