@@ -9,6 +9,7 @@ import { parseNetworkConfig } from '../../flanneld/network-config.ts';
 import { connect } from '../../flanneld/subnet/etcd-connection.ts';
 import { GRPC } from '../../flanneld/subnet/etcd-errors.ts';
 import { type EtcdOptions, openEtcd } from '../../flanneld/subnet/etcd.ts';
+import { openGrants } from '../../flanneld/subnet/grants.ts';
 import type { SubnetManager } from '../../flanneld/subnet/manager.ts';
 import { describe, NetError } from '../../model/errors.ts';
 import { prefix } from '../../model/ip.ts';
@@ -235,6 +236,25 @@ t.test('a cloned machine', async (t) => {
   await alive;
 });
 
+t.test('its own key at a former address is no clone, for a process of the same boot', async (t) => {
+  const { open, etcd } = rig(t);
+  const path = `${t.testdir({})}/run/subnet.grants`;
+  const original = open('same', { grants: openGrants(path, 'boot1') });
+  const lease = await original.acquire(requestOf(1, NETWORK), ALWAYS);
+  const stop = new AbortController();
+  const alive = original.keepAlive(stop.signal, () => {});
+  // Who is still alive would be taken for a clone by whoever asks.
+  const moved = open('same', { grants: openGrants(path, 'boot1') });
+  t.strictSame((await moved.acquire(requestOf(2, NETWORK), ALWAYS)).subnet, lease.subnet, 'taken at once');
+  stop.abort();
+  await alive;
+  const entry = (await entryOf(server, keyOf(etcd, lease))) as Entry;
+  t.match(entry.value, /192\.0\.2\.2/);
+  const grants = openGrants(path, 'boot1');
+  t.ok(grants.has(entry.grant), 'what it lives by now is kept too');
+  t.notOk(openGrants(path, 'boot2').has(entry.grant), 'after a boot it may be a clone of the disk');
+});
+
 t.test('what others wrote wrongly is passed over, told once, and its subnet never taken', async (t) => {
   const { open, etcd, following } = rig(t);
   const two = parseNetworkConfig('{"Network":"10.5.0.0/28","SubnetMin":"10.5.0.8"}');
@@ -308,7 +328,11 @@ t.test('this node has another address: connected anew, and nobody is troubled', 
 
 t.test('defect K, report 9: history compacted', async (t) => {
   const { etcd, open, lease, watch } = await ownServer(t);
-  const connection = await connect({ endpoint: etcd.endpoint, tls: undefined, user: undefined }, Buffer.from('any'));
+  const connection = await connect(
+    { endpoint: etcd.endpoint, tls: undefined, user: undefined },
+    Buffer.from('any'),
+    ALWAYS,
+  );
   t.teardown(() => connection.close());
   await etcd.etcdctl('put', 'any', '1');
   await etcd.compact();
