@@ -44,12 +44,14 @@ export interface Held {
   readonly first: Snapshot;
   readonly snapshots: AsyncIterator<Snapshot>;
   readonly report: (trouble: unknown) => void;
+  /** Whether the interface to other nodes may be another since it was chosen. */
+  readonly doubtful: boolean;
 }
 
 /** Resolves when the signal aborts. */
 export async function hold(deps: HoldDeps, progress: Progress, held: Held, signal: AbortSignal): Promise<void> {
   const { kernel, manager, clock, log, config, graceMs } = deps;
-  const { prepared, lease, first, snapshots, report } = held;
+  const { prepared, lease, first, snapshots, report, doubtful } = held;
   const checkOwn = ownLeaseKeeper({
     manager,
     lease: () => progress.lease ?? lease,
@@ -72,6 +74,7 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
   const underlay = followUnderlay(deps, progress, {
     onAddress: manager.reconnect,
     onLease: () => checkOwn(own),
+    doubtful,
   });
   const reconciler = startReconciler({
     kernel,
