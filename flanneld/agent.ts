@@ -141,8 +141,7 @@ async function begin(
   const { log, clock, config, graceMs = GRACE_MS } = deps;
   const network = await networkConfig(deps, manager, progress, signal);
   progress.waitingFor = 'the leases of the other nodes';
-  const report = troubleReporter(log, progress);
-  const snapshots = manager.watch(signal, report)[Symbol.asyncIterator]();
+  const snapshots = manager.watch(signal, troubleReporter(log, progress))[Symbol.asyncIterator]();
   const first = await next(snapshots, signal);
   const previous = readPrevious(config.subnetFile);
   const accepted = prepareFor(deps, nodeId, network, first);
@@ -157,7 +156,7 @@ async function begin(
   // The pods' subnet is known here, but not to the store: then it may have lost the other nodes' leases too.
   const forgotten = Object.keys(previous.subnet).length > 0 && prepared.stored === undefined;
   const known = noPeers(forgotten ? clock.now() + graceMs : 0);
-  return { prepared, lease, known, first, snapshots, report };
+  return { prepared, lease, known, first, snapshots };
 }
 
 async function next(snapshots: AsyncIterator<Snapshot>, signal: AbortSignal): Promise<Snapshot> {
@@ -236,7 +235,7 @@ const patiently = <T>(
 function troubleReporter(log: Log, progress: Progress): (trouble: unknown) => void {
   return (trouble) => {
     const text = describe(asNetError(trouble));
-    if (text !== progress.storeTrouble) log.warn({}, text);
+    if (text !== progress.storeTrouble && text !== progress.renewalTrouble) log.warn({}, text);
     progress.storeTrouble = text;
   };
 }
