@@ -143,7 +143,7 @@ modules() {
 # How the agent's Node.js is run: it lives for months and its lists of peers are garbage most of the time, so memory
 # counts more than the time that collecting takes. A small young generation, an old one that may outgrow what is alive
 # by a third, and one malloc arena instead of eight for each processor.
-MEMORY_FLAGS='--optimize-for-size --max-semi-space-size=2 --heap-growing-percent=33'
+MEMORY_FLAGS='--max-semi-space-size=2 --heap-growing-percent=33'
 
 # launcher PROGRAM UP: the text of an executable that runs PROGRAM of the folder UP, relative to the executable.
 launcher() {

@@ -88,7 +88,8 @@ export interface Kernel {
 
   /**
    * A number that is another one once the host's device with this index, its addresses, or whether all devices forward,
-   * may have changed. Other sysctls change silently. @throws NetError kernel
+   * may have changed; of an IPv6 address that is added the kernel tells a little later. Other sysctls change silently.
+   * @throws NetError kernel
    */
   linkRevision(index: number): number;
 
