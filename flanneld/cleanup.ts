@@ -7,10 +7,10 @@ import { statIfThere } from '../kernel/files.ts';
 import { diff } from '../model/diff.ts';
 import { describe, NetError } from '../model/errors.ts';
 import { familyOf, type Prefix } from '../model/ip.ts';
-import type { OwnsName, Transaction } from '../model/ruleset.ts';
+import type { OwnsName, Table, Transaction } from '../model/ruleset.ts';
 import { EMPTY_STATE } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
-import { applyDifference, printDifference } from './difference.ts';
+import { applyDifference, printDifference, printRules } from './difference.ts';
 import type { Programs } from './firewall/programs.ts';
 import { firewallRemoval, makeFirewallChanges, printFirewallChanges } from './firewall/changes.ts';
 import { ownership } from './ownership.ts';
@@ -44,7 +44,13 @@ export async function cleanup({ kernel, subnetFile, dryRun, programs, cni, print
   const paths = [...remains.paths, ...[socket, subnetFile].filter((path) => statIfThere(path) !== undefined)];
   const removal = removalOf(kernel, networks, remains.owns);
   const opened = await firewallRemoval(kernel, programs, networks);
-  const lines = [...printDifference(removal), ...printFirewallChanges(opened), ...paths.map(removeLine)];
+  const tables = remains.tables.map(tableRemoval);
+  const lines = [
+    ...printDifference(removal),
+    ...tables.flatMap(printRules),
+    ...printFirewallChanges(opened),
+    ...paths.map(removeLine),
+  ];
   if (lines.length === 0) return print(`# ${subnetFile} is not there: nothing to clean up`);
   for (const line of lines) print(line);
   if (dryRun) return;
@@ -52,6 +58,7 @@ export async function cleanup({ kernel, subnetFile, dryRun, programs, cni, print
   const problems = [
     ...(rulesError === undefined ? [] : [describe(rulesError)]),
     ...failureTexts(failures).values(),
+    ...tables.flatMap((table) => commitProblems(kernel, table)),
     ...(await makeFirewallChanges(kernel, programs, opened)),
   ];
   // The file says what is ours: it goes last, and only when nothing else is left.
@@ -60,6 +67,21 @@ export async function cleanup({ kernel, subnetFile, dryRun, programs, cni, print
 }
 
 const removeLine = (path: string): string => (statIfThere(path)?.isDirectory() ? `rmdir ${path}` : `rm -f ${path}`);
+
+const tableRemoval = ({ family, name }: Pick<Table, 'family' | 'name'>): Transaction => ({
+  family,
+  table: name,
+  commands: [{ verb: 'delete', type: 'table' }],
+});
+
+function commitProblems(kernel: Kernel, transaction: Transaction): string[] {
+  try {
+    kernel.commit(transaction);
+    return [];
+  } catch (error) {
+    return [describe(error)];
+  }
+}
 
 interface Removal {
   readonly steps: readonly Step[];

@@ -106,7 +106,7 @@ async function policyOf(
   log: Log,
 ): Promise<PolicyService> {
   const { openDirectoryPolicy } = await import('./policy/open.ts');
-  return openDirectoryPolicy({ directory, established, unknownPod, kernel, log });
+  return openDirectoryPolicy({ directory, established, unknownPod, kernel, bootId: bootIdNow(), log });
 }
 
 async function agentOf(

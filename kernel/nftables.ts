@@ -168,9 +168,10 @@ function parseChain(name: string, body: readonly string[]): Chain {
 
 function parseSet(name: string, body: readonly string[]): NftSet {
   const text = body.join(' ');
-  const type = /(?:^| )type ([^:{}]+?)(?: : ([^{}]+?))?(?= flags | elements | size | timeout | auto-merge|$)/.exec(
-    text,
-  );
+  const type =
+    /(?:^| )(?:type )?((?:typeof )?[^:{}]+?)(?: : ([^{}]+?))?(?= flags | elements | size | timeout | auto-merge|$)/.exec(
+      text,
+    );
   const flags = /(?:^| )flags (\S+)/.exec(text)?.[1]?.split(',');
   const elements = /elements = \{(.*)\}/
     .exec(text)?.[1]
