@@ -69,7 +69,11 @@ export function sourceTable(family: GuardFamily, sources: readonly GuardedSource
   };
 }
 
-const SETS: ReadonlySet<string> = new Set([PORTS, TARGETS, ...FAMILIES.flatMap((each) => [SOURCES[each], ADDRESSES[each]])]);
+const SETS: ReadonlySet<string> = new Set([
+  PORTS,
+  TARGETS,
+  ...FAMILIES.flatMap((each) => [SOURCES[each], ADDRESSES[each]]),
+]);
 
 /** Whether a part of the table by this name holds elements of attachments, as opposed to rules. */
 export const isGuardSet = (name: string | undefined): boolean => name !== undefined && SETS.has(name);

@@ -57,7 +57,11 @@ t.test('an attachment is elements, the rules are the same for all', async (t) =>
     addresses6: ['fd00::2'],
   });
   t.strictSame(sourceTable('bridge', []).chains, chains);
-  t.strictSame(sourceTable('inet', [SOURCE]).sets.flatMap(({ elements }) => elements), [], 'of another family');
+  t.strictSame(
+    sourceTable('inet', [SOURCE]).sets.flatMap(({ elements }) => elements),
+    [],
+    'of another family',
+  );
 });
 
 t.test('records without a port or an address are not looked at; older ones have the MAC that follows', async (t) => {
@@ -76,26 +80,29 @@ for (const [family, delegate] of [
 ] as const) {
   const config = { delegate: { isDefaultGateway: true, ...delegate } };
 
-  t.test(`${family}: elements come with ADD before the pod's end is up, go with DEL, and CHECK looks for them`, async (t) => {
-    const m = guarded(t);
-    const upWhenGuarded = seenAtGuarding(m);
-    const result = await m.run('ADD', { config });
-    t.equal(result.status, 0, result.msg);
-    t.strictSame(upWhenGuarded, [false]);
-    t.equal(m.elements(family).length, 8);
-    await m.run('ADD', { config, containerId: 'pod2' });
-    t.equal(m.elements(family).length, 16);
-    const { status: _, ...previous } = result;
-    const check = () => m.run('CHECK', { config: { ...config, prevResult: previous } });
-    t.match(await check(), { status: 0 });
-    m.kernel.commit({ family, table: 'flannel-guard', commands: [{ verb: 'delete', type: 'table' }] });
-    t.match(await check(), { status: 1, msg: /missing: nft table .* flannel-guard/ });
-    await m.run('ADD', { config, containerId: 'pod3' });
-    t.equal(m.elements(family).length, 24, 'an ADD that finds no table puts back what the others need');
-    t.match(await check(), { status: 0 });
-    for (const containerId of ['pod1', 'pod2', 'pod3']) t.equal((await m.run('DEL', { containerId })).status, 0);
-    t.strictSame(m.elements(family), []);
-  });
+  t.test(
+    `${family}: elements come with ADD before the pod's end is up, go with DEL, and CHECK looks for them`,
+    async (t) => {
+      const m = guarded(t);
+      const upWhenGuarded = seenAtGuarding(m);
+      const result = await m.run('ADD', { config });
+      t.equal(result.status, 0, result.msg);
+      t.strictSame(upWhenGuarded, [false]);
+      t.equal(m.elements(family).length, 8);
+      await m.run('ADD', { config, containerId: 'pod2' });
+      t.equal(m.elements(family).length, 16);
+      const { status: _, ...previous } = result;
+      const check = () => m.run('CHECK', { config: { ...config, prevResult: previous } });
+      t.match(await check(), { status: 0 });
+      m.kernel.commit({ family, table: 'flannel-guard', commands: [{ verb: 'delete', type: 'table' }] });
+      t.match(await check(), { status: 1, msg: /missing: nft table .* flannel-guard/ });
+      await m.run('ADD', { config, containerId: 'pod3' });
+      t.equal(m.elements(family).length, 24, 'an ADD that finds no table puts back what the others need');
+      t.match(await check(), { status: 0 });
+      for (const containerId of ['pod1', 'pod2', 'pod3']) t.equal((await m.run('DEL', { containerId })).status, 0);
+      t.strictSame(m.elements(family), []);
+    },
+  );
 }
 
 t.test('a failed ADD leaves none', async (t) => {
@@ -118,7 +125,11 @@ t.test('attachments from before are guarded in one transaction; strays go, flags
   Object.assign(m.dependencies, { sources: undefined });
   for (const containerId of ['pod1', 'pod2']) await m.run('ADD', { containerId });
   Object.assign(m.dependencies, { ...before, sources });
-  t.match(m.sources.sync(), ['nft table bridge flannel-guard', 'nft table inet flannel-guard', /nf_call_iptables .* cni0/]);
+  t.match(m.sources.sync(), [
+    'nft table bridge flannel-guard',
+    'nft table inet flannel-guard',
+    /nf_call_iptables .* cni0/,
+  ]);
   t.equal(m.elements('bridge').length, 16);
   t.strictSame(m.kernel.read(m.kernel.host, { links: ['cni0'] }).links[0]?.bridge, {
     nfCallIptables: true,
