@@ -26,9 +26,12 @@ interface Host extends CniHost {
   table(): Promise<string>;
 }
 
-async function host(t: Test): Promise<Host> {
+async function host(t: Test, delegate: object): Promise<Host> {
   const made = await makeHost(t, bin);
   await made.machine.must('mkdir', [DIRECTORY]);
+  // What the agent sets on its own bridge has to be enough.
+  const sysctls = ['net.bridge.bridge-nf-call-iptables=0', 'net.bridge.bridge-nf-call-ip6tables=0'];
+  await made.machine.run('sysctl', ['-qw', ...sysctls]);
   return {
     ...made,
     manifest(name, text) {
@@ -39,7 +42,10 @@ async function host(t: Test): Promise<Host> {
     },
     async add(name) {
       const environment = { CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=x;K8S_POD_NAME=${name}` };
-      const { status, output } = await made.one('ADD', name, name === 'none' ? {} : { environment });
+      const { status, output } = await made.one('ADD', name, {
+        config: { delegate },
+        ...(name !== 'none' && { environment }),
+      });
       return { status, address: output.ips?.[0]?.address.split('/')[0] ?? '', message: JSON.stringify(output) };
     },
     async pings(from, address) {
@@ -51,8 +57,12 @@ async function host(t: Test): Promise<Host> {
   };
 }
 
-t.test('pods are isolated before they start, and stay so', async (t) => {
-  const node = await host(t);
+for (const [mode, delegate] of Object.entries({ bridge: { isDefaultGateway: true }, routed: { mode: 'routed' } }))
+  t.test(`${mode}: pods are isolated before they start, and stay so`, async (t) =>
+    isolated(t, await host(t, delegate)),
+  );
+
+async function isolated(t: Test, node: Host): Promise<void> {
   await node.addPods(['a', 'b', 'c', 'none']);
   node.manifest('a', podYaml('a'));
   node.manifest('b', podYaml('b'));
@@ -90,7 +100,7 @@ t.test('pods are isolated before they start, and stay so', async (t) => {
   node.manifest('policy', undefined);
   await untilTrue(async () => (await node.table()) === '');
   t.equal(await agent.stop(), 0);
-});
+}
 
 async function untilTrue(condition: () => Promise<boolean>): Promise<void> {
   let is = false;

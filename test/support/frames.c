@@ -1,8 +1,8 @@
 // Frames of the policy tests, in the network namespace that it is started in. It ends with its standard input.
 //   frames send DEVICE                sends each line of standard input, in hexadecimal
 //   frames capture                    prints each frame of any device, in hexadecimal, after a line "ready"
-//   frames race MARK LOOKED ADDRESS…  sends MARK in UDP to port 9999 of the addresses, again and again; prints "seen" once
-//                                     a frame has LOOKED in it
+//   frames race MARK LOOKED ADDRESS…  sends MARK in UDP to port 9999 of the addresses, again and again; prints "seen"
+//                                     and the first frame to each address that has LOOKED in it
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -72,15 +72,22 @@ static int race(const char *mark, const char *looked, char *const addresses[], i
   int fd = packet_socket();
   const int sockets[] = {socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0)};
   struct pollfd polled[] = {{.fd = fd, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
-  int seen = 0;
+  /* By family and the last byte of the destination. */
+  char seen[2][256] = {{0}};
   setlinebuf(stdout);
   puts("ready");
   for (;;) {
     for (int at = 0; at < count; at++) send_mark(sockets, mark, addresses[at]);
     if (poll(polled + 1, 1, EVERY_MS) != 0) return 0;
-    for (ssize_t length; (length = recv(fd, frame, sizeof frame, MSG_DONTWAIT)) > 0;) {
-      if (seen || memmem(frame, (size_t)length, looked, strlen(looked)) == NULL) continue;
-      seen = 1;
+    struct sockaddr_ll from;
+    socklen_t size = sizeof from;
+    for (ssize_t length; (length = recvfrom(fd, frame, sizeof frame, MSG_DONTWAIT, (struct sockaddr *)&from, &size)) > 0;) {
+      // What a bridge floods for a MAC that it doesn't know is for nobody here.
+      if (from.sll_pkttype == PACKET_OTHERHOST || memmem(frame, (size_t)length, looked, strlen(looked)) == NULL) continue;
+      int six = from.sll_protocol == htons(ETH_P_IPV6);
+      char *known = &seen[six][frame[six ? 53 : 33]];
+      if (*known) continue;
+      *known = 1;
       printf("seen ");
       for (ssize_t at = 0; at < length; at++) printf("%02x", frame[at]);
       puts("");

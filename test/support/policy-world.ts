@@ -1,4 +1,4 @@
-// A node with pods on point-to-point links, in the network namespace of this process: "xa" to "zc" with the addresses of the
+// A node with pods on point-to-point links, or on one bridge, in the network namespace of this process: "xa" to "zc" with the addresses of the
 // truth tables.
 
 import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
@@ -38,29 +38,44 @@ const sh = (script: string): string => execFileSync('sh', ['-ec', script], { enc
 /** As on any node: flows are tracked whether there are policies or not. */
 const TRACKING = 'table inet tracking { chain forward { type filter hook forward priority 0; ct state new accept; }; }';
 
+/** How pods are attached. On a bridge they reach each other without a router, and the sysctl keeps them from the filter. */
+export type Attaching = 'routed' | 'bridge';
+
+const BRIDGE = `ip link add pods type bridge nf_call_iptables 1 nf_call_ip6tables 1
+  ip link set pods up
+  sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0`;
+
 /** Makes the pods; they end with the test. */
-export async function policyWorld(t: Test, names: readonly string[]): Promise<PolicyWorld> {
+export async function policyWorld(t: Test, names: readonly string[], how: Attaching): Promise<PolicyWorld> {
   sh('sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1');
   execFileSync('nft', ['-f', '-'], { input: TRACKING });
-  const pods = await Promise.all(names.map(async (name) => [name, await startPod(t, name)] as const));
+  if (how === 'bridge') sh(BRIDGE);
+  const pods = await Promise.all(names.map(async (name) => [name, await startPod(t, name, how)] as const));
   return { pods: new Map(pods) };
 }
 
-async function startPod(t: Test, name: string): Promise<RealPod> {
-  const namespace = makeNamespace(t, name);
-  const [four, six] = [addressOf(name, 4), addressOf(name, 6)];
-  sh(`ip link add v-${name} type veth peer name eth0 netns ${namespace.name}
-    ip address add 169.254.1.1/32 dev v-${name}
+/** By a router at link-local addresses, or straight to whom it wants. */
+const ROUTES: Readonly<Record<Attaching, (name: string, inside: string) => string>> = {
+  routed: (name, inside) => `ip address add 169.254.1.1/32 dev v-${name}
     ip address add fe80::1/64 dev v-${name} nodad
+    ip -n ${inside} route add 169.254.1.1 dev eth0
+    ip -n ${inside} route add default via 169.254.1.1
+    ip -n ${inside} route add default via fe80::1 dev eth0
+    ip route add ${addressOf(name, 4)} dev v-${name}
+    ip route add ${addressOf(name, 6)} dev v-${name}`,
+  bridge: (name, inside) => `ip link set v-${name} master pods
+    ip -n ${inside} route add default dev eth0
+    ip -n ${inside} -6 route add default dev eth0`,
+};
+
+async function startPod(t: Test, name: string, how: Attaching): Promise<RealPod> {
+  const namespace = makeNamespace(t, name);
+  sh(`ip link add v-${name} type veth peer name eth0 netns ${namespace.name}
     ip link set v-${name} up
-    ip -n ${namespace.name} address add ${four}/32 dev eth0
-    ip -n ${namespace.name} address add ${six}/128 dev eth0 nodad
+    ip -n ${namespace.name} address add ${addressOf(name, 4)}/32 dev eth0
+    ip -n ${namespace.name} address add ${addressOf(name, 6)}/128 dev eth0 nodad
     ip -n ${namespace.name} link set eth0 up
-    ip -n ${namespace.name} route add 169.254.1.1 dev eth0
-    ip -n ${namespace.name} route add default via 169.254.1.1
-    ip -n ${namespace.name} route add default via fe80::1 dev eth0
-    ip route add ${four} dev v-${name}
-    ip route add ${six} dev v-${name}`);
+    ${ROUTES[how](name, namespace.name)}`);
   const child = spawn('nsenter', [`--net=${namespace.path}`, process.execPath, PROGRAM], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
