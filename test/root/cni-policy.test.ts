@@ -29,6 +29,8 @@ interface Host extends CniHost {
 async function host(t: Test, delegate: object): Promise<Host> {
   const made = await makeHost(t, bin);
   await made.machine.must('mkdir', [DIRECTORY]);
+  // Without a bridge the node has no other address.
+  await made.machine.must('ip', ['address', 'add', '192.0.2.1/32', 'dev', 'lo']);
   // What the agent sets on its own bridge has to be enough.
   const sysctls = ['net.bridge.bridge-nf-call-iptables=0', 'net.bridge.bridge-nf-call-ip6tables=0'];
   await made.machine.run('sysctl', ['-qw', ...sysctls]);
@@ -57,7 +59,10 @@ async function host(t: Test, delegate: object): Promise<Host> {
   };
 }
 
-for (const [mode, delegate] of Object.entries({ bridge: { isDefaultGateway: true }, routed: { mode: 'routed' } }))
+for (const [mode, delegate] of Object.entries({
+  bridge: { isDefaultGateway: true },
+  routed: { isDefaultGateway: true, mode: 'routed' },
+}))
   t.test(`${mode}: pods are isolated before they start, and stay so`, async (t) =>
     isolated(t, await host(t, delegate)),
   );

@@ -22,7 +22,7 @@ FLANNEL_IPV6_SUBNET=fd00:5:0:1::1/64
 FLANNEL_MTU=1450
 FLANNEL_IPMASQ=false
 `;
-const MODES = { bridge: { isDefaultGateway: true }, routed: { mode: 'routed' } } as const;
+const MODES = { bridge: { isDefaultGateway: true }, routed: { isDefaultGateway: true, mode: 'routed' } } as const;
 
 async function host(t: Test): Promise<CniHost> {
   const made = await makeHost(t, bin);

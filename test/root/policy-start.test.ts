@@ -28,7 +28,7 @@ FLANNEL_MTU=1450
 FLANNEL_IPMASQ=false
 `;
 const ADDRESSES = Array.from({ length: 5 }, (_, at) => [`10.5.16.${at + 2}`, `fd00:5:0:1::${at + 2}`]).flat();
-const MODES = { bridge: { isDefaultGateway: true }, routed: { mode: 'routed' } } as const;
+const MODES = { bridge: { isDefaultGateway: true }, routed: { isDefaultGateway: true, mode: 'routed' } } as const;
 /** So that `npm test` has 25 in both modes together. */
 const STARTS = Math.ceil(count(500) / 2);
 const [FROM_PEER, FROM_POD] = ['sent-by-a-peer', 'sent-by-the-pod'];
@@ -87,6 +87,8 @@ async function starts(t: Test, delegate: object): Promise<void> {
   const node = await makeHost(t, bin, 60);
   writeFileSync(node.path('/run/flannel/subnet.env'), SUBNETS);
   await node.machine.must('mkdir', [DIRECTORY]);
+  // Without a bridge the node has no other address.
+  await node.machine.must('ip', ['address', 'add', '192.0.2.1/32', 'dev', 'lo']);
   writeFileSync(node.path(`${DIRECTORY}/all.yaml`), MANIFESTS);
   await node.machine.run('sysctl', [
     '-qw',
