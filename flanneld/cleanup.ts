@@ -2,6 +2,7 @@
 // itself; and what the CNI plugin left, unless pods are attached. What belongs to another Network stays, and so do the
 // node's identity and its lease, which passes by itself.
 
+import { SPOOF_TABLE } from '../cni-plugin/spoof.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { statIfThere } from '../kernel/files.ts';
 import { diff } from '../model/diff.ts';
@@ -10,7 +11,7 @@ import { familyOf, type Prefix } from '../model/ip.ts';
 import type { OwnsName, Table, Transaction } from '../model/ruleset.ts';
 import { EMPTY_STATE } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
-import { applyDifference, printDifference, printRules } from './difference.ts';
+import { applyDifference, printDifference } from './difference.ts';
 import type { Programs } from './firewall/programs.ts';
 import { firewallRemoval, makeFirewallChanges, printFirewallChanges } from './firewall/changes.ts';
 import { ownership } from './ownership.ts';
@@ -42,23 +43,18 @@ export async function cleanup({ kernel, subnetFile, dryRun, programs, cni, print
   const remains = await cniRemains(cni, dryRun);
   for (const note of remains.notes) print(`# ${note}`);
   const paths = [...remains.paths, ...[socket, subnetFile].filter((path) => statIfThere(path) !== undefined)];
-  const removal = removalOf(kernel, networks, remains.owns);
-  const opened = await firewallRemoval(kernel, programs, networks);
-  const tables = remains.tables.map(tableRemoval);
-  const lines = [
-    ...printDifference(removal),
-    ...tables.flatMap(printRules),
-    ...printFirewallChanges(opened),
-    ...paths.map(removeLine),
+  const removals = [
+    removalOf(kernel, networks, remains.owns),
+    guardRemoval(kernel, remains.owns),
+    ...remains.tables.map(tableRemoval),
   ];
+  const opened = await firewallRemoval(kernel, programs, networks);
+  const lines = [...removals.flatMap(printDifference), ...printFirewallChanges(opened), ...paths.map(removeLine)];
   if (lines.length === 0) return print(`# ${subnetFile} is not there: nothing to clean up`);
   for (const line of lines) print(line);
   if (dryRun) return;
-  const { failures, rulesError } = applyDifference(kernel, removal);
   const problems = [
-    ...(rulesError === undefined ? [] : [describe(rulesError)]),
-    ...failureTexts(failures).values(),
-    ...tables.flatMap((table) => commitProblems(kernel, table)),
+    ...removals.flatMap((removal) => remove(kernel, removal)),
     ...(await makeFirewallChanges(kernel, programs, opened)),
   ];
   // The file says what is ours: it goes last, and only when nothing else is left.
@@ -68,25 +64,27 @@ export async function cleanup({ kernel, subnetFile, dryRun, programs, cni, print
 
 const removeLine = (path: string): string => (statIfThere(path)?.isDirectory() ? `rmdir ${path}` : `rm -f ${path}`);
 
-const tableRemoval = ({ family, name }: Pick<Table, 'family' | 'name'>): Transaction => ({
-  family,
-  table: name,
-  commands: [{ verb: 'delete', type: 'table' }],
-});
-
-function commitProblems(kernel: Kernel, transaction: Transaction): string[] {
-  try {
-    kernel.commit(transaction);
-    return [];
-  } catch (error) {
-    return [describe(error)];
-  }
-}
-
 interface Removal {
   readonly steps: readonly Step[];
   readonly transaction: Transaction | undefined;
 }
+
+const tableRemoval = ({ family, name }: Pick<Table, 'family' | 'name'>): Removal => ({
+  steps: [],
+  transaction: { family, table: name, commands: [{ verb: 'delete', type: 'table' }] },
+});
+
+/** Removes what it can, and gives what failed in words. */
+function remove(kernel: Kernel, removal: Removal): string[] {
+  const { failures, rulesError } = applyDifference(kernel, removal);
+  return [...(rulesError === undefined ? [] : [describe(rulesError)]), ...failureTexts(failures).values()];
+}
+
+/** What takes the guards of pods' ports away (`macspoofchk`). Only reads. @throws NetError kernel */
+const guardRemoval = (kernel: Kernel, owns: OwnsName): Removal => ({
+  steps: [],
+  transaction: removeRules(kernel.readTable(SPOOF_TABLE.family, SPOOF_TABLE.name), owns),
+});
 
 /** What takes the Networks' entries away, and other chains and sets that are owned. Only reads. @throws NetError kernel */
 function removalOf(kernel: Kernel, networks: readonly Prefix[], ownsOther: OwnsName): Removal {

@@ -8,7 +8,7 @@ import type { AgentDeps } from './agent.ts';
 import { startBeside } from './beside.ts';
 import type { AgentConfig } from './config.ts';
 import { examine, printDifference, type Target } from './difference.ts';
-import { type KnownPeers, learn, mayRemove, settle } from './known-peers.ts';
+import { type KnownPeers, learn, mayRemove, peerChanges, settle } from './known-peers.ts';
 import { ownLeaseKeeper } from './own-lease.ts';
 import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts';
 import type { Prepared } from './prepare.ts';
@@ -93,8 +93,8 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     progress.storeTrouble = undefined;
     const before = progress.known ?? held.known;
     progress.known = learn(before, snapshot, clock.now(), graceMs);
-    const fresh = newcomers(before.peers, progress.known.peers);
-    const gone = mayRemove(progress.known, clock.now()) ? departed(before.peers, progress.known.peers) : [];
+    const { fresh, departed } = peerChanges(before.peers, progress.known.peers);
+    const gone = mayRemove(progress.known, clock.now()) ? departed : [];
     if (fresh.length + gone.length <= MOST_HURRIED) reconciler.hurry(fresh, gone);
     own = snapshot.own;
     checkOwn(own);
@@ -140,20 +140,6 @@ async function follow(snapshots: AsyncIterator<Snapshot>, take: (snapshot: Snaps
     if (done) return;
     take(value);
   }
-}
-
-/** Leases that came or changed: a subnet manager gives the others as the same objects again. */
-function newcomers(before: readonly Lease[], now: readonly Lease[]): Lease[] {
-  const old = new Set(before);
-  return now.filter((lease) => !old.has(lease));
-}
-
-/** Leases whose key is no longer there. */
-function departed(before: readonly Lease[], now: readonly Lease[]): Lease[] {
-  const missing = newcomers(now, before);
-  if (missing.length === 0) return [];
-  const keys = new Set(now.map(({ subnet }) => leaseKey(subnet)));
-  return missing.filter(({ subnet }) => !keys.has(leaseKey(subnet)));
 }
 
 /** A subnet is never changed under running pods; when it doesn't fit the configuration any more, that is said. */

@@ -8,7 +8,7 @@ import type { FamilyNetwork, NetworkConfig } from '../network-config.ts';
 import { choose, collide, type Identity, isOurs, sameAddress } from './choose.ts';
 import type { EtcdConnection } from './etcd-connection.ts';
 import { GRPC, hasGrpcCode } from './etcd-errors.ts';
-import { create, list, NO_GRANT, replace, type Stored, type Write } from './etcd-store.ts';
+import { create, type Listing, list, NO_GRANT, replace, type Stored, type Write } from './etcd-store.ts';
 import { formatLeaseValue } from './lease-record.ts';
 import type { AcquireRequest } from './manager.ts';
 
@@ -37,16 +37,18 @@ export interface AcquireContext {
   spare: string | undefined;
 }
 
-/** @throws NetError subnets-exhausted; RpcError */
+/** @param known what etcd holds; read when undefined @throws NetError subnets-exhausted; RpcError */
 export async function takeSubnet(
   connection: EtcdConnection,
   context: AcquireContext,
   request: AcquireRequest,
+  known: Listing['entries'] | undefined,
   signal: AbortSignal,
 ): Promise<Tenure | undefined> {
   const attributes = { ...request.attributes, nodeId: context.nodeId };
   const identity: Identity = { nodeId: context.nodeId, publicIp: attributes.publicIp };
-  const entries = [...(await list(connection, context.leases)).entries.values()].filter((entry) => entry !== undefined);
+  const { entries: found } = known === undefined ? await list(connection, context.leases) : { entries: known };
+  const entries = [...found.values()].filter((entry) => entry !== undefined);
   const clones = await entriesOfClones(connection, context, entries, [identity.publicIp], signal);
   const ours = (entry: Stored) => isOurs(entry, identity) && !clones.has(entry);
   const choice = choose(request.network, entries, { ...request, publicIp: identity.publicIp, ours }, context.random);

@@ -181,6 +181,27 @@ t.test('what attached pods need stays', async (t) => {
   t.equal(dumpSorted(node.kernel), dumpSorted(rig(t).kernel));
 });
 
+t.test('a dry run tells what has died from what stays', async (t) => {
+  const node = await usedNode(t);
+  masqueraded(node);
+  const files = attachmentsIn(join(dirname(node.subnetFile), 'flannel'), 100);
+  files.write({ ...RECORD, containerId: 'rebooted', bootId: 'boot0' });
+  files.write({ ...RECORD, containerId: 'unfinished', unfinished: true });
+  const foreign = { role: 'interface', plugin: 'macvlan', input: '{}', args: '' } as const;
+  const dead = [
+    '# would be taken away first: eth0 of rebooted in network cbr0: it was made before the last boot',
+    '# would be taken away first: eth0 of unfinished in network cbr0: its ADD was broken off',
+  ];
+  files.write({ ...RECORD, containerId: 'theirs', bootId: 'boot0', foreign });
+  t.match(await cleaned(node, true), [...dead, /^# 1 attachments of pods stay, .* eth0 of theirs /]);
+  files.remove({ ...RECORD, containerId: 'theirs' });
+  const announced = await cleaned(node, true);
+  t.strictSame(announced.slice(0, 3), [...dead, 'nft delete table inet flannel']);
+  t.equal(files.list('cbr0').length, 2, 'a dry run changes nothing');
+  t.strictSame(await cleaned(node), announced.slice(2), 'and the real run does what it said');
+  t.strictSame(files.list('cbr0'), []);
+});
+
 t.test('served by another', async (t) => {
   const node = await usedNode(t);
   masqueraded(node);
