@@ -19,6 +19,7 @@ import { failureTexts } from './peer-status.ts';
 import { FLANNEL_TABLE, ownsChains, removeRules } from './rules/table.ts';
 import { type CniPlaces, cniRemains, removeRemains } from './cni/cleanup.ts';
 import { answers, statusSocketPath } from './status-socket.ts';
+import { grantsPath } from './subnet/grants.ts';
 import { readPrevious } from './subnet-file.ts';
 
 export interface CleanupOptions {
@@ -42,7 +43,8 @@ export async function cleanup({ kernel, subnetFile, dryRun, programs, cni, print
   const { networks } = readPrevious(subnetFile);
   const remains = await cniRemains(cni, dryRun);
   for (const note of remains.notes) print(`# ${note}`);
-  const paths = [...remains.paths, ...[socket, subnetFile].filter((path) => statIfThere(path) !== undefined)];
+  const ours = [socket, grantsPath(subnetFile), subnetFile].filter((path) => statIfThere(path) !== undefined);
+  const paths = [...remains.paths, ...ours];
   const removals = [
     removalOf(kernel, networks, remains.owns),
     guardRemoval(kernel, remains.owns),

@@ -9,6 +9,7 @@ import { startBeside } from './beside.ts';
 import type { AgentConfig } from './config.ts';
 import { examine, printDifference, type Target } from './difference.ts';
 import { type KnownPeers, learn, mayRemove, peerChanges, settle } from './known-peers.ts';
+import type { Log } from './log.ts';
 import { ownLeaseKeeper } from './own-lease.ts';
 import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts';
 import type { Prepared } from './prepare.ts';
@@ -43,13 +44,14 @@ export interface Held {
   /** The snapshot from before the lease was acquired; the later ones follow in `snapshots`. */
   readonly first: Snapshot;
   readonly snapshots: AsyncIterator<Snapshot>;
-  readonly report: (trouble: unknown) => void;
+  /** Whether the interface to other nodes may be another since it was chosen. */
+  readonly doubtful: boolean;
 }
 
 /** Resolves when the signal aborts. */
 export async function hold(deps: HoldDeps, progress: Progress, held: Held, signal: AbortSignal): Promise<void> {
   const { kernel, manager, clock, log, config, graceMs } = deps;
-  const { prepared, lease, first, snapshots, report } = held;
+  const { prepared, lease, first, snapshots, doubtful } = held;
   const checkOwn = ownLeaseKeeper({
     manager,
     lease: () => progress.lease ?? lease,
@@ -72,6 +74,7 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
   const underlay = followUnderlay(deps, progress, {
     onAddress: manager.reconnect,
     onLease: () => checkOwn(own),
+    doubtful,
   });
   const reconciler = startReconciler({
     kernel,
@@ -115,7 +118,7 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     const listener = { onMoved: () => checkOwn(own), onChanged: () => reconciler.trigger('configuration changed') };
     firewall.look();
     await Promise.all([
-      manager.keepAlive(signal, report),
+      manager.keepAlive(signal, renewalReporter(log, progress)),
       follow(snapshots, take),
       followConfig(deps, progress, listener, signal),
     ]);
@@ -126,6 +129,16 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     cancelGrace();
     reconciler.stop();
   }
+}
+
+/** What the watch has told already is the same trouble. It passes by a renewal: no snapshot may come for days. */
+function renewalReporter(log: Log, progress: Progress): (trouble: unknown) => void {
+  return (trouble) => {
+    const text = trouble === undefined ? undefined : describe(trouble);
+    const known = [undefined, progress.renewalTrouble, progress.storeTrouble].includes(text);
+    if (!known) log.warn({}, text as string);
+    progress.renewalTrouble = text;
+  };
 }
 
 /** The snapshot from before our lease was acquired, with the lease in it. */

@@ -32,6 +32,7 @@ import { statusReport } from './status.ts';
 import { keepSocket, statusSocketPath } from './status-socket.ts';
 import type { PolicyService } from './policy/enforce.ts';
 import { openFileStore } from './subnet/file.ts';
+import { grantsPath, openGrants } from './subnet/grants.ts';
 
 /** Whatever still hangs then: a stop is fast. */
 const STOP_MS = 1500;
@@ -89,7 +90,8 @@ async function managerOpener(config: AgentConfig, log: Log): Promise<AgentDeps['
   if (fileStore !== undefined) return (nodeId) => openFileStore({ files: fileStore, nodeId });
   const { openEtcd } = await import('./subnet/etcd.ts');
   const report = (trouble: unknown) => log.warn({}, describe(trouble));
-  return (nodeId) => openEtcd({ etcd, nodeId, renewMarginMinutes, report });
+  const grants = openGrants(grantsPath(config.subnetFile), bootIdNow());
+  return (nodeId) => openEtcd({ etcd, nodeId, renewMarginMinutes, report, grants });
 }
 
 const bootIdNow = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();

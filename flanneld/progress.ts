@@ -36,6 +36,8 @@ export interface Progress {
   configWatchTrouble: string | undefined;
   /** What the lease store last reported; passes with the next snapshot. The data path doesn't depend on it. */
   storeTrouble: string | undefined;
+  /** Why our lease is not renewed; passes with a renewal. It lives for hours without. */
+  renewalTrouble: string | undefined;
   prepared: Prepared | undefined;
   lease: Lease | undefined;
   known: KnownPeers | undefined;
@@ -76,6 +78,7 @@ export const newProgress = (startedAt: number): Progress => ({
   configTrouble: undefined,
   configWatchTrouble: undefined,
   storeTrouble: undefined,
+  renewalTrouble: undefined,
   prepared: undefined,
   lease: undefined,
   known: undefined,
@@ -179,7 +182,8 @@ export function statusOf(
   differences: readonly string[],
   host?: readonly HostSetting[],
 ): AgentStatus {
-  const { prepared, run, known, startedAt, storeTrouble } = progress;
+  const { prepared, run, known, startedAt } = progress;
+  const storeTrouble = progress.storeTrouble ?? progress.renewalTrouble;
   const reason = unreadiness(progress);
   const time = (ms: number) => new Date(ms).toISOString();
   return {

@@ -12,6 +12,7 @@ import { keepLeaseAlive } from './etcd-keepalive.ts';
 import { openSession } from './etcd-session.ts';
 import { leasesUnder } from './etcd-store.ts';
 import { type Entries, watchLeases } from './etcd-watch.ts';
+import { forgottenGrants, type KnownGrants } from './grants.ts';
 import type { SubnetManager } from './manager.ts';
 
 /** Seconds a lease lives when nobody renews it: flannel's subnetTTL. */
@@ -28,6 +29,8 @@ export interface EtcdOptions {
   readonly renewMarginMinutes: number;
   /** Told of another agent that has our node id. */
   readonly report?: ((trouble: unknown) => void) | undefined;
+  /** Those of earlier processes; by default none is known. */
+  readonly grants?: KnownGrants | undefined;
   /** Numbers from 0 up to but not including 1: which of the free subnets is taken. */
   readonly random?: (() => number) | undefined;
   /** Other times, for tests. */
@@ -43,7 +46,17 @@ export function openEtcd(options: EtcdOptions): SubnetManager {
   const session = openSession(etcd);
   const leases = leasesUnder(etcd.prefix);
   const key = `${etcd.prefix}/config`;
-  const acquiring: AcquireContext = { leases, nodeId, leaseSeconds, renewalMs, random, report, spare: undefined };
+  const grants = options.grants ?? forgottenGrants();
+  const acquiring: AcquireContext = {
+    leases,
+    nodeId,
+    leaseSeconds,
+    renewalMs,
+    random,
+    report,
+    grants,
+    spare: undefined,
+  };
   let held: Tenure | undefined;
   let seen: Entries | undefined;
   const tenure = () => held;

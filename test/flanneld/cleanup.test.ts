@@ -18,6 +18,7 @@ import type { Programs } from '../../flanneld/firewall/programs.ts';
 import { healthServer } from '../../flanneld/health.ts';
 import { rulesTable } from '../../flanneld/rules/table.ts';
 import { listenOnSocket, statusSocketPath } from '../../flanneld/status-socket.ts';
+import { grantsPath, openGrants } from '../../flanneld/subnet/grants.ts';
 import { prefix } from '../../model/ip.ts';
 import { diffTable } from '../../model/ruleset.ts';
 import { type Rig, rig } from './fixtures/agent.ts';
@@ -61,13 +62,20 @@ t.test('everything of the network goes', async (t) => {
   const fresh = dumpSorted(rig(t).kernel);
   const node = await usedNode(t);
   const before = dumpSorted(node.kernel);
+  openGrants(grantsPath(node.subnetFile), 'boot1').add('7');
   const announced = await cleaned(node, true);
   t.equal(dumpSorted(node.kernel), before, 'a dry run changes nothing');
   t.ok(existsSync(node.subnetFile));
   const done = await cleaned(node);
   t.same(done, announced);
-  t.same(done, ['nft delete table inet flannel', 'ip link delete flannel.1', `rm -f ${node.subnetFile}`]);
+  t.same(done, [
+    'nft delete table inet flannel',
+    'ip link delete flannel.1',
+    `rm -f ${grantsPath(node.subnetFile)}`,
+    `rm -f ${node.subnetFile}`,
+  ]);
   t.equal(dumpSorted(node.kernel), fresh);
+  t.notOk(existsSync(grantsPath(node.subnetFile)));
   t.notOk(existsSync(node.subnetFile));
   t.match(await cleaned(node), [/nothing to clean up/]);
 });
