@@ -12,7 +12,7 @@ import { type BridgeConfig, parseConfig, placesOf } from './config.ts';
 import { clearPrevious } from './del.ts';
 import { addExtras, type Extras, parseExtras, planExtras, recorded } from './extras.ts';
 import { reserveForeign } from './foreign-ipam.ts';
-import { guardPort, unguardPort } from './guard.ts';
+import { guard, unguard } from './guard.ts';
 import { type AttachmentKey, hostVethMac, hostVethName, podMac } from './names.ts';
 import { type Ends, gatewayAddresses, planBridge, planHostEnd, planMasquerade, wayTo, withGateways } from './plan.ts';
 import { openPod, readSubnetFile } from './pod.ts';
@@ -20,6 +20,7 @@ import { podOfArgs, type Request } from './protocol.ts';
 import { reserveAddresses } from './reservations.ts';
 import { type Result, resultFor } from './result.ts';
 import { settleAddresses } from './settle.ts';
+import { spoofTable } from './spoof.ts';
 import { orUndo, type Undo } from './undo.ts';
 import type { Dependencies } from './verbs.ts';
 
@@ -66,8 +67,8 @@ async function attach(work: Work, undo: Undo): Promise<Record<string, unknown>> 
   files.write(record);
   const reserved = await addressesFor(work, record, undo);
   const known = withAddresses(work, record, reserved);
-  const { admit } = work.dependencies;
-  if (hasMore(known) || admit !== undefined) files.write(known);
+  const { admit, sources } = work.dependencies;
+  if (hasMore(known) || (admit ?? sources) !== undefined) files.write(known);
   await admit?.(known);
   const [result, attached] = connect(work, known, reserved, undo);
   await settle(work, reserved);
@@ -109,17 +110,19 @@ async function addressesFor({ config, files, dependencies }: Work, key: Attachme
   return reserved;
 }
 
+/** A record from the time its addresses are known. */
+type KnownAttachment = Attachment & { readonly mac: Mac };
+
 /** The record with what follows from the addresses. */
-function withAddresses({ config, extras }: Work, record: Attachment, { ips }: IpamResult): Attachment {
+function withAddresses({ config, extras }: Work, record: Attachment, { ips }: IpamResult): KnownAttachment {
   const addresses = ips.map(({ address }) => addressOf(address));
-  const known = { ...record, addresses, ...recorded(extras, record, wayTo(config, record.link?.name), addresses) };
-  if (config.macspoofchk) return { ...known, guardedMac: macInPod(config, known) };
+  const mac = config.mac ?? podMac(record, addresses);
+  const known = { ...record, mac, addresses, ...recorded(extras, record, wayTo(config, record.link?.name), addresses) };
+  if (config.macspoofchk) return { ...known, guardedMac: mac };
   if (config.mode === 'bridge') return known;
   const subnets = [...new Set(ips.map(({ address }) => networkOf(address)))];
-  return { ...known, routed: { mac: macInPod(config, known), subnets } };
+  return { ...known, routed: { mac, subnets } };
 }
-
-const macInPod = (config: BridgeConfig, record: Attachment): Mac => config.mac ?? podMac(record, record.addresses);
 
 /** Whether DEL has more to undo than a device and addresses, so that it must be on disk before it is done. */
 const hasMore = ({ portMappings, ifb, guardedMac }: Attachment): boolean =>
@@ -139,18 +142,21 @@ async function settle({ config, pod, dependencies: { kernel } }: Work, reserved:
 }
 
 /** All of the kernel's part; the result, and the record with all that is known now. */
-function connect(work: Work, record: Attachment, reserved: IpamResult, undo: Undo): [Result, Attachment] {
+function connect(work: Work, record: KnownAttachment, reserved: IpamResult, undo: Undo): [Result, Attachment] {
   const { config, extras, pod, dependencies } = work;
-  const { kernel } = dependencies;
+  const { kernel, sources } = dependencies;
   const addresses = withGateways(config, reserved);
-  const bridge = config.mode === 'routed' ? undefined : ensureBridge(kernel, config, planBridge(config, addresses.ips));
+  const plan = planBridge(config, addresses.ips, sources !== undefined);
+  const bridge = config.mode === 'routed' ? undefined : ensureBridge(kernel, config, plan);
   const [ends, current] = createEnds(work, record, undo);
+  undo(() => sources?.forget(current));
+  sources?.allow(current);
   if (bridge === undefined) routeToPod(kernel, ends, addresses);
   else preparePort(work, ends, addresses, undo);
   const routes = configurePod(kernel, pod, config, ends, addresses);
   if (config.ipMasq && addresses.ips.length > 0) masquerade(kernel, planMasquerade(config, reserved.ips));
-  const plan = planExtras(extras, current, { host: ends.host, mtu: config.mtu });
-  const added = addExtras(dependencies, plan, undo);
+  const shaping = { host: ends.host, mtu: config.mtu };
+  const added = addExtras(dependencies, planExtras(extras, current, shaping), undo);
   // The bridge has a carrier when one of its ports has: so in this order.
   settleCarrier(kernel, bridge === undefined || bridge.operational ? [ends.host] : [ends.host, bridge.name]);
   const result = resultOf(config, bridge, ends, pod.path, { ...addresses, routes });
@@ -172,8 +178,8 @@ function preparePort(
 ): void {
   const port = { name: ends.host, mac: ends.podMac };
   if (config.macspoofchk) {
-    undo(() => unguardPort(kernel, port));
-    guardPort(kernel, port);
+    undo(() => unguard(kernel, spoofTable([port])));
+    guard(kernel, spoofTable([port]));
   }
   kernel.announce(config.bridge, port.mac, announced(config, addresses));
 }
@@ -185,15 +191,14 @@ const announced = ({ dad }: BridgeConfig, { ips }: IpamResult): Ip[] =>
 /** The record says which name it is before there is a device of that name. */
 function createEnds(
   { config, pod, files, dependencies }: Work,
-  record: Attachment,
+  record: KnownAttachment,
   undo: Undo,
 ): [BornEnds, Attachment] {
   const { kernel } = dependencies;
   const mac = hostVethMac(record);
-  const inPod = macInPod(config, record);
   for (let salt = 0; salt < NAME_TRIES; salt++) {
     const link = { name: hostVethName(record, salt), mac };
-    const ends = { host: link.name, hostMac: mac, pod: record.ifname, podMac: inPod };
+    const ends = { host: link.name, hostMac: mac, pod: record.ifname, podMac: record.mac };
     const portMappings = record.portMappings && { ...record.portMappings, ...wayTo(config, link.name) };
     const current = { ...record, link, portMappings };
     if (salt > 0) files.write(current);

@@ -62,6 +62,8 @@ export interface Attachment extends AttachmentKey {
   readonly bridge?: string | undefined;
   /** Without a bridge: the pod's MAC, to which the host's neighbour entries lead, and the subnets of its addresses. */
   readonly routed?: { readonly mac: Mac; readonly subnets: readonly Prefix[] } | undefined;
+  /** The pod's MAC; known and written with the addresses. */
+  readonly mac?: Mac | undefined;
   /** The only MAC that the bridge lets in by the link. */
   readonly guardedMac?: Mac | undefined;
   /** The host's end of the veth pair. */
@@ -95,6 +97,7 @@ const RECORD = object({
   netns: object({ path: string, id: optional(string) }),
   bridge: optional(string),
   routed: optional(object({ mac: ethernet, subnets: list(cidr) })),
+  mac: optional(ethernet),
   guardedMac: optional(ethernet),
   link: optional(object({ name: string, mac: ethernet })),
   addressDir: optional(string),

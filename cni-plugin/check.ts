@@ -18,6 +18,7 @@ import { guardDifferences } from './guard.ts';
 import { type Ends, isForwarding, planBridge, planHost, planHostEnd, planMasquerade, planPod, wayTo } from './plan.ts';
 import { openPod, readSubnetFile } from './pod.ts';
 import type { Request } from './protocol.ts';
+import { spoofTable } from './spoof.ts';
 import { missingFrom } from './table.ts';
 import { type CniAddress, parseResult, type Result } from './result.ts';
 import type { Dependencies } from './verbs.ts';
@@ -32,7 +33,8 @@ export async function check(request: Request, dependencies: Dependencies): Promi
     const files = attachmentsIn(placesOf(request).records, dependencies.lockTimeoutMs);
     const unlock = await files.lock(request);
     try {
-      compare({ request, config, extras, kernel: dependencies.kernel, pod, previous, record: files.read(request) });
+      const { kernel, sources } = dependencies;
+      compare({ request, config, extras, kernel, pod, previous, record: files.read(request), sources });
       if (config.foreignIpam !== undefined) await ask(dependencies, config.foreignIpam, 'CHECK');
     } finally {
       unlock();
@@ -57,6 +59,7 @@ interface Comparison {
   readonly pod: OpenNamespace;
   readonly previous: Result;
   readonly record: Attachment | undefined;
+  readonly sources: Dependencies['sources'];
 }
 
 function compare(comparison: Comparison): void {
@@ -69,8 +72,9 @@ function compare(comparison: Comparison): void {
   ];
   if (config.ipMasq) differences.push(...masqueradeDifferences(comparison, addresses.ips));
   if (config.macspoofchk && ends.podMac !== undefined) {
-    differences.push(...guardDifferences(comparison.kernel, { name: ends.host, mac: ends.podMac }));
+    differences.push(...guardDifferences(comparison.kernel, spoofTable([{ name: ends.host, mac: ends.podMac }])));
   }
+  if (record !== undefined) differences.push(...(comparison.sources?.differences(record) ?? []));
   differences.push(...extrasOf(comparison, ends, addresses.ips));
   if (differences.length > 0) throw failed(request, differences);
   if (config.ipam === undefined) return;
@@ -129,8 +133,8 @@ function findEnds({ request, kernel, pod, previous, record }: Comparison): Ends 
 
 type Addresses = Parameters<typeof planBridge>[1];
 
-function bridgeDifferences({ kernel, config }: Comparison, ends: Ends, ips: Addresses): string[] {
-  const plan = planBridge(config, ips);
+function bridgeDifferences({ kernel, config, sources }: Comparison, ends: Ends, ips: Addresses): string[] {
+  const plan = planBridge(config, ips, sources !== undefined);
   const bridge = { ...plan, links: plan.links.map(withoutBirth), sysctls: plan.sysctls.filter(isForwarding) };
   const want = merge(bridge, { links: [withoutBirth(planHostEnd(config, ends))] });
   const port = linkOf(kernel, kernel.host, ends.host);

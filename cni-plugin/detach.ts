@@ -8,10 +8,11 @@ import type { Attachment, Attachments } from './attachments.ts';
 import type { Places } from './config.ts';
 import { removeExtras } from './extras.ts';
 import { endForeign } from './delegation.ts';
-import { unguardPort } from './guard.ts';
+import { unguard } from './guard.ts';
 import type { AttachmentKey } from './names.ts';
 import type { Request } from './protocol.ts';
 import { freeRecorded } from './reservations.ts';
+import { spoofTable } from './spoof.ts';
 import type { Dependencies } from './verbs.ts';
 
 /**
@@ -35,7 +36,9 @@ async function disconnect(record: Attachment, dependencies: Dependencies): Promi
   await Promise.all([removeExtras(dependencies, record), link && dependencies.removeLink(link)]);
   if (record.bootId !== bootId) return;
   // After the port, so that nothing gets in by it unlooked at.
-  if (link !== undefined && guardedMac !== undefined) unguardPort(kernel, { name: link.name, mac: guardedMac });
+  if (link !== undefined && guardedMac !== undefined)
+    unguard(kernel, spoofTable([{ name: link.name, mac: guardedMac }]));
+  dependencies.sources?.forget(record);
   await forgetFlows(kernel, record.addresses);
 }
 

@@ -26,6 +26,7 @@ import { bridgeMac } from './names.ts';
 import type { CniAddress } from './result.ts';
 import { planRoutedHost, routedEnd, routedPod, withLinkGateways } from './routed.ts';
 import { podRoutes } from './routes.ts';
+import { FILTERED } from './sources.ts';
 
 /** The two ends of a pod's veth pair. */
 export interface Ends {
@@ -72,8 +73,11 @@ export function gatewayAddresses(config: BridgeConfig, ips: Addresses['ips']): A
 const gatewayAddress = (device: string, address: Prefix): Address =>
   familyOf(address) === 6 ? { device, address, noDad: true } : { device, address };
 
-/** The bridge with its addresses, and the host's forwarding. MAC and MTU are for its creation. */
-export function planBridge(config: BridgeConfig, ips: Addresses['ips']): State {
+/**
+ * The bridge with its addresses, and the host's forwarding. MAC and MTU are for its creation. `filtered`: what the bridge
+ * forwards by itself goes by the inet hooks, where policies are, whatever the sysctl says.
+ */
+export function planBridge(config: BridgeConfig, ips: Addresses['ips'], filtered: boolean): State {
   const { bridge, mtu, isGateway, promiscuous } = config;
   const addresses = gatewayAddresses(config, ips);
   const mac = bridgeMac(
@@ -83,7 +87,17 @@ export function planBridge(config: BridgeConfig, ips: Addresses['ips']): State {
   const families = familiesIn(ips);
   return {
     ...EMPTY_STATE,
-    links: [{ name: bridge, kind: 'bridge', up: true, mac, mtu, ...(promiscuous && { promiscuous }) }],
+    links: [
+      {
+        name: bridge,
+        kind: 'bridge',
+        up: true,
+        mac,
+        mtu,
+        ...(promiscuous && { promiscuous }),
+        ...(filtered && { bridge: FILTERED }),
+      },
+    ],
     addresses,
     sysctls: [
       // A rogue advertisement from a pod must not become the host's route (CVE-2020-10749).

@@ -30,8 +30,8 @@ export function restorer(files: Attachments, kernel: Kernel): (key: AttachmentKe
   };
   const guard = ({ link, guardedMac }: Attachment): Repair[] => {
     if (link === undefined || guardedMac === undefined) return [];
-    const port = { name: link.name, mac: guardedMac };
-    return missingFrom(guards(), spoofTable([port])).length === 0 ? [] : [() => restoreGuard(kernel, port)];
+    const want = spoofTable([{ name: link.name, mac: guardedMac }]);
+    return missingFrom(guards(), want).length === 0 ? [] : [() => restoreGuard(kernel, want)];
   };
   const repairs = (record: Attachment | undefined): Repair[] => {
     if (record === undefined || (record.host !== undefined && record.host !== kernel.host.id)) return [];

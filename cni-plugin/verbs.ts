@@ -17,6 +17,7 @@ import { foreignDelegate } from './form.ts';
 import { gc, gcRecords } from './gc.ts';
 import { addPorts, checkPorts, delPorts, portStatus } from './portmap-verbs.ts';
 import type { Command, Request } from './protocol.ts';
+import type { SourceGuard } from './source-guard.ts';
 import { addressStatus, status } from './status.ts';
 import type { Ending, Variables } from './wire.ts';
 
@@ -40,6 +41,8 @@ export interface Dependencies {
    * policies in force. Undefined: there are none. @throws NetError try-later
    */
   admit?(attachment: Attachment): Promise<void>;
+  /** Lets in by an attachment's port only what comes from its addresses. Undefined: nobody looks. */
+  readonly sources?: SourceGuard;
   /** Of a request that could not be served when it was made: it is no business of attachments made since. */
   readonly asked?: { readonly bootId: string; readonly at: number } | undefined;
   /** Tells a client that asks again, since it had no answer, from another one. */

@@ -8,7 +8,7 @@ import { statIfThere } from '../kernel/files.ts';
 import { diff } from '../model/diff.ts';
 import { describe, NetError } from '../model/errors.ts';
 import { familyOf, type Prefix } from '../model/ip.ts';
-import type { OwnsName, Transaction } from '../model/ruleset.ts';
+import type { OwnsName, Table, Transaction } from '../model/ruleset.ts';
 import { EMPTY_STATE } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
 import { applyDifference, printDifference } from './difference.ts';
@@ -45,7 +45,11 @@ export async function cleanup({ kernel, subnetFile, dryRun, programs, cni, print
   for (const note of remains.notes) print(`# ${note}`);
   const ours = [socket, grantsPath(subnetFile), subnetFile].filter((path) => statIfThere(path) !== undefined);
   const paths = [...remains.paths, ...ours];
-  const removals = [removalOf(kernel, networks, remains.owns), guardRemoval(kernel, remains.owns)];
+  const removals = [
+    removalOf(kernel, networks, remains.owns),
+    guardRemoval(kernel, remains.owns),
+    ...remains.tables.map(tableRemoval),
+  ];
   const opened = await firewallRemoval(kernel, programs, networks);
   const lines = [...removals.flatMap(printDifference), ...printFirewallChanges(opened), ...paths.map(removeLine)];
   if (lines.length === 0) return print(`# ${subnetFile} is not there: nothing to clean up`);
@@ -66,6 +70,11 @@ interface Removal {
   readonly steps: readonly Step[];
   readonly transaction: Transaction | undefined;
 }
+
+const tableRemoval = ({ family, name }: Pick<Table, 'family' | 'name'>): Removal => ({
+  steps: [],
+  transaction: { family, table: name, commands: [{ verb: 'delete', type: 'table' }] },
+});
 
 /** Removes what it can, and gives what failed in words. */
 function remove(kernel: Kernel, removal: Removal): string[] {

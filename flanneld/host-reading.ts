@@ -16,7 +16,7 @@ const MOST_PEERS = 100;
 /** Reads and judges them. @throws NetError kernel */
 function readHostSettings(
   kernel: Kernel,
-  config: Pick<AgentConfig, 'blackholeRoute'>,
+  config: Pick<AgentConfig, 'blackholeRoute' | 'policy'>,
   { site, backend, networks, advertised }: Prepared,
   self: Lease,
   peers: readonly Lease[],
@@ -42,6 +42,7 @@ function readHostSettings(
     underlay,
     symmetric: peers.slice(0, MOST_PEERS).every((peer) => isRoutedBy(kernel, peer, underlay)),
     pods,
+    policed: config.policy !== undefined,
   };
   const have = kernel.read(kernel.host, {
     links: [...new Set([...backend.devices, ...familiesOf(pods).map((family) => pods[family] as string)])],

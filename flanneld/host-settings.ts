@@ -20,6 +20,8 @@ export interface HostFacts {
   readonly symmetric: boolean;
   /** The device that our pods are behind, if it is known. */
   readonly pods: PerFamily<string>;
+  /** Whether network policy is enforced, which holds that bridge's flags. */
+  readonly policed: boolean;
 }
 
 export interface HostSetting {
@@ -86,20 +88,29 @@ function filterSettings(facts: HostFacts): HostSetting[] {
 /** Whether the bridge of our pods hands what it forwards by itself to the packet filter. */
 function bridgeSettings(family: Family, facts: HostFacts): HostSetting[] {
   const { key, flag, field } = BRIDGE_KEYS[family];
-  return facts.have.links.flatMap(({ name, bridge }) => {
+  const whole = presentValue(facts, key);
+  return facts.have.links.flatMap(({ name, bridge }): HostSetting[] => {
     if (bridge === undefined || name !== facts.pods[family]) return [];
-    const whole = presentValue(facts, key);
-    const note =
-      whole === undefined
-        ? 'the kernel module br_netfilter is not there: a service that leads to a pod of the same node is answered by the pod itself, and not understood (modprobe br_netfilter)'
-        : bridge[field] || whole === '1'
-          ? `${key} is ${whole}`
-          : `${key} is ${whole}: a service that leads to a pod of the same node is answered by the pod itself, and not understood (sysctl -w ${key.replaceAll('/', '.')}=1)`;
-    return [
-      { name: `${name} ${flag}`, value: bridge[field] ? '1' : '0', right: true, done: 'reported' as const, note },
-    ];
+    const own = bridge[field] === true;
+    const setting = { name: `${name} ${flag}`, value: own ? '1' : '0' };
+    if (!facts.policed)
+      return [{ ...setting, right: true, done: 'reported', note: noteWithoutPolicy(key, whole, own) }];
+    const right = own && whole !== undefined;
+    return [{ ...setting, right, done: 'held', ...(!right && { note: noteWithPolicy(whole) }) }];
   });
 }
+
+function noteWithoutPolicy(key: string, whole: string | undefined, own: boolean): string {
+  if (whole === undefined)
+    return 'the kernel module br_netfilter is not there: a service that leads to a pod of the same node is answered by the pod itself, and not understood (modprobe br_netfilter)';
+  if (own || whole === '1') return `${key} is ${whole}`;
+  return `${key} is ${whole}: a service that leads to a pod of the same node is answered by the pod itself, and not understood (sysctl -w ${key.replaceAll('/', '.')}=1)`;
+}
+
+const noteWithPolicy = (whole: string | undefined): string =>
+  whole === undefined
+    ? 'the kernel module br_netfilter is not there: pods of this node reach each other past network policy (modprobe br_netfilter)'
+    : 'should be 1: pods of this node reach each other past network policy';
 
 function offloadSetting(device: string, { have, txChecksum }: HostFacts): HostSetting[] {
   const value = have.links.find(({ name }) => name === device)?.txChecksum;

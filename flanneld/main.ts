@@ -108,7 +108,7 @@ async function cniOf(config: AgentConfig, kernel: Kernel, log: Log): Promise<Cni
 /** Loaded only where it is used, with what reads YAML. */
 async function policyOf(config: PolicyConfig, kernel: Kernel, log: Log): Promise<PolicyService> {
   const { openDirectoryPolicy } = await import('./policy/open.ts');
-  return openDirectoryPolicy({ ...config, kernel, log });
+  return openDirectoryPolicy({ ...config, kernel, bootId: bootIdNow(), log });
 }
 
 async function agentOf(

@@ -5,10 +5,9 @@ import {
   addressOf,
   contains,
   familyOf,
-  fromBytes,
   type Ip,
   lengthOf,
-  macBytes,
+  linkLocal,
   multicast,
   networkOf,
   type Prefix,
@@ -215,13 +214,8 @@ export function settleIpv6(net: Net): void {
       continue;
     device.ready = true;
     if (setting(net, `net/ipv6/conf/${device.name}/addr_gen_mode`, 0) !== 0) continue;
-    const address = withLength(linkLocal(macBytes(device.mac)), 64);
+    const address = withLength(linkLocal(device.mac), 64);
     const there = net.addresses.some((held) => held.device === device && held.address === address);
     if (!there) insertAddress({ device, address, scope: 'link' });
   }
-}
-
-/** RFC 4291, appendix A: the MAC with its universal bit flipped and ff:fe in the middle. */
-function linkLocal([a = 0, b = 0, c = 0, d = 0, e = 0, f = 0]: Uint8Array): Ip {
-  return fromBytes(Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f));
 }

@@ -152,7 +152,7 @@ function checkTargets(table: Table, text: string): void {
 const unquoted = (text: string): string => text.replace(/"[^"]*"/g, '""');
 
 const setsIn = (text: string): string[] =>
-  [...unquoted(text).matchAll(/@([\w./-]+)/g)].map((match) => match[1] as string);
+  [...unquoted(text).matchAll(/@(?!(?:ll|nh|th|ih),)([\w./-]+)/g)].map((match) => match[1] as string);
 
 const chainsIn = (text: string): string[] =>
   [...unquoted(text).matchAll(/\b(?:jump|goto) ([\w./-]+)/g)].map((match) => match[1] as string);

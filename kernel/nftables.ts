@@ -170,7 +170,7 @@ function parseChain(name: string, body: readonly string[]): Chain {
 function parseSet(name: string, body: readonly string[]): NftSet {
   const text = body.join(' ');
   const type =
-    /(?:^| )type ([^:{}]+?)(?: : ([^{}]+?))?(?= flags | counter | counter$| elements | size | timeout | auto-merge|$)/.exec(
+    /(?:^| )(?:type )?((?:typeof )?[^:{}]+?)(?: : ([^{}]+?))?(?= flags | counter | counter$| elements | size | timeout | auto-merge|$)/.exec(
       text,
     );
   const flags = /(?:^| )flags (\S+)/.exec(text)?.[1]?.split(',');

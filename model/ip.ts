@@ -171,6 +171,12 @@ export const macBytes = (address: Mac): Uint8Array => Buffer.from(address.replac
 export const macOf = (bytes: Uint8Array): Mac =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':') as Mac;
 
+/** The link-local address that a device has by its MAC, which is flipped in one bit and has ff:fe in its middle (RFC 4291, appendix A). */
+export function linkLocal(mac: Mac): Ip {
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = macBytes(mac);
+  return fromBytes(Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f));
+}
+
 function v4Number(address: Ip): number {
   let value = 0;
   let byte = 0;

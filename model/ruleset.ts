@@ -26,7 +26,7 @@ export interface Chain {
 
 export interface NftSet {
   readonly name: string;
-  /** "ipv4_addr", "inet_proto . inet_service" … */
+  /** "ipv4_addr", "inet_proto . inet_service" …; "typeof …" where nft has no word for it: "typeof @th,64,128". */
   readonly type: string;
   /** What a map gives: "verdict", "ipv4_addr . inet_service". Undefined: a set. */
   readonly gives?: string | undefined;
@@ -154,7 +154,8 @@ export function printTable(table: Table): string {
   return `table ${table.family} ${table.name} {\n${[...sets, ...chains].join('\n')}}\n`;
 }
 
-const setType = (set: SetHead): string => `type ${set.type}${set.gives === undefined ? '' : ` : ${set.gives}`}`;
+const setType = (set: SetHead): string =>
+  `${set.type.startsWith('typeof ') ? '' : 'type '}${set.type}${set.gives === undefined ? '' : ` : ${set.gives}`}`;
 
 function setBody(set: NftSet): string {
   const flags = set.flags?.length ? `\t\tflags ${set.flags.join(',')}\n` : '';

@@ -38,7 +38,7 @@ const DIRECTIONS: Readonly<Record<(typeof PRODUCT)[number], readonly string[]>> 
     'model/**',
     'kernel/**',
     'ipam/**',
-    'cni-plugin/{answer,attachments,config,execute,protocol,reclaim,spoof,verbs,wire}.ts',
+    'cni-plugin/{answer,attachments,config,execute,protocol,reclaim,source-guard,sources,spoof,verbs,wire}.ts',
     'package.json',
   ],
 };
@@ -47,7 +47,7 @@ const DIRECTIONS: Readonly<Record<(typeof PRODUCT)[number], readonly string[]>> 
 const PURE = [
   'model/**',
   'ipam/{config,ranges,allocate,reservation,resolv-conf}.ts',
-  'cni-plugin/{answer,bandwidth,config,foreign,form,masquerade,mode,names,plan,portmap,portmap-config,protocol,result,routed,routes,spoof,subnet-file,table,versions,vlan}.ts',
+  'cni-plugin/{answer,bandwidth,config,foreign,form,masquerade,mode,names,plan,portmap,portmap-config,protocol,result,routed,routes,sources,spoof,subnet-file,table,versions,vlan}.ts',
   'flanneld/{arguments,checksum-offload,config,config-change,difference,docker-options,flags,host-settings,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,usage}.ts',
   'flanneld/subnet/{choose,lease-file,lease-record}.ts',
   'flanneld/backend/{backend,command-words,extension,registry,reverse-path,vxlan,host-gw,udp,udp-control,alloc}.ts',

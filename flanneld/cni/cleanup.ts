@@ -2,13 +2,16 @@
 // records stay: without them, their deletions would leave more behind than cleanup found.
 
 import { listDirectory, removeDirectory, removeIfThere, statIfThere } from '../../kernel/files.ts';
-import type { OwnsName } from '../../model/ruleset.ts';
+import type { Kernel } from '../../kernel/kernel.ts';
+import type { OwnsName, Table } from '../../model/ruleset.ts';
+import { policyTables } from '../policy/remains.ts';
 import { answers, removeSocket } from '../status-socket.ts';
 import { besideSocket } from './listen.ts';
 import type { RecordDirectories } from './records.ts';
 import type { Repair } from './repair.ts';
 
 export interface CniPlaces {
+  readonly kernel: Pick<Kernel, 'readTable'>;
   /** Undefined: this host's agent serves nobody. */
   readonly socket: string | undefined;
   readonly records: Pick<RecordDirectories, 'all' | 'file'>;
@@ -20,17 +23,19 @@ export interface CniPlaces {
 export interface CniRemains {
   /** Chains and sets that nobody needs any more, in the plugin's tables. */
   readonly owns: OwnsName;
+  /** Tables that nobody needs any more. */
+  readonly tables: readonly Pick<Table, 'family' | 'name'>[];
   /** Files, sockets and directories that nobody needs any more. */
   readonly paths: readonly string[];
   /** What stays, and why. */
   readonly notes: readonly string[];
 }
 
-const NOTHING: CniRemains = { owns: () => false, paths: [], notes: [] };
+const NOTHING: CniRemains = { owns: () => false, tables: [], paths: [], notes: [] };
 
 /** Settles what can still be settled, unless it is only asked, and says what is to go then. @throws NetError io */
 export async function cniRemains(places: CniPlaces, dryRun: boolean): Promise<CniRemains> {
-  const { socket, records, spool, repair } = places;
+  const { kernel, socket, records, spool, repair } = places;
   if (socket !== undefined && (await answers(socket))) {
     return { ...NOTHING, notes: [`another agent serves CNI clients on ${socket}: what it needs stays`] };
   }
@@ -46,6 +51,7 @@ export async function cniRemains(places: CniPlaces, dryRun: boolean): Promise<Cn
   const empty = [...(failing.length > 0 ? [] : [spool]), ...records.all().map((directory) => `${directory}/.tmp`)];
   return {
     owns: (name) => name.startsWith('cni-'),
+    tables: policyTables(kernel),
     paths: [...filesOf(socket), records.file, ...empty].filter((path) => statIfThere(path) !== undefined),
     notes: [...first, ...failing, ...problems],
   };

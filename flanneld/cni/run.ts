@@ -50,7 +50,7 @@ export function openCniPlaces(
   const { remove: removeLink } = openLinkRemover();
   const shared = { kernel, bootId, now: Date.now, lockTimeoutMs: LOCK_TIMEOUT_MS, removeLink };
   const repair = createRepair({ shared, records, spool: SPOOL_DIRECTORY, log });
-  return { socket, records, spool: SPOOL_DIRECTORY, repair };
+  return { kernel, socket, records, spool: SPOOL_DIRECTORY, repair };
 }
 
 /** @throws NetError kernel; internal when a thread is outside the host's network namespace */
@@ -63,7 +63,7 @@ export function openCni({ socket, kernel, bootId, log, policy, alone }: CniRunOp
     now: Date.now,
     lockTimeoutMs: LOCK_TIMEOUT_MS,
     removeLink: remover.remove,
-    ...(policy && { admit: policy.admit }),
+    ...(policy && { admit: policy.admit, sources: policy.sources }),
   };
   const uid = process.getuid?.() ?? 0;
   const service = createCniService({ socket, shared, log, clock: systemClock, alone, uid, policy });

@@ -18,6 +18,7 @@ import { repairTimer } from './repair-timer.ts';
 import type { RepairStatus } from './repair.ts';
 import { createRepair } from './repair.ts';
 import type { PolicyService, PolicyStatus } from '../policy/enforce.ts';
+import { removePolicyTables } from '../policy/remains.ts';
 import { createCniServer } from './server.ts';
 import { addToSpool } from './spool.ts';
 
@@ -65,7 +66,7 @@ export function createCniService({ socket, shared, log, clock, alone, uid, polic
   const counters = newCounters();
   const records = recordDirectories();
   const repair = createRepair({ shared, records, spool: SPOOL_DIRECTORY, log });
-  const repairs = repairTimer(clock, () => repair.run().finally(() => policy?.refresh()));
+  const repairs = repairTimer(clock, () => repair.run().finally(() => policy?.look()));
   const server = createCniServer({
     shared,
     records,
@@ -122,6 +123,16 @@ export function createCniService({ socket, shared, log, clock, alone, uid, polic
     }
   }
 
+  /** What an agent with a policy source has left would stop pods that are attached without one. */
+  function endPolicy(): void {
+    try {
+      const removed = removePolicyTables(shared.kernel);
+      if (removed.length > 0) log.warn({ removed }, 'no policy source is configured: policies are no longer in force');
+    } catch (error) {
+      log.error({}, `network policy that is no longer configured: ${describe(error)}`);
+    }
+  }
+
   async function listen(): Promise<CniSocket | undefined> {
     try {
       const listening = await openCniSocket(socket, accept, alone);
@@ -140,7 +151,8 @@ export function createCniService({ socket, shared, log, clock, alone, uid, polic
       if (unlock === undefined) return;
       try {
         await repair.run();
-        void policy?.run(signal);
+        if (policy === undefined) endPolicy();
+        else void policy.run(signal);
         repairs.start();
         await keepListening(signal);
         repairs.stop();

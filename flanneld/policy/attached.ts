@@ -13,16 +13,19 @@ export const attachmentKey = ({ network, containerId, ifname }: Attachment): str
 export const attachedOf = ({ pod, addresses }: Attachment): Attached | undefined =>
   pod === undefined || addresses.length === 0 ? undefined : { ...pod, addresses };
 
+/** Of all records. */
+export const attachedIn = (records: readonly Attachment[]): AttachedPods =>
+  new Map(
+    records.flatMap((record) => {
+      const attached = attachedOf(record);
+      return attached === undefined ? [] : [[attachmentKey(record), attached] as const];
+    }),
+  );
+
 /** Reads the records under the directories. @throws NetError io */
-export function readAttached(directories: readonly string[]): AttachedPods {
-  const found: AttachedPods = new Map();
-  for (const directory of directories) {
+export function readRecords(directories: readonly string[]): Attachment[] {
+  return directories.flatMap((directory) => {
     const files = attachmentsIn(directory, 0);
-    for (const key of files.networks().flatMap((network) => files.list(network))) {
-      const record = files.read(key);
-      const attached = record && attachedOf(record);
-      if (record !== undefined && attached !== undefined) found.set(attachmentKey(record), attached);
-    }
-  }
-  return found;
+    return files.networks().flatMap((network) => files.list(network).flatMap((key) => files.read(key) ?? []));
+  });
 }

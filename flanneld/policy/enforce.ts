@@ -3,6 +3,8 @@
 // be reached otherwise.
 
 import type { Attachment } from '../../cni-plugin/attachments.ts';
+import type { SourceGuard } from '../../cni-plugin/source-guard.ts';
+import { GUARD_TABLE, isGuardSet } from '../../cni-plugin/sources.ts';
 import type { Change, Kernel } from '../../kernel/kernel.ts';
 import { describe, NetError } from '../../model/errors.ts';
 import { FAMILIES, type Ip } from '../../model/ip.ts';
@@ -29,6 +31,7 @@ export interface PolicyDeps {
   readonly log: Log;
   readonly established: 'cut' | 'keep';
   readonly unknownPod: UnknownPod;
+  readonly sources: SourceGuard;
   /** Reads the attachments of this node. @throws NetError io */
   readAttached(): AttachedPods;
   /** Whether samples of what is dropped are logged, to be traced. */
@@ -63,15 +66,19 @@ export interface PolicyService extends PolicyAnswers {
   run(signal: AbortSignal): Promise<void>;
   /** As the plugin's Dependencies.admit. @throws NetError try-later naming what is missing */
   admit(attachment: Attachment): Promise<void>;
+  /** As the plugin's Dependencies.sources. */
+  readonly sources: SourceGuard;
   /** Some attachments may have ended. */
   refresh(): void;
+  /** Puts right what isn't as it should be without having been told of. Never throws. */
+  look(): void;
   /** Why traffic of pods isn't judged as it should be; undefined when it is. */
   unreadiness(): string | undefined;
   status(): PolicyStatus;
 }
 
 const ADMIT_MS = 10_000;
-/** Several deletions make one reading of the records. */
+/** Several deletions make one reading of the records, several changes one of the tables. */
 const REFRESH_MS = 200;
 
 export function createPolicyService(deps: PolicyDeps): PolicyService {
@@ -88,7 +95,7 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
   let compiled: Compiled | undefined;
   let sourceTrouble: string | undefined;
   let reported = new Set<string>();
-  let refreshing = false;
+  let sourceGuardTrouble: string | undefined;
   let news = Promise.withResolvers<void>();
 
   /** Undefined before the source has told anything: then what is in force is left alone. */
@@ -138,6 +145,36 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     return lastDenied;
   }
 
+  /** The action, once for all that ask for it within a moment. */
+  function gathered(action: () => void): () => void {
+    let isDue = false;
+    return () => {
+      if (isDue) return;
+      isDue = true;
+      void sleep(clock, REFRESH_MS, stop.signal).then(() => {
+        isDue = false;
+        if (!stop.signal.aborted) action();
+      });
+    };
+  }
+
+  function guardSources(): void {
+    try {
+      const amiss = deps.sources.sync();
+      if (amiss.length > 0) log.warn({ amiss }, 'put right what lets in packets of pods');
+      sourceGuardTrouble = undefined;
+    } catch (error) {
+      sourceGuardTrouble = `guard of pods' source addresses: ${describe(error)}`;
+      log.error({}, sourceGuardTrouble);
+    }
+  }
+
+  /** Elements come and go with pods. */
+  const isGuardChange = (change: Change): boolean =>
+    change.type === 'overrun' ||
+    (change.type === 'rules' && change.table === GUARD_TABLE && !isGuardSet(change.part)) ||
+    (change.type === 'link' && deps.sources.bridges().includes(change.device));
+
   /** Why it can't be said yet what holds for a pod; undefined when it can. */
   function undecided(pod: { readonly namespace: string; readonly name: string }): string | undefined {
     if (objects === undefined)
@@ -165,10 +202,18 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     }
   }
 
+  const lookSoon = gathered(guardSources);
+  const readSoon = gathered(read);
+
   return {
+    sources: deps.sources,
     async run(signal) {
-      const unwatch = kernel.watch((change: Change) => applier.onChange(change));
+      const unwatch = kernel.watch((change: Change) => {
+        applier.onChange(change);
+        if (isGuardChange(change)) lookSoon();
+      });
       signal.addEventListener('abort', () => stop.abort());
+      guardSources();
       read();
       try {
         await source.watch({ onObjects, onTrouble }, signal);
@@ -201,20 +246,19 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
       }
     },
 
-    refresh() {
-      if (refreshing) return;
-      refreshing = true;
-      void sleep(clock, REFRESH_MS, stop.signal).then(() => {
-        refreshing = false;
-        if (!stop.signal.aborted) read();
-      });
+    refresh: readSoon,
+
+    look() {
+      readSoon();
+      lookSoon();
     },
 
     unreadiness() {
       const { current, trouble } = applier.status();
       if (objects === undefined) return `network policy: ${undecided({ namespace: '', name: '' })}`;
       if (!current && trouble !== undefined) return `network policy: ${trouble}`;
-      return compiled?.empty === false ? policyBypass(kernel) : undefined;
+      if (sourceGuardTrouble !== undefined) return `network policy: ${sourceGuardTrouble}`;
+      return compiled?.empty === false ? policyBypass(kernel, deps.sources.bridges()) : undefined;
     },
 
     why: (question) =>

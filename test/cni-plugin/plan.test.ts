@@ -47,7 +47,7 @@ t.test('gateways and default routes', async (t) => {
 
 t.test('the bridge', async (t) => {
   const address = bridgeMac('cni0', [ip('10.5.1.1'), ip('fd00:5::1')]);
-  const want = planBridge(configWith({ isGateway: true, mtu: 1450 }), DUAL.ips);
+  const want = planBridge(configWith({ isGateway: true, mtu: 1450 }), DUAL.ips, false);
   t.strictSame(lines(diff(EMPTY_STATE, want)), [
     `ip link add cni0 mtu 1450 address ${address} down type bridge`,
     'sysctl -w net.ipv6.conf.cni0.accept_ra=0',
@@ -64,7 +64,11 @@ t.test('the bridge', async (t) => {
     links: [{ name: 'cni0', kind: 'bridge', up: true, mac: mac('02:00:00:00:00:09'), mtu: 1500 }],
   };
   t.strictSame(diff(have, settled(want, have)), [], 'one that is there keeps its MAC and MTU');
-  const layer2 = planBridge(configWith({ promiscMode: true }), []);
+  t.strictSame(planBridge(configWith({}), DUAL.ips, true).links[0]?.bridge, {
+    nfCallIptables: true,
+    nfCallIp6tables: true,
+  });
+  const layer2 = planBridge(configWith({ promiscMode: true }), [], false);
   t.strictSame(layer2.addresses, []);
   t.equal(layer2.links[0]?.promiscuous, true);
 });
@@ -72,7 +76,7 @@ t.test('the bridge', async (t) => {
 t.test('what is in the way on the bridge', async (t) => {
   const config = configWith({ isGateway: true });
   const force = configWith({ isGateway: true, forceAddress: true });
-  const want = planBridge(config, DUAL.ips);
+  const want = planBridge(config, DUAL.ips, false);
   const having = (...addresses: string[]) => ({
     ...EMPTY_STATE,
     links: [{ name: 'cni0', kind: 'bridge' }],

@@ -37,7 +37,7 @@ function cniPlaces({ kernel, subnetFile }: Rig): CniPlaces {
   const [records, spool] = [recordDirectories(`${directory}/flannel`), `${directory}/spool`];
   const shared = { kernel, bootId: 'boot1', now: () => 1000, lockTimeoutMs: 100, removeLink: async () => true };
   const repair = createRepair({ shared, records, spool, log: testLog() });
-  return { socket: `${directory}/cni.sock`, records, spool, repair };
+  return { kernel, socket: `${directory}/cni.sock`, records, spool, repair };
 }
 
 async function cleaned(node: Rig, dryRun = false): Promise<string[]> {

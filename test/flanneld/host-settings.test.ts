@@ -27,6 +27,7 @@ const FACTS: HostFacts = {
   underlay: ['eth0'],
   symmetric: true,
   pods: { 4: 'cni0' },
+  policed: false,
 };
 
 const withSysctls = (values: Readonly<Record<string, string | undefined>>): HostFacts => {
@@ -82,6 +83,18 @@ t.test('what is not right', async (t) => {
     named(hostSettings(withSysctls({ [key]: undefined })), 'cni0 nf_call_iptables')?.note,
     /modprobe br_netfilter/,
   );
+
+  const policed = { ...FACTS, policed: true };
+  t.match(named(hostSettings(policed), 'cni0 nf_call_iptables'), { right: false, done: 'held', note: /should be 1/ });
+  const without = { ...withSysctls({ [key]: undefined }), policed: true };
+  t.match(named(hostSettings(without), 'cni0 nf_call_iptables'), { right: false, note: /modprobe br_netfilter/ });
+  const on = [{ name: 'cni0', kind: 'bridge', bridge: { nfCallIptables: true, nfCallIp6tables: true } }] as const;
+  t.strictSame(named(hostSettings({ ...policed, have: { ...FACTS.have, links: on } }), 'cni0 nf_call_iptables'), {
+    name: 'cni0 nf_call_iptables',
+    value: '1',
+    right: true,
+    done: 'held',
+  });
 
   t.match(named(hostSettings({ ...FACTS, txChecksum: false }), 'flannel.1 tx-checksum'), {
     right: false,

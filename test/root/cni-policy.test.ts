@@ -26,9 +26,14 @@ interface Host extends CniHost {
   table(): Promise<string>;
 }
 
-async function host(t: Test): Promise<Host> {
+async function host(t: Test, delegate: object): Promise<Host> {
   const made = await makeHost(t, bin);
   await made.machine.must('mkdir', [DIRECTORY]);
+  // Without a bridge the node has no other address.
+  await made.machine.must('ip', ['address', 'add', '192.0.2.1/32', 'dev', 'lo']);
+  // What the agent sets on its own bridge has to be enough.
+  const sysctls = ['net.bridge.bridge-nf-call-iptables=0', 'net.bridge.bridge-nf-call-ip6tables=0'];
+  await made.machine.run('sysctl', ['-qw', ...sysctls]);
   return {
     ...made,
     manifest(name, text) {
@@ -39,7 +44,10 @@ async function host(t: Test): Promise<Host> {
     },
     async add(name) {
       const environment = { CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=x;K8S_POD_NAME=${name}` };
-      const { status, output } = await made.one('ADD', name, name === 'none' ? {} : { environment });
+      const { status, output } = await made.one('ADD', name, {
+        config: { delegate },
+        ...(name !== 'none' && { environment }),
+      });
       return { status, address: output.ips?.[0]?.address.split('/')[0] ?? '', message: JSON.stringify(output) };
     },
     async pings(from, address) {
@@ -51,8 +59,15 @@ async function host(t: Test): Promise<Host> {
   };
 }
 
-t.test('pods are isolated before they start, and stay so', async (t) => {
-  const node = await host(t);
+for (const [mode, delegate] of Object.entries({
+  bridge: { isDefaultGateway: true },
+  routed: { isDefaultGateway: true, mode: 'routed' },
+}))
+  t.test(`${mode}: pods are isolated before they start, and stay so`, async (t) =>
+    isolated(t, await host(t, delegate)),
+  );
+
+async function isolated(t: Test, node: Host): Promise<void> {
   await node.addPods(['a', 'b', 'c', 'none']);
   node.manifest('a', podYaml('a'));
   node.manifest('b', podYaml('b'));
@@ -90,10 +105,10 @@ t.test('pods are isolated before they start, and stay so', async (t) => {
   node.manifest('policy', undefined);
   await untilTrue(async () => (await node.table()) === '');
   t.equal(await agent.stop(), 0);
-});
+}
 
 t.test('who asks which policy drops what is told', async (t) => {
-  const node = await host(t);
+  const node = await host(t, { isDefaultGateway: true });
   await node.addPods(['a', 'b']);
   for (const name of ['a', 'b']) node.manifest(name, podYaml(name));
   node.manifest('policy', POLICY);

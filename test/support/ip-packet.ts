@@ -84,3 +84,14 @@ export function isWholeTcp(packet: Buffer): boolean {
   const pseudo = Buffer.from([...packet.subarray(12, 20), 0, TCP, tcp.length >> 8, tcp.length & 0xff]);
   return checksum(pseudo, tcp) === 0;
 }
+
+const ICMPV6 = 58;
+/** The most that a packet of neighbour discovery has: it has come over no router (RFC 4861, 6.1 and 7.1). */
+const ON_LINK = 255;
+
+/** `body`: the whole message, its checksum 0. */
+export function icmp6Packet(source: Ip, destination: Ip, body: Buffer): Buffer {
+  const payload = Buffer.from(body);
+  payload.writeUInt16BE(checksum(pseudoHeader(source, destination, ICMPV6, payload.length), payload), 2);
+  return ipPacket({ source, destination, protocol: ICMPV6, payload, ttl: ON_LINK });
+}

@@ -66,11 +66,12 @@ type AddressOf = (pod: string, family: 4 | 6) => string;
 /** Commands that attach a pod's namespace. */
 type Link = (namespace: string) => string;
 
-const BRIDGE = `ip link add cni0 type bridge
+/** The bridge hands its packets to the filter by itself, whatever the sysctl says for others. */
+const BRIDGE = `ip link add cni0 type bridge nf_call_iptables 1 nf_call_ip6tables 1
   ip address add 10.1.255.254/16 dev cni0
   ip address add fd00::ffff/64 dev cni0 nodad
   ip link set cni0 up
-  sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1`;
+  sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0`;
 
 const bridgePort =
   (name: string, addresses: AddressOf): Link =>

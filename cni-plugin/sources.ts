@@ -1,0 +1,199 @@
+// Which sources a port lets in, pure: the tables `flannel-guard`, of family bridge for ports of bridges and of family inet
+// for links without one. The rules never change; an attachment adds elements: its port, and with the port and its MAC each
+// of its addresses, once as the source of packets and of ARP, once as what neighbour discovery may speak of. An address of
+// an attachment is let in by its own port only, whoever else there is.
+//
+// What policies can't judge doesn't pass: tags of VLANs, other protocols of Ethernet, broadcast and multicast, and IPv6
+// between addresses that nobody has given out, but for what neighbour discovery needs.
+
+import { FAMILIES, type Family, familyOf, type Ip, linkLocal, type Mac, toNumber } from '../model/ip.ts';
+import {
+  type BaseChain,
+  type Chain,
+  deviceName,
+  type Identifier,
+  identifier,
+  type NftSet,
+  type Rule,
+  rule,
+  type Table,
+} from '../model/ruleset.ts';
+import type { Link } from '../model/state.ts';
+import type { Attachment } from './attachments.ts';
+import { podMac } from './names.ts';
+
+/** bridge: before bridges hand packets to the inet hooks. inet: before connection tracking. */
+export const GUARD_FAMILIES = ['bridge', 'inet'] as const;
+export type GuardFamily = (typeof GUARD_FAMILIES)[number];
+
+export const GUARD_TABLE = 'flannel-guard';
+
+/** A port with what may come in by it. */
+export interface GuardedSource {
+  readonly family: GuardFamily;
+  readonly port: string;
+  readonly mac: Mac;
+  /** Not empty. */
+  readonly addresses: readonly Ip[];
+}
+
+/** Undefined for an attachment that has no port of ours, or no address that could be told from a forged one. */
+export function sourceOf(record: Attachment): GuardedSource | undefined {
+  const { link, bridge, addresses } = record;
+  if (link === undefined || addresses.length === 0) return undefined;
+  // Records that older agents have written don't name every MAC.
+  const mac = record.mac ?? record.routed?.mac ?? record.guardedMac ?? podMac(record, addresses);
+  return { family: bridge === undefined ? 'inet' : 'bridge', port: link.name, mac, addresses };
+}
+
+/** Of a bridge that hands what it forwards to the inet hooks. */
+export const FILTERED: NonNullable<Link['bridge']> = { nfCallIptables: true, nfCallIp6tables: true };
+
+/** Whether a bridge does, in both families. */
+export const isFiltered = ({ nfCallIptables, nfCallIp6tables }: NonNullable<Link['bridge']>): boolean =>
+  nfCallIptables === true && nfCallIp6tables === true;
+
+const PORTS = identifier('ports');
+const SOURCES = { 4: identifier('sources4'), 6: identifier('sources6') };
+const TARGETS = identifier('targets6');
+const ADDRESSES = { 4: identifier('addresses4'), 6: identifier('addresses6') };
+
+/** The table in which these are guarded. */
+export function sourceTable(family: GuardFamily, sources: readonly GuardedSource[]): Table {
+  const own = sources.filter((source) => source.family === family);
+  return {
+    family,
+    name: GUARD_TABLE,
+    chains: CHAINS[family],
+    sets: [portSet(own), targetSet(own), ...FAMILIES.flatMap((each) => addressSets(each, own))],
+  };
+}
+
+const SETS: ReadonlySet<string> = new Set([
+  PORTS,
+  TARGETS,
+  ...FAMILIES.flatMap((each) => [SOURCES[each], ADDRESSES[each]]),
+]);
+
+/** Whether a part of the table by this name holds elements of attachments, as opposed to rules. */
+export const isGuardSet = (name: string | undefined): boolean => name !== undefined && SETS.has(name);
+
+const portSet = (sources: readonly GuardedSource[]): NftSet => ({
+  name: PORTS,
+  type: 'ifname',
+  elements: sources.map(({ port }) => deviceName(port)),
+});
+
+/** nft has no name for the address that neighbour discovery speaks of: it follows 8 bytes of ICMPv6 (RFC 4861, 4.3). */
+const targetSet = (sources: readonly GuardedSource[]): NftSet => ({
+  name: TARGETS,
+  type: 'typeof iifname . ether saddr . @th,64,128',
+  elements: sources.flatMap((source) =>
+    addressesOf(source, 6).map((address) => `${placeOf(source)} . 0x${toNumber(address).toString(16)}`),
+  ),
+});
+
+function addressSets(family: Family, sources: readonly GuardedSource[]): NftSet[] {
+  const type = family === 4 ? 'ipv4_addr' : 'ipv6_addr';
+  return [
+    {
+      name: SOURCES[family],
+      type: `ifname . ether_addr . ${type}`,
+      elements: sources.flatMap((source) =>
+        addressesOf(source, family).map((address) => `${placeOf(source)} . ${address}`),
+      ),
+    },
+    {
+      name: ADDRESSES[family],
+      type,
+      elements: sources.flatMap(({ addresses }) => addresses.filter((each) => familyOf(each) === family)),
+    },
+  ];
+}
+
+const placeOf = ({ port, mac }: GuardedSource): string => `${deviceName(port)} . ${mac}`;
+
+/** With the address that the kernel gives itself for neighbour discovery. */
+function addressesOf({ mac, addresses }: GuardedSource, family: Family): Ip[] {
+  const own = addresses.filter((each) => familyOf(each) === family);
+  return family === 6 && own.length > 0 ? [linkLocal(mac), ...own] : own;
+}
+
+const ELSEWHERE = identifier('elsewhere');
+const FROM = { arp: identifier('from-arp'), 4: identifier('from-ip4'), 6: identifier('from-ip6') };
+
+const elsewhere = (family: GuardFamily): Chain => ({
+  name: ELSEWHERE,
+  rules: [
+    ...FAMILIES.map((each) => rule`${keyword(each)} saddr @${ADDRESSES[each]} drop`),
+    ...(family === 'bridge' ? [rule`arp saddr ip @${ADDRESSES[4]} drop`] : []),
+  ],
+});
+
+const keyword = (family: Family): Identifier => identifier(family === 4 ? 'ip' : 'ip6');
+
+/** Both of what the frame says and of what ARP says in it. */
+const FROM_ARP: Chain = {
+  name: FROM.arp,
+  rules: [
+    rule`iifname . ether saddr . arp saddr ip != @${SOURCES[4]} drop`,
+    rule`iifname . arp saddr ether . arp saddr ip != @${SOURCES[4]} drop`,
+  ],
+};
+
+const FROM_IP4: Chain = {
+  name: FROM[4],
+  rules: [
+    rule`iifname . ether saddr . ip saddr != @${SOURCES[4]} drop`,
+    rule`meta pkttype { broadcast, multicast } drop`,
+    rule`ip daddr { 224.0.0.0/4, 255.255.255.255 } drop`,
+    rule`icmp type redirect drop`,
+  ],
+};
+
+/** Who looks for duplicates of an address asks for it without having one. */
+const DUPLICATES: Rule = rule`ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 @${TARGETS} accept`;
+
+/** Types in the order of their numbers, as nft lists them. */
+const FROM_IP6: Chain = {
+  name: FROM[6],
+  rules: [
+    DUPLICATES,
+    rule`iifname . ether saddr . ip6 saddr != @${SOURCES[6]} drop`,
+    rule`icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @${TARGETS} drop`,
+    rule`icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } accept`,
+    rule`icmpv6 type { nd-router-advert, nd-redirect } drop`,
+    rule`ip6 saddr fe80::/10 drop`,
+    rule`ip6 daddr { fe80::/10, ff00::/8 } drop`,
+  ],
+};
+
+const BASE: Readonly<Record<GuardFamily, BaseChain>> = {
+  bridge: { type: 'filter', hook: 'prerouting', priority: 'filter', policy: 'accept' },
+  inet: { type: 'filter', hook: 'prerouting', priority: 'raw', policy: 'accept' },
+};
+
+/** What the frame itself says: where the kernel has taken a VLAN's tag off already, only that tells of it. */
+const BY_PROTOCOL: Readonly<Record<GuardFamily, readonly Rule[]>> = {
+  bridge: [
+    rule`ether type arp goto ${FROM.arp}`,
+    rule`ether type ip goto ${FROM[4]}`,
+    rule`ether type ip6 goto ${FROM[6]}`,
+    rule`drop`,
+  ],
+  inet: [rule`meta nfproto ipv4 goto ${FROM[4]}`, rule`goto ${FROM[6]}`],
+};
+
+const chainsOf = (family: GuardFamily): Chain[] => [
+  elsewhere(family),
+  ...(family === 'bridge' ? [FROM_ARP] : []),
+  FROM_IP4,
+  FROM_IP6,
+  {
+    name: 'prerouting',
+    base: BASE[family],
+    rules: [rule`iifname != @${PORTS} goto ${ELSEWHERE}`, ...BY_PROTOCOL[family]],
+  },
+];
+
+const CHAINS: Readonly<Record<GuardFamily, readonly Chain[]>> = { bridge: chainsOf('bridge'), inet: chainsOf('inet') };

@@ -1,0 +1,142 @@
+// The start of a pod that policies isolate: peers send to its addresses from before its namespace has an interface, a process
+// inside sends from before ADD, agents are killed meanwhile, and the addresses belonged to pods with live flows. Nothing gets
+// through, as both ends of the pair see it.
+
+import type { ChildProcess } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { ip, toBytes } from '../../model/ip.ts';
+import { count } from '../support/count.ts';
+import { type CniHost, compilePrograms, makeHost } from '../support/cni-host.ts';
+import { until } from '../support/cni-host-checks.ts';
+
+t.setTimeout(0);
+const bin = compilePrograms(t);
+const FRAMES = join(bin, 'frames');
+execFileSync('cc', ['-O2', '-o', FRAMES, join(import.meta.dirname, '../support/frames.c')]);
+const DIRECTORY = '/run/policies';
+const FLAGS = ['--cni-only', `--policy-source=dir:${DIRECTORY}`];
+/** So few addresses that each is given again and again. */
+const SUBNETS = `FLANNEL_NETWORK=10.5.0.0/16
+FLANNEL_SUBNET=10.5.16.1/29
+FLANNEL_IPV6_NETWORK=fd00:5::/48
+FLANNEL_IPV6_SUBNET=fd00:5:0:1::1/125
+FLANNEL_MTU=1450
+FLANNEL_IPMASQ=false
+`;
+const ADDRESSES = Array.from({ length: 5 }, (_, at) => [`10.5.16.${at + 2}`, `fd00:5:0:1::${at + 2}`]).flat();
+const MODES = { bridge: { isDefaultGateway: true }, routed: { isDefaultGateway: true, mode: 'routed' } } as const;
+/** So that `npm test` has 25 in both modes together. */
+const STARTS = Math.ceil(count(500) / 2);
+const [FROM_PEER, FROM_POD] = ['sent-by-a-peer', 'sent-by-the-pod'];
+
+const podOf = (name: string, role: string) =>
+  `kind: Pod\napiVersion: v1\nmetadata: { name: ${name}, namespace: x, labels: { role: ${role} } }\nspec: {}\n---\n`;
+const MANIFESTS = `${podOf('peer', 'peer')}${podOf('open', 'open')}${podOf('shut', 'shut')}kind: NetworkPolicy
+apiVersion: networking.k8s.io/v1
+metadata: { name: shut, namespace: x }
+spec: { podSelector: { matchLabels: { role: shut } }, policyTypes: [Ingress, Egress] }
+`;
+
+interface Racer {
+  /**
+   * A frame of the other side to one of the addresses, in hexadecimal. One to another address may come by the MAC that a
+   * pod before had with it: nobody takes it.
+   */
+  seen(addresses: readonly string[]): string | undefined;
+  end(): Promise<void>;
+}
+
+/** Of IPv4 at byte 30, of IPv6 at 38, up to its end. */
+const destinationOf = (frame: string): string =>
+  frame.slice(24, 28) === '0800' ? frame.slice(60, 68) : frame.slice(76, 108);
+
+/** Sends `mark` to the addresses, and looks for `looked`, in a namespace. */
+async function racer(node: CniHost, id: string, mark: string, looked: string, to: readonly string[]): Promise<Racer> {
+  const child: ChildProcess = node.machine.start('ip', ['netns', 'exec', id, FRAMES, 'race', mark, looked, ...to], {
+    log: 'pipe',
+  });
+  let text = '';
+  child.stdout?.on('data', (chunk) => {
+    text += chunk;
+  });
+  await until(() => text.includes('ready'));
+  return {
+    seen(addresses) {
+      const bytes = addresses.map((address) => Buffer.from(toBytes(ip(address))).toString('hex'));
+      const frames = [...text.matchAll(/^seen (\w+)$/gm)].map(([, frame = '']) => frame);
+      return frames.find((frame) => bytes.some((each) => destinationOf(frame).endsWith(each)));
+    },
+    async end() {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const ended = once(child, 'exit');
+      child.kill();
+      await ended;
+    },
+  };
+}
+
+for (const [mode, delegate] of Object.entries(MODES)) {
+  t.test(mode, async (t) => starts(t, delegate));
+}
+
+async function starts(t: Test, delegate: object): Promise<void> {
+  const node = await makeHost(t, bin, 60);
+  writeFileSync(node.path('/run/flannel/subnet.env'), SUBNETS);
+  await node.machine.must('mkdir', [DIRECTORY]);
+  // Without a bridge the node has no other address.
+  await node.machine.must('ip', ['address', 'add', '192.0.2.1/32', 'dev', 'lo']);
+  writeFileSync(node.path(`${DIRECTORY}/all.yaml`), MANIFESTS);
+  await node.machine.run('sysctl', [
+    '-qw',
+    'net.bridge.bridge-nf-call-iptables=0',
+    'net.bridge.bridge-nf-call-ip6tables=0',
+  ]);
+  let agent = await node.startAgent({ flags: FLAGS });
+  const verb = (command: string, id: string, name: string) =>
+    node.one(command, id, {
+      config: { delegate },
+      environment: { CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=x;K8S_POD_NAME=${name}` },
+    });
+  await node.addPods(['peer']);
+  const { output, status } = await verb('ADD', 'peer', 'peer');
+  t.equal(status, 0, JSON.stringify(output));
+  const own = (output.ips ?? []).map(({ address }) => address.split('/')[0] as string);
+  const others = ADDRESSES.filter((address) => !own.includes(address));
+
+  /** One start, with racers at both ends from before the interface is there. Whether either has seen the other. */
+  async function start(id: string, name: string, killing: boolean): Promise<boolean> {
+    await node.addPods([id]);
+    const peer = await racer(node, 'peer', FROM_PEER, FROM_POD, others);
+    const pod = await racer(node, id, FROM_POD, FROM_PEER, own);
+    const adding = verb('ADD', id, name);
+    if (killing) {
+      await agent.kill();
+      agent = await node.startAgent({ flags: FLAGS });
+    }
+    const first = await adding;
+    const added = first.status === 0 ? first : await verb('ADD', id, name);
+    t.equal(added.status, 0, `${id}: ${JSON.stringify(added.output)}`);
+    const given = (added.output.ips ?? []).map(({ address }) => address.split('/')[0] as string);
+    const seen = () => pod.seen(given) ?? peer.seen(own);
+    if (name === 'open') await until(() => pod.seen(given) !== undefined && peer.seen(own) !== undefined);
+    else {
+      // Long enough for all that waited for neighbours.
+      await node.machine.run('ping', ['-c', '3', '-i', '0.1', given[0] ?? '']);
+      t.equal(seen(), undefined, `${id}: nothing passed`);
+    }
+    t.equal((await verb('DEL', id, name)).status, 0);
+    await Promise.all([peer.end(), pod.end()]);
+    await node.machine.must('ip', ['netns', 'delete', id]);
+    return seen() !== undefined;
+  }
+
+  for (let at = 0; at < STARTS; at++) {
+    t.ok(await start(`open${at}`, 'open', false), 'an open pod and its peer reach each other');
+    t.notOk(await start(`shut${at}`, 'shut', at % 3 === 2), 'a shut one never does');
+  }
+  t.equal(await agent.stop(), 0);
+}
