@@ -30,8 +30,8 @@ export interface AgentDeps {
   readonly clock: Clock;
   /** Connects when first used. */
   openManager(nodeId: string): SubnetManager;
-  /** The node's identity: whether there is one, and making it where there is none. */
-  readonly identity: { isKept(): boolean; keep(): string };
+  /** The node's identity: whether there is one, and making it (or asking for it) where there is none. */
+  readonly identity: { isKept(): boolean; keep(signal: AbortSignal): string | Promise<string> };
   /** Called once, when the configuration has proved usable and before anything else is changed. */
   readonly onAccepted?: (() => void) | undefined;
   /** Milliseconds that removals wait after a snapshot without our own lease; by default {@link GRACE_MS}. */
@@ -99,7 +99,10 @@ async function start(deps: AgentDeps, progress: Progress, signal: AbortSignal): 
       prepareFor(deps, 'trial', await networkConfig(deps, manager, progress, signal), undefined);
     });
   }
-  const nodeId = deps.identity.keep();
+  progress.waitingFor = 'the identity of this node';
+  const nodeId = await patiently(deps, progress, signal, 'find out which node this is', async () =>
+    deps.identity.keep(signal),
+  );
   await withManager(deps, nodeId, (manager) => serve(deps, manager, nodeId, progress, signal));
 }
 
@@ -158,6 +161,7 @@ export async function networkConfig(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<NetworkConfig> {
+  progress.waitingFor = 'the network configuration';
   return parseNetworkConfig(
     await patiently(deps, progress, signal, 'read the network configuration', () => manager.networkConfig(signal)),
   );

@@ -8,6 +8,7 @@ import { type Arguments, type Environment, invalid, readArguments } from './argu
 import type { ChecksumChoice } from './checksum-offload.ts';
 import { DOCKER_USAGE, type DockerOptions, readDockerOptions } from './docker-options.ts';
 import type { FlagName, FlagValues } from './flags.ts';
+import { type KubeConfig, kubeConfig } from './kube/options.ts';
 import { usage } from './usage.ts';
 
 export interface EtcdTlsFiles {
@@ -63,6 +64,8 @@ export interface AgentConfig {
   readonly etcd: EtcdConfig;
   /** Files in place of etcd; undefined when etcd hands out subnets. */
   readonly fileStore: FileStoreConfig | undefined;
+  /** Kubernetes in place of etcd. */
+  readonly kube: KubeConfig | undefined;
   readonly interface: InterfaceChoice;
   /** Addresses to publish instead of the interface's. */
   readonly publicIp: PerFamily<Ip>;
@@ -113,7 +116,7 @@ export function parseArguments(argv: readonly string[], env: Environment): Invoc
   if (parsed.values.help) return { command: 'help', text: usage(command) };
   if (parsed.values.version) return { command: 'version', text: `flanneld ${packageJson.version}` };
   if (parsed.values.json && command !== 'status') throw invalid('--json: a flag of flanneld status only', '--json');
-  const config = agentConfig(parsed);
+  const config = agentConfig(parsed, command, env);
   return command === 'status' ? { command, config, json: parsed.values.json } : { command, config };
 }
 
@@ -135,13 +138,20 @@ function commandOf(words: readonly string[]): (typeof COMMANDS)[number] {
   return command;
 }
 
-function agentConfig({ values, given }: Arguments): AgentConfig {
-  requireSupported(values);
+function agentConfig({ values, given }: Arguments, command: string, env: Environment): AgentConfig {
+  const manager = values['kube-subnet-mgr'] ? 'kube' : values['subnet-mgr'];
+  if (values['kube-subnet-mgr'] && given.has('subnet-mgr') && values['subnet-mgr'] !== 'kube')
+    throw invalid(`--kube-subnet-mgr: expected no --subnet-mgr=${values['subnet-mgr']} with it`, '--kube-subnet-mgr');
   return {
     etcd: etcdConfig(values),
     fileStore:
-      values['subnet-mgr'] === 'file'
+      manager === 'file'
         ? { networkConfig: path(values, given, 'net-config-path'), leases: path(values, given, 'leases-file') }
+        : undefined,
+    // The other commands reach no server, and need none of what says where it is.
+    kube:
+      manager === 'kube' && command === 'run' && !values['cni-only']
+        ? kubeConfig(values, env, path(values, given, 'net-config-path'))
         : undefined,
     interface: {
       names: values.iface,
@@ -196,14 +206,6 @@ function policyConfig(values: FlagValues): PolicyConfig | undefined {
     unknownPod: values['policy-unknown-pod'],
   };
 }
-
-function requireSupported(values: FlagValues): void {
-  if (values['kube-subnet-mgr']) throw unsupported('--kube-subnet-mgr');
-  if (values['subnet-mgr'] === 'kube') throw unsupported('--subnet-mgr=kube');
-}
-
-const unsupported = (flag: string) =>
-  invalid(`${flag}: not supported in this version; --subnet-mgr=etcd and --subnet-mgr=file are`, flag);
 
 type PathFlag = 'subnet-file' | 'node-id-file' | 'net-config-path' | 'leases-file';
 

@@ -219,9 +219,7 @@ export const FLAGS = {
   v: whole(0, 99, 0, 'LEVEL', 'log verbosity: 0 what an operator needs, 1-3 also details, 4 and up everything'),
   vmodule: text('', 'PATTERN', 'accepted for compatibility; has no effect'),
   log_backtrace_at: text('', 'FILE:LINE', 'accepted for compatibility; has no effect'),
-  'subnet-mgr': ours(
-    choice(['etcd', 'kube', 'file'], 'etcd', 'etcd|kube|file', 'who hands out subnets; kube not in this version'),
-  ),
+  'subnet-mgr': ours(choice(['etcd', 'kube', 'file'], 'etcd', 'etcd|kube|file', 'who hands out subnets')),
   'leases-file': ours(
     text(
       '/var/lib/flannel/leases.json',

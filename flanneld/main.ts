@@ -66,8 +66,7 @@ async function agentDeps(config: AgentConfig, log: Log): Promise<Omit<AgentDeps,
     execute,
     openEchoes: config.probeSeconds > 0 ? await echoes(log) : undefined,
     programs: hostPrograms(process.env.PATH),
-    identity: { isKept: () => existsSync(config.nodeIdFile), keep: () => nodeId(config.nodeIdFile) },
-    openManager: await managerOpener(config, log),
+    ...(await storeOf(config, log)),
   };
 }
 
@@ -82,12 +81,15 @@ async function echoes(log: Log): Promise<OpenEchoes | undefined> {
 }
 
 /** Loaded only where it is used: etcd's client takes more memory than any other module. */
-async function managerOpener(config: AgentConfig, log: Log): Promise<AgentDeps['openManager']> {
-  const { fileStore, etcd, renewMarginMinutes } = config;
-  if (fileStore !== undefined) return (nodeId) => openFileStore({ files: fileStore, nodeId });
-  const { openEtcd } = await import('./subnet/etcd.ts');
+async function storeOf(config: AgentConfig, log: Log): Promise<Pick<AgentDeps, 'identity' | 'openManager'>> {
+  const { fileStore, kube, etcd, nodeIdFile, renewMarginMinutes } = config;
   const report = (trouble: unknown) => log.warn({}, describe(trouble));
-  return (nodeId) => openEtcd({ etcd, nodeId, renewMarginMinutes, report });
+  if (kube !== undefined) return (await import('./subnet/kube-store.ts')).kubeStore(kube, report);
+  const identity = { isKept: () => existsSync(nodeIdFile), keep: () => nodeId(nodeIdFile) };
+  if (fileStore !== undefined)
+    return { identity, openManager: (nodeId) => openFileStore({ files: fileStore, nodeId }) };
+  const { openEtcd } = await import('./subnet/etcd.ts');
+  return { identity, openManager: (nodeId) => openEtcd({ etcd, nodeId, renewMarginMinutes, report }) };
 }
 
 const bootIdNow = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
@@ -163,8 +165,9 @@ async function runAgent(config: AgentConfig): Promise<void> {
 async function printDryRun(config: AgentConfig): Promise<void> {
   const log = openLog(config);
   const deps = { ...(await agentDeps(config, log)), kernel: openKernel() };
-  const id = deps.identity.isKept() ? deps.identity.keep() : crypto.randomUUID();
-  for (const line of await dryRun(deps, id, stopSignal(log))) print(line);
+  const signal = stopSignal(log);
+  const id = deps.identity.isKept() ? await deps.identity.keep(signal) : crypto.randomUUID();
+  for (const line of await dryRun(deps, id, signal)) print(line);
 }
 
 async function runCleanup(config: AgentConfig): Promise<void> {
