@@ -32,7 +32,10 @@ export interface KubeClient {
   /** A strategic merge patch: lists merge by their keys, null takes a key away. */
   patch(path: string, body: unknown, signal: AbortSignal): Promise<unknown>;
   create(path: string, body: unknown, signal: AbortSignal): Promise<unknown>;
-  /** The lines of an answer that goes on, in groups as they came in. Ends when the server ends it. */
+  /**
+   * The lines of an answer that goes on, in groups as they came in; first an empty one, when the server has accepted.
+   * Ends when the server ends it.
+   */
   lines(path: string, query: Query, signal: AbortSignal): AsyncIterable<readonly string[]>;
   /** Makes new connections in place of those that are there. */
   reconnect(): void;
@@ -126,6 +129,7 @@ export function openClient(
     async *lines(path, query, signal) {
       const response = await open({ method: 'GET', path, query, silenceMs: watchSilenceMs }, signal);
       const cut = lineCutter(MOST_LINE_BYTES);
+      yield [];
       try {
         for await (const chunk of plain(response)) {
           const lines = cut(chunk as Buffer);

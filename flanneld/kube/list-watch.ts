@@ -49,7 +49,7 @@ const WATCH_MS = 300_000;
 
 /**
  * The objects, the first time when all are known, then after each group of changes that came together and changed
- * something that is kept. The map may be the same one again; an object that hasn't changed is the same object.
+ * something that is kept, and after each trouble. The map may be the same one again; an object that hasn't changed is the same object.
  * Ends with the signal; troubles are reported when they are new.
  */
 export async function* listWatch<T>(
@@ -84,6 +84,8 @@ export async function* listWatch<T>(
       if (signal.aborted) return;
       if (hasStatus(error, 410)) mirror.version = undefined;
       else trouble(error);
+      // So that who was told of trouble hears that it has passed.
+      mirror.changed ||= !hasStatus(error, 410) && mirror.version !== undefined;
       const asked = error instanceof ApiError ? (error.retryAfter ?? 0) * 1000 * (1 + Math.random()) : 0;
       wait = Math.max(asked, pause(systemClock.now() - began));
     }

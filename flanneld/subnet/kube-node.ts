@@ -119,14 +119,15 @@ export function annotationsFor(
 }
 
 /**
- * The lease as its node meant it: where a person's overwrite was published, with the address that it stands for.
+ * The lease as its node meant it: where a person's overwrite was published, with the address that it stands for; where one
+ * is yet to be published, without address, so that it differs.
  * @param meant what the node last asked to publish
  */
 export function unoverwritten(stored: Lease, { overwrites }: KubeNode, meant: PerFamily<Ip>): Lease {
-  const publicIp = perFamily((family) =>
-    stored.publicIp[family] === overwrites[family]
-      ? (meant[family] ?? stored.publicIp[family])
-      : stored.publicIp[family],
-  );
+  const publicIp = perFamily((family) => {
+    const [ip, overwrite] = [stored.publicIp[family], overwrites[family]];
+    if (overwrite === undefined || meant[family] === undefined) return ip;
+    return ip === overwrite ? meant[family] : undefined;
+  });
   return { ...stored, publicIp };
 }

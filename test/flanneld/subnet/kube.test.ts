@@ -9,7 +9,8 @@ import type { ListWatchTimes } from '../../../flanneld/kube/list-watch.ts';
 import { openKube } from '../../../flanneld/subnet/kube.ts';
 import type { SubnetManager } from '../../../flanneld/subnet/manager.ts';
 import { parseNetworkConfig } from '../../../flanneld/network-config.ts';
-import { leaseKey } from '../../../model/lease.ts';
+import { hasCode } from '../../../model/errors.ts';
+import { type Lease, leaseChanges, leaseKey } from '../../../model/lease.ts';
 import { assigningManagerSuite, attributesOf, requestOf, type Store } from '../../compliance/subnet-manager.ts';
 import { count } from '../../support/count.ts';
 import { type FakeApiServer, startFakeApiServer } from '../../support/fake-api-server.ts';
@@ -210,6 +211,39 @@ t.test('an overwrite is published in place of the address, and is no difference 
   const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
   t.equal(server.nodes.get('a')?.metadata.annotations[`${PREFIX}public-ip`], '198.51.100.1');
   t.strictSame((await watching(t, manager).until('ours', ({ own }) => own !== undefined)).own, { ...lease });
+});
+
+t.test('an overwrite that comes and goes while the agent runs', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const manager = open('a');
+  const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
+  const watch = watching(t, manager);
+  const published = () => server.nodes.get('a')?.metadata.annotations[`${PREFIX}public-ip`];
+  const same = (own: Lease | undefined) => own !== undefined && leaseChanges([own], [lease]).changed.length === 0;
+  for (const overwrite of ['198.51.100.1', '198.51.100.2', '']) {
+    server.put('a', { annotations: { [`${PREFIX}public-ip-overwrite`]: overwrite } });
+    await watch.until(`another lease for ${overwrite}`, ({ own }) => !same(own));
+    await manager.publish(lease, ALWAYS);
+    await watch.until('ours', ({ own }) => same(own));
+    t.equal(published(), overwrite || '192.0.2.1');
+  }
+});
+
+t.test('a trouble that has passed is told by a snapshot, though nothing has changed', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const watch = watching(t, open('a'));
+  await watch.until('the node', () => true);
+  while (server.watches() === 0) await new Promise((resolve) => setImmediate(resolve));
+  server.refuse = () => ({ status: 401 });
+  server.cut();
+  while (!watch.troubles.some((trouble) => hasCode(trouble, 'kube-refused')))
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  const before = watch.count();
+  server.refuse = () => undefined;
+  await watch.until('another snapshot', () => watch.count() > before);
+  t.pass('it came');
 });
 
 t.test('what others wrote is left out where it makes no sense', async (t) => {
