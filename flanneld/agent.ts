@@ -6,7 +6,8 @@ import type { Execute } from '../kernel/execute.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { OpenEchoes } from '../kernel/probe.ts';
 import { asNetError, describe } from '../model/errors.ts';
-import { type Lease, leaseKey } from '../model/lease.ts';
+import type { Prefix } from '../model/ip.ts';
+import { type Lease, leaseKey, type PerFamily } from '../model/lease.ts';
 import { runPreStartup } from './backend/pre-startup.ts';
 import type { ProxyDeps } from './backend/proxy-keeper.ts';
 import type { Clock } from './clock.ts';
@@ -20,6 +21,7 @@ import { type NetworkConfig, parseNetworkConfig } from './network-config.ts';
 import { type Prepared, prepare } from './prepare.ts';
 import { type AgentStatus, newProgress, type Progress, remarks, statusOf, unreadiness } from './progress.ts';
 import { retry } from './retry.ts';
+import { formerSubnets, removeGateways } from './stale-gateways.ts';
 import { type PreviousSubnet, readPrevious } from './subnet-file.ts';
 import type { Snapshot, SubnetManager } from './subnet/manager.ts';
 
@@ -141,11 +143,21 @@ async function serve(
   const lease = await acquire(deps, manager, prepared, previous, progress, signal);
   log.info({}, `lease ${leaseKey(lease.subnet)} of node ${nodeId}`);
   progress.lease = lease;
+  leaveFormer(deps, formerSubnets(previous.subnet, lease.subnet));
   progress.waitingFor = undefined;
   // The pods' subnet is known here, but not to the store: then it may have lost the other nodes' leases too.
   const forgotten = Object.keys(previous.subnet).length > 0 && prepared.stored === undefined;
   const known = noPeers(forgotten ? clock.now() + graceMs : 0);
   await hold({ ...deps, manager, graceMs }, progress, { prepared, lease, known, first, snapshots, report }, signal);
+}
+
+/** That it fails is no reason not to go on: the plugin says what is in its way. */
+function leaveFormer({ kernel, log }: AgentDeps, former: PerFamily<Prefix>): void {
+  try {
+    removeGateways(kernel, log, former);
+  } catch (error) {
+    log.warn({}, `leave ${Object.values(former).join(' and ')}: ${describe(error)}`);
+  }
 }
 
 async function next(snapshots: AsyncIterator<Snapshot>, signal: AbortSignal): Promise<Snapshot> {
