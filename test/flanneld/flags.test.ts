@@ -79,6 +79,7 @@ t.test('the defaults are flannel’s', async (t) => {
       user: undefined,
     },
     fileStore: undefined,
+    kube: undefined,
     interface: { names: [], expressions: [], canReach: undefined },
     publicIp: { 4: undefined, 6: undefined },
     subnetFile: '/run/flannel/subnet.env',
@@ -232,14 +233,7 @@ t.test('what is wrong is named in one line', async (t) => {
       '--etcd-cafile /ca: expected an https:// endpoint with it, got http://a:1',
     ],
     [['--etcd-password=secret'], '--etcd-password: expected --etcd-username with it'],
-    [
-      ['--kube-subnet-mgr'],
-      '--kube-subnet-mgr: not supported in this version; --subnet-mgr=etcd and --subnet-mgr=file are',
-    ],
-    [
-      ['--subnet-mgr=kube'],
-      '--subnet-mgr=kube: not supported in this version; --subnet-mgr=etcd and --subnet-mgr=file are',
-    ],
+    [['--kube-subnet-mgr', '--subnet-mgr=file'], '--kube-subnet-mgr: expected no --subnet-mgr=file with it'],
     [['--subnet-mgr=file', '--leases-file=x'], '--leases-file "x": expected an absolute path'],
     [['--cni-socket=here'], '--cni-socket "here": expected an absolute path of at most 107 bytes, or nothing'],
     [[`--cni-socket=/${'x'.repeat(107)}`], /--cni-socket .* 107 bytes/],

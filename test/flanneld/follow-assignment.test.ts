@@ -57,11 +57,13 @@ t.test('another subnet is taken up, and the bridge has the former gateway no mor
 
 t.test('not while pods use the old one', async (t) => {
   const { kernel, progress, follower, moved, gateways } = rig(NEW);
-  kernel.apply(kernel.host, [add({ type: 'link', value: { name: 'pod', kind: 'bridge', master: 'cni0' } })]);
+  kernel.apply(kernel.host, [
+    add({ type: 'link', value: { name: 'pod', kind: 'veth', peer: { name: 'eth9' }, master: 'cni0' } }),
+  ]);
   follower.check();
   t.match(progress.subnetTrouble, 'this node has 10.244.7.0-24 now, but pods on it still use 10.244.3.0/24');
   t.strictSame([progress.lease?.subnet[4], moved(), gateways()], [OLD, 0, ['10.244.3.1/24']]);
-  kernel.apply(kernel.host, [{ verb: 'delete', item: { type: 'link', value: { name: 'pod', kind: 'bridge' } } }]);
+  kernel.apply(kernel.host, [{ verb: 'delete', item: { type: 'link', value: { name: 'pod', kind: 'veth' } } }]);
   follower.check();
   t.strictSame([progress.lease?.subnet[4], progress.subnetTrouble], [NEW, undefined]);
 });
