@@ -8,7 +8,7 @@ import { type Arguments, type Environment, invalid, readArguments } from './argu
 import type { ChecksumChoice } from './checksum-offload.ts';
 import { DOCKER_USAGE, type DockerOptions, readDockerOptions } from './docker-options.ts';
 import type { FlagName, FlagValues } from './flags.ts';
-import { type KubeConfig, kubeConfig } from './kube/options.ts';
+import { accessConfig, type KubeAccessConfig, type KubeConfig, kubeConfig } from './kube/options.ts';
 import { usage } from './usage.ts';
 
 export interface EtcdTlsFiles {
@@ -54,8 +54,8 @@ export interface CniConfig {
 }
 
 export interface PolicyConfig {
-  /** Path of the directory of manifests. */
-  readonly directory: string;
+  /** Path of a directory of manifests, or how the API server is reached. */
+  readonly source: { readonly directory: string } | { readonly kube: KubeAccessConfig };
   readonly established: 'cut' | 'keep';
   readonly unknownPod: 'closed' | 'open';
 }
@@ -173,7 +173,7 @@ function agentConfig({ values, given }: Arguments, command: string, env: Environ
     health:
       values['healthz-port'] === 0 ? undefined : { address: values['healthz-ip'] || ANY, port: values['healthz-port'] },
     cni: cniConfig(values),
-    policy: policyConfig(values),
+    policy: policyConfig(values, command, env),
     dryRun: values['dry-run'],
     verbosity: values.v,
   };
@@ -195,13 +195,17 @@ function cniConfig({ 'cni-socket': path, 'cni-only': only, 'dry-run': dryRun }: 
 }
 
 /** Pods are admitted, and their addresses known, through the socket: without it nothing could be enforced. */
-function policyConfig(values: FlagValues): PolicyConfig | undefined {
+function policyConfig(values: FlagValues, command: string, env: Environment): PolicyConfig | undefined {
   const source = values['policy-source'];
-  if (source === 'off') return undefined;
+  // The other commands enforce nothing, and need none of what says where the server is.
+  if (source === 'off' || command !== 'run') return undefined;
   if (values['cni-socket'] === '')
     throw invalid(`--policy-source=${source}: expected --cni-socket with it`, '--policy-source');
   return {
-    directory: source.slice('dir:'.length),
+    source:
+      source === 'kube'
+        ? { kube: accessConfig(values, env, '--policy-source=kube') }
+        : { directory: source.slice('dir:'.length) },
     established: values['policy-established'],
     unknownPod: values['policy-unknown-pod'],
   };

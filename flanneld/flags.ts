@@ -132,7 +132,7 @@ const choice = <const T extends string>(
   value(initial, placeholder, `one of ${allowed.join(', ')}`, (given) => allowed.find((word) => word === given), help);
 
 /** `dir:` and a path, or nothing is enforced. */
-export type PolicySourceFlag = 'off' | `dir:${string}`;
+export type PolicySourceFlag = 'off' | 'kube' | `dir:/${string}`;
 
 const KUBE = 'used with the Kubernetes subnet manager only';
 
@@ -267,9 +267,10 @@ export const FLAGS = {
   'policy-source': ours(
     value<PolicySourceFlag>(
       'off',
-      'off|dir:PATH',
-      'off, or dir: and the absolute path of a directory',
-      (given) => (given === 'off' || /^dir:\/./.test(given) ? (given as PolicySourceFlag) : undefined),
+      'off|kube|dir:PATH',
+      'off, kube, or dir: and the absolute path of a directory',
+      (given) =>
+        given === 'off' || given === 'kube' || /^dir:\/./.test(given) ? (given as PolicySourceFlag) : undefined,
       'where NetworkPolicy objects, and the pods and namespaces that they speak of, come from (docs/network-policy.md)',
     ),
   ),

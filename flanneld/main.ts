@@ -102,13 +102,9 @@ async function cniOf(config: AgentConfig, kernel: Kernel, log: Log): Promise<Cni
 }
 
 /** Loaded only where it is used, with what reads YAML. */
-async function policyOf(
-  { directory, established, unknownPod }: PolicyConfig,
-  kernel: Kernel,
-  log: Log,
-): Promise<PolicyService> {
-  const { openDirectoryPolicy } = await import('./policy/open.ts');
-  return openDirectoryPolicy({ directory, established, unknownPod, kernel, log });
+async function policyOf(policy: PolicyConfig, kernel: Kernel, log: Log): Promise<PolicyService> {
+  const { openPolicy } = await import('./policy/open.ts');
+  return openPolicy({ ...policy, kernel, log });
 }
 
 async function agentOf(

@@ -2,6 +2,7 @@
 // ends, or is cut, goes on from the last version it told; when that is too old for the server (410), or it is time,
 // everything is listed again. Of each object only what is needed is kept, from the moment it arrives.
 
+import { isDeepStrictEqual } from 'node:util';
 import { isObject } from '../../model/check.ts';
 import { NetError } from '../../model/errors.ts';
 import { sleep, systemClock } from '../clock.ts';
@@ -164,7 +165,7 @@ function apply<T>({ path, strip }: Resource<T>, mirror: Mirror<T>, line: string)
 
 /** The value that was known, when the new one says the same. */
 function merged<T>(known: T | undefined, fresh: T | undefined): { value: T | undefined; same: boolean } {
-  const same = JSON.stringify(known) === JSON.stringify(fresh);
+  const same = isDeepStrictEqual(known, fresh);
   return { value: same ? known : fresh, same };
 }
 

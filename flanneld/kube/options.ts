@@ -33,7 +33,7 @@ export interface KubeConfig {
 /** @throws NetError invalid-flag naming flag or variable */
 export function kubeConfig(values: FlagValues, env: Environment, networkConfig: string): KubeConfig {
   return {
-    access: accessConfig(values, env),
+    access: accessConfig(values, env, '--kube-subnet-mgr'),
     node: nodeChoice(env),
     annotationPrefix: annotationPrefix(values['kube-annotation-prefix']),
     networkConfig,
@@ -41,7 +41,8 @@ export function kubeConfig(values: FlagValues, env: Environment, networkConfig: 
   };
 }
 
-function accessConfig(values: FlagValues, env: Environment): KubeAccessConfig {
+/** @throws NetError invalid-flag; `wanted`: the flag that needs it */
+export function accessConfig(values: FlagValues, env: Environment, wanted: string): KubeAccessConfig {
   const [url, kubeconfig] = [values['kube-api-url'], values['kubeconfig-file']];
   if (kubeconfig !== '' && !kubeconfig.startsWith('/'))
     throw invalid(`--kubeconfig-file ${JSON.stringify(kubeconfig)}: expected an absolute path`, '--kubeconfig-file');
@@ -52,7 +53,7 @@ function accessConfig(values: FlagValues, env: Environment): KubeAccessConfig {
   if (!host || !port) {
     const expected =
       'expected --kubeconfig-file or --kube-api-url outside of a pod (KUBERNETES_SERVICE_HOST is not set)';
-    throw invalid(`--kube-subnet-mgr: ${expected}`, '--kube-subnet-mgr');
+    throw invalid(`${wanted}: ${expected}`, wanted);
   }
   return {
     server: serverUrl(`https://${host.includes(':') ? `[${host}]` : host}:${port}`),

@@ -145,7 +145,7 @@ t.test('forms of values', async (t) => {
 t.test('network policy', async (t) => {
   t.equal(configOf(['--policy-source=off', '--policy-established=keep']).policy, undefined);
   t.strictSame(configOf(['--policy-source=dir:/etc/policy']).policy, {
-    directory: '/etc/policy',
+    source: { directory: '/etc/policy' },
     established: 'cut',
     unknownPod: 'closed',
   });
@@ -153,7 +153,14 @@ t.test('network policy', async (t) => {
     established: 'keep',
     unknownPod: 'open',
   });
-  for (const wrong of ['dir:', 'dir:etc/policy', 'kube', '/etc/policy', '']) {
+  t.match(configOf(['--policy-source=kube', '--kube-api-url=https://k']).policy?.source, {
+    kube: { server: 'https://k' },
+  });
+  t.throws(() => configOf(['--policy-source=kube']), {
+    code: 'invalid-flag',
+    message: /^--policy-source=kube: expected --kubeconfig-file/,
+  });
+  for (const wrong of ['dir:', 'dir:etc/policy', 'kubernetes', '/etc/policy', '']) {
     t.throws(() => configOf([`--policy-source=${wrong}`]), { code: 'invalid-flag', message: /--policy-source/ }, wrong);
   }
   t.throws(() => configOf(['--policy-source=dir:/p', '--cni-socket=']), {

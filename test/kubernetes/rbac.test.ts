@@ -14,6 +14,9 @@ interface Rule {
   readonly verbs: readonly string[];
 }
 
+/** As the API server's refusal names it. */
+const refusal = (resource: string, verb: string) => new RegExp(`cannot ${verb} resource "${resource}"`);
+
 t.test('the role', { skip: lacking(['kube-apiserver', 'kube-controller-manager']) }, async (t) => {
   const { cluster, plane } = await openStage(t, 1, SINGLE);
   const [node] = cluster.nodes as [Node];
@@ -25,26 +28,32 @@ t.test('the role', { skip: lacking(['kube-apiserver', 'kube-controller-manager']
     spec: { nodeName: 'n1', serviceAccountName: 'flannel', containers: [{ name: 'a', image: 'none' }] },
   });
   const { rules } = await plane.call<{ rules: Rule[] }>('GET', ROLE);
-  const verbs = rules.flatMap(({ resources, verbs }) =>
-    resources.flatMap((resource) => verbs.map((verb) => ({ resource, verb }))),
+  const verbs = rules.flatMap(({ apiGroups: [group = ''], resources, verbs }) =>
+    resources.flatMap((resource) => verbs.map((verb) => ({ group, resource, verb }))),
   );
   t.strictSame(verbs.map(({ resource, verb }) => `${resource} ${verb}`).sort(), [
     'events create',
     'events patch',
+    'namespaces list',
+    'namespaces watch',
+    'networkpolicies list',
+    'networkpolicies watch',
     'nodes get',
     'nodes list',
     'nodes watch',
     'nodes/status patch',
     'pods get',
+    'pods list',
+    'pods watch',
   ]);
 
-  const allowed = async (resource: string, verb: string) => {
+  const allowed = async (group: string, resource: string, verb: string) => {
     const [name, subresource] = resource.split('/');
     const review = await plane.call<{ status: { allowed: boolean } }>(
       'POST',
       '/apis/authorization.k8s.io/v1/subjectaccessreviews',
       {
-        spec: { user: ACCOUNT, resourceAttributes: { verb, resource: name, subresource, namespace: 'default' } },
+        spec: { user: ACCOUNT, resourceAttributes: { verb, group, resource: name, subresource, namespace: 'default' } },
       },
     );
     return review.status.allowed;
@@ -57,16 +66,16 @@ t.test('the role', { skip: lacking(['kube-apiserver', 'kube-controller-manager']
   const setRules = (next: readonly Rule[]) => plane.call('PATCH', ROLE, { rules: next });
 
   t.strictSame(await refused(), {}, 'nothing is refused');
-  for (const { resource, verb } of verbs) {
+  for (const { group, resource, verb } of verbs) {
     const without = rules.map((rule) =>
       rule.resources.includes(resource) ? { ...rule, verbs: rule.verbs.filter((each) => each !== verb) } : rule,
     );
     await setRules(without.filter((rule) => rule.verbs.length > 0));
-    await until(`without ${resource} ${verb}`, async () => !(await allowed(resource, verb)));
+    await until(`without ${resource} ${verb}`, async () => !(await allowed(group, resource, verb)));
     const found = Object.entries(await refused());
     t.equal(found.length, 1, `${resource} ${verb} is needed, and for one thing only`);
     t.match(found[0]?.[0], `${resource} ${verb}`);
-    t.match(found[0]?.[1], new RegExp(`cannot ${verb} resource "${resource}"`));
+    t.match(found[0]?.[1], refusal(resource, verb));
   }
   await setRules(rules);
 });

@@ -24,16 +24,15 @@ async function attempt(verb: string, run: () => Promise<unknown>): Promise<void>
   }
 }
 
-/** What a list and watch of the nodes report until the watch has been accepted, or has failed. */
-async function watchNodes(): Promise<void> {
+/** What a list and watch report until the watch has been accepted, or has failed. */
+async function follow(path: string): Promise<void> {
   const stop = new AbortController();
-  const ready = new Promise<void>((_, reject) => {
-    const fail = (error: unknown) => reject(error);
-    const nodes = listWatch(client(), { path: '/api/v1/nodes', strip: ({ metadata }) => metadata }, stop.signal, fail);
-    void nodes.next().then(() => void nodes.next());
+  const refusal = new Promise<void>((_, reject) => {
+    const objects = listWatch(client(), { path, strip: ({ metadata }) => metadata }, stop.signal, reject);
+    void objects.next().then(() => void objects.next());
   });
   // An accepted watch is silent: a second without refusal is enough for a server that answers in milliseconds.
-  await Promise.race([ready, new Promise((resolve) => setTimeout(resolve, 1000))]).finally(() => stop.abort());
+  await Promise.race([refusal, new Promise((resolve) => setTimeout(resolve, 1000))]).finally(() => stop.abort());
 }
 
 const kube = { annotationPrefix: 'flannel.alpha.coreos.com/', networkConfig: '/none', clearUnavailable: true };
@@ -47,7 +46,15 @@ await attempt('nodes get|nodes/status patch', async () => {
   };
   await manager.acquire({ network, attributes, previous: {}, inUse: false }, signal);
 });
-await attempt('nodes list|nodes watch', watchNodes);
+const FOLLOWED = {
+  nodes: '/api/v1/nodes',
+  pods: '/api/v1/pods',
+  namespaces: '/api/v1/namespaces',
+  networkpolicies: '/apis/networking.k8s.io/v1/networkpolicies',
+};
+await Promise.all(
+  Object.entries(FOLLOWED).map(([name, path]) => attempt(`${name} list|${name} watch`, () => follow(path))),
+);
 await attempt('events create|events patch', async () => {
   let [trouble, settled]: [unknown, number] = [undefined, 0];
   const counting = client();
