@@ -147,7 +147,7 @@ t.test('what is written is what flannel writes', async (t) => {
   );
 });
 
-t.test('waits for a pod CIDR without asking for it, and says so in an Event', async (t) => {
+t.test('report 19: waits for a pod CIDR without asking for it, and says so in an Event', async (t) => {
   const { server, open } = await rig(t);
   server.put('a', {});
   const manager = open('a');
