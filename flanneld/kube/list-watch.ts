@@ -45,6 +45,8 @@ export interface ListWatchTimes {
 /** Few enough that a page of nodes (up to 30 kB each, for their images) stays small. */
 const PAGE = 250;
 const LONGEST_PAUSE_MS = 30_000;
+/** After a watch that was accepted, and cut: the server is there. */
+const LONGEST_CUT_PAUSE_MS = 2000;
 const RELIST_MS = 3_600_000;
 const WATCH_MS = 300_000;
 
@@ -63,11 +65,13 @@ export async function* listWatch<T>(
   const { longestPauseMs = LONGEST_PAUSE_MS, relistMs = RELIST_MS } = times;
   const trouble = whenNew(report);
   const pause = pauses(Math.random, longestPauseMs);
+  const pauseOfCut = pauses(Math.random, Math.min(longestPauseMs, LONGEST_CUT_PAUSE_MS));
   const mirror: Mirror<T> = { objects: new Map(), version: undefined, changed: true };
   let relistAt = 0;
   while (!signal.aborted) {
     const began = systemClock.now();
     let wait = 0;
+    let accepted = false;
     try {
       if (mirror.version === undefined || began >= relistAt) {
         await list(client, resource, mirror, signal, times);
@@ -76,6 +80,7 @@ export async function* listWatch<T>(
         if (takeChanged(mirror)) yield mirror.objects;
       }
       for await (const _ of watch(client, resource, mirror, signal, times)) {
+        accepted = true;
         trouble(undefined);
         if (takeChanged(mirror)) yield mirror.objects;
       }
@@ -88,7 +93,7 @@ export async function* listWatch<T>(
       // So that who was told of trouble hears that it has passed.
       mirror.changed ||= !hasStatus(error, 410) && mirror.version !== undefined;
       const asked = error instanceof ApiError ? (error.retryAfter ?? 0) * 1000 * (1 + Math.random()) : 0;
-      wait = Math.max(asked, pause(systemClock.now() - began));
+      wait = Math.max(asked, (accepted ? pauseOfCut : pause)(systemClock.now() - began));
     }
     if (wait > 0) await sleep(systemClock, wait, signal);
   }
