@@ -18,6 +18,7 @@ usage() {
 Usage: ./install.sh deps                 set up this source tree: Debian packages, node_modules, build/bin
        ./install.sh [OPTION]...          install on this host
        ./install.sh uninstall [OPTION]   take exactly that away again
+       ./install.sh agent DIR            put the agent alone into the tree DIR, as a container image has it
 
 Options:
   --root DIR            install into the tree DIR instead of /
@@ -322,7 +323,14 @@ copy_program() {
     [[ ! -e $path ]] || cp -R -- "$path" "$new/"
   done
   bundle "$new"
-  install -D -m 755 build/bin/udp-proxy "$new/build/bin/udp-proxy"
+  install -D -m 755 -t "$new/build/bin" build/bin/udp-proxy build/bin/flannel
+  production_packages | copy_packages "$new"
+  chmod -R u=rwX,go=rX "$new"
+}
+
+# copy_packages FOLDER: those whose paths are read, without what only their making needs.
+copy_packages() {
+  local new=$1 path
   while read -r path; do
     mkdir -p "$new/${path%/*}"
     case $path in
@@ -338,8 +346,30 @@ copy_program() {
         ;;
       *) cp -R -- "$path" "$new/$path" ;;
     esac
-  done < <(production_packages)
+  done
+}
+
+# In an image nothing works without the agent: no sources, and of the packages only those that the bundle leaves out.
+copy_agent() {
+  local new=$1
+  mkdir -p "$new/node_modules"
+  cd "$tree"
+  cp -- package.json LICENSE "$new/"
+  bundle "$new"
+  install -D -m 755 -t "$new/build/bin" build/bin/udp-proxy build/bin/flannel
+  production_packages | grep -E '^node_modules/(node-linux-[^/]*|koffi|@koromix/[^/]*|raw-socket)$' | copy_packages "$new"
   chmod -R u=rwX,go=rX "$new"
+}
+
+install_agent() {
+  [[ -d $agent_root && -w $agent_root ]] || die "agent $agent_root: not a directory that can be written"
+  modules
+  build_programs
+  rm -rf "${agent_root:?}/$PROGRAM"
+  run "copying the agent to $agent_root/$PROGRAM" 'check the space and the permissions there' \
+    copy_agent "$agent_root/$PROGRAM"
+  mkdir -p "$agent_root/usr/bin"
+  put "$(launcher bundle/main.js ../lib/flannel-ts)" 755 "$agent_root/usr/bin/flanneld"
 }
 
 install_program() {
@@ -492,6 +522,7 @@ root=''
 cni_bin=/opt/cni/bin
 cni_conf=/etc/cni/net.d
 verb=install_all
+agent_root=''
 
 while [[ $# -gt 0 ]]; do
   case $1 in
@@ -500,6 +531,12 @@ while [[ $# -gt 0 ]]; do
       exit
       ;;
     deps | uninstall) verb=$1 ;;
+    agent)
+      [[ ${2-} ]] || die 'agent needs a directory'
+      verb=install_agent
+      agent_root=$(realpath -m "$2")
+      shift
+      ;;
     --root | --cni-bin-dir | --cni-conf-dir)
       [[ ${2-} ]] || die "$1 needs a value"
       [[ $1 == --root || $2 == /* ]] || die "$1 needs an absolute path, not $2"

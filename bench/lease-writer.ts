@@ -42,7 +42,7 @@ async function serve(etcd: EtcdConnection, request: WriterRequest): Promise<Writ
 }
 
 const access = { endpoint: process.argv[2] as string, tls: undefined, user: undefined };
-const etcd = await connect(access, Buffer.from('/'));
+const etcd = await connect(access, Buffer.from('/'), new AbortController().signal);
 for await (const line of createInterface({ input: process.stdin })) {
   process.stdout.write(`${JSON.stringify(await serve(etcd, JSON.parse(line) as WriterRequest))}\n`);
 }

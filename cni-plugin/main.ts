@@ -6,6 +6,7 @@ import { basename } from 'node:path';
 import { NetError } from '../model/errors.ts';
 import { type Answer, failure, versions } from './answer.ts';
 import type { PluginName } from './attachments.ts';
+import type { LinkRemover } from '../kernel/remove-links.ts';
 import type { Request } from './protocol.ts';
 import { VERSIONS } from './versions.ts';
 
@@ -75,6 +76,7 @@ async function standAlone(plugin: PluginName, request: Request): Promise<Answer>
   ]);
   const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   const kernel = openKernel();
+  const remover = request.command === 'GC' ? await openRemover() : undefined;
   try {
     return await perform(plugin, request, {
       kernel,
@@ -82,11 +84,18 @@ async function standAlone(plugin: PluginName, request: Request): Promise<Answer>
       now: Date.now,
       lockTimeoutMs: LOCK_TIMEOUT_MS,
       execute: overheard(executeFrom(request.path, process.env), (words) => process.stderr.write(words)),
-      removeLink: async (link) => removeOwn(kernel, link),
+      removeLink: remover?.remove ?? (async (link) => removeOwn(kernel, link)),
     });
   } finally {
+    remover?.close();
     kernel.close();
   }
+}
+
+/** For many links, which are deleted in groups; loaded only then. */
+async function openRemover(): Promise<LinkRemover> {
+  const { openLinkRemover } = await import('../kernel/remove-links.ts');
+  return openLinkRemover();
 }
 
 const { output, status } = await main().catch((error: unknown) => failure(error));

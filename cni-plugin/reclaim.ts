@@ -61,10 +61,27 @@ export async function reclaim(records: string, dependencies: Dependencies): Prom
 const nameOf = ({ network, containerId, ifname }: AttachmentKey): string =>
   `${ifname} of ${containerId} in network ${network}`;
 
-/** The attachments under a directory of records, in words. @throws NetError io */
-export function recordedAttachments(records: string): string[] {
+/** Attachments that have records, in words. */
+export interface Recorded {
+  readonly staying: readonly string[];
+  /** Those that {@link reclaim} takes away, with the reason. */
+  readonly dead: readonly string[];
+}
+
+/** What is under a directory of records. Only looks. @throws NetError io, kernel */
+export function recordedAttachments(records: string, host: Pick<Dependencies, 'kernel' | 'bootId'>): Recorded {
   const files = attachmentsIn(records, 0);
-  return files.networks().flatMap((network) => files.list(network).map(nameOf));
+  const judge = judgeOf(host);
+  const staying: string[] = [];
+  const dead: string[] = [];
+  for (const key of files.networks().flatMap((network) => files.list(network))) {
+    const record = files.read(key);
+    const reason = judge(key, record);
+    // Another plugin's part outlives ours.
+    if (reason === undefined || record?.foreign !== undefined) staying.push(nameOf(key));
+    else dead.push(`${nameOf(key)}: ${reason}`);
+  }
+  return { staying, dead };
 }
 
 /** Why the attachment is dead; undefined when it lives, or nobody can tell. */
@@ -96,7 +113,7 @@ async function reclaimOne(
 
 const same = (a: AttachmentKey, b: AttachmentKey): boolean => a.containerId === b.containerId && a.ifname === b.ifname;
 
-function judgeOf({ kernel, bootId }: Dependencies): Judge {
+function judgeOf({ kernel, bootId }: Pick<Dependencies, 'kernel' | 'bootId'>): Judge {
   const isThere = linkFinder(kernel);
   return (key, record) => {
     if (record === undefined) {

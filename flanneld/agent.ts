@@ -13,7 +13,7 @@ import type { ProxyDeps } from './backend/proxy-keeper.ts';
 import type { Clock } from './clock.ts';
 import type { Programs } from './firewall/programs.ts';
 import type { AgentConfig } from './config.ts';
-import { differencesNow, hold } from './hold.ts';
+import { differencesNow, type Held, hold } from './hold.ts';
 import { settingsNow } from './host-reading.ts';
 import { GRACE_MS, noPeers } from './known-peers.ts';
 import type { Log } from './log.ts';
@@ -22,6 +22,7 @@ import { type Prepared, prepare } from './prepare.ts';
 import { type AgentStatus, newProgress, type Progress, remarks, statusOf, unreadiness } from './progress.ts';
 import { retry } from './retry.ts';
 import { formerSubnets, removeGateways } from './stale-gateways.ts';
+import { watchStart } from './start-watch.ts';
 import { type PreviousSubnet, readPrevious } from './subnet-file.ts';
 import type { Snapshot, SubnetManager } from './subnet/manager.ts';
 
@@ -128,11 +129,24 @@ async function serve(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<void> {
+  const watch = watchStart(deps.kernel, manager.reconnect);
+  const begun = await begin(deps, manager, nodeId, progress, signal).finally(watch.stop);
+  const held = { ...begun, doubtful: watch.changed() };
+  await hold({ ...deps, manager, graceMs: deps.graceMs ?? GRACE_MS }, progress, held, signal);
+}
+
+/** Until there is a subnet. */
+async function begin(
+  deps: AgentDeps,
+  manager: SubnetManager,
+  nodeId: string,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Omit<Held, 'doubtful'>> {
   const { log, clock, config, graceMs = GRACE_MS } = deps;
   const network = await networkConfig(deps, manager, progress, signal);
   progress.waitingFor = 'the leases of the other nodes';
-  const report = troubleReporter(log, progress);
-  const snapshots = manager.watch(signal, report)[Symbol.asyncIterator]();
+  const snapshots = manager.watch(signal, troubleReporter(log, progress))[Symbol.asyncIterator]();
   const first = await next(snapshots, signal);
   const previous = readPrevious(config.subnetFile);
   const accepted = prepareFor(deps, nodeId, network, first);
@@ -148,7 +162,7 @@ async function serve(
   // The pods' subnet is known here, but not to the store: then it may have lost the other nodes' leases too.
   const forgotten = Object.keys(previous.subnet).length > 0 && prepared.stored === undefined;
   const known = noPeers(forgotten ? clock.now() + graceMs : 0);
-  await hold({ ...deps, manager, graceMs }, progress, { prepared, lease, known, first, snapshots, report }, signal);
+  return { prepared, lease, known, first, snapshots };
 }
 
 /** That it fails is no reason not to go on: the plugin says what is in its way. */
@@ -237,7 +251,7 @@ const patiently = <T>(
 function troubleReporter(log: Log, progress: Progress): (trouble: unknown) => void {
   return (trouble) => {
     const text = describe(asNetError(trouble));
-    if (text !== progress.storeTrouble) log.warn({}, text);
+    if (text !== progress.storeTrouble && text !== progress.renewalTrouble) log.warn({}, text);
     progress.storeTrouble = text;
   };
 }

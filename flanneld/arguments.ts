@@ -8,6 +8,8 @@ export interface Arguments {
   readonly values: FlagValues;
   /** Flags that were given, on the command line or in the environment. */
   readonly given: ReadonlySet<FlagName>;
+  /** Those of the command line. */
+  readonly onLine: ReadonlySet<FlagName>;
   /** What is not a flag: the command. */
   readonly words: readonly string[];
 }
@@ -26,7 +28,7 @@ export function readArguments(argv: readonly string[], env: Environment): Argume
     if (sources.length > 0) given.add(name);
     values[name] = lastValue(flag, onLine ? dashed(name) : variable, sources);
   }
-  return { values: values as FlagValues, given, words };
+  return { values: values as FlagValues, given, onLine: new Set(texts.keys()), words };
 }
 
 /** The variable that a flag is read from, and its text. An empty one is none, but for a flag of a shared variable. */

@@ -7,6 +7,7 @@ import type { AgentDeps } from './agent.ts';
 import type { Backend } from './backend/backend.ts';
 import { keepExtension } from './backend/extension-keeper.ts';
 import { keepProxy } from './backend/proxy-keeper.ts';
+import type { PeerStatus } from './peer-status.ts';
 import type { Prepared } from './prepare.ts';
 import { startProber, type Target } from './probe/prober.ts';
 import type { Progress } from './progress.ts';
@@ -33,10 +34,15 @@ export function startBeside(
   if (intervalMs > 0 && openEchoes !== undefined) {
     progress.prober = startProber({ open: openEchoes, intervalMs, clock, log });
   }
+  let told: Told | undefined;
   return {
     hold(run) {
-      const { prepared, lease } = progress;
+      const { prepared, lease, known } = progress;
       if (prepared === undefined || lease === undefined) return;
+      const now: Told = { prepared, lease, leases: known?.peers, judged: run.peers };
+      // With thousands of peers that is most of the time.
+      if (told !== undefined && isSame(told, now)) return;
+      told = now;
       const peers = sensible(progress, run);
       if (prepared.backend.proxy !== undefined) progress.proxy?.hold(prepared.backend.proxy(lease, peers));
       progress.extension?.hold({ networks: prepared.site.networks, own: lease, peers });
@@ -50,9 +56,24 @@ export function startBeside(
   };
 }
 
+/** What all that is told follows from. */
+interface Told extends Record<'prepared' | 'lease' | 'leases', unknown> {
+  readonly judged: readonly PeerStatus[];
+}
+
+/** A subnet manager gives leases that are as they were as the same objects again; a run judges each anew. */
+const isSame = (a: Told, b: Told): boolean =>
+  a.prepared === b.prepared &&
+  a.lease === b.lease &&
+  a.leases === b.leases &&
+  a.judged.length === b.judged.length &&
+  a.judged.every((peer, at) => peer.key === b.judged[at]?.key && isSensible(peer) === isSensible(b.judged[at]));
+
+const isSensible = ({ state }: PeerStatus): boolean => state !== 'refused';
+
 /** The peers whose leases make sense. */
 function sensible({ known }: Progress, { peers }: Run): Lease[] {
-  const good = new Set(peers.filter(({ state }) => state !== 'refused').map(({ key }) => key));
+  const good = new Set(peers.filter(isSensible).map(({ key }) => key));
   return (known?.peers ?? []).filter(({ subnet }) => good.has(leaseKey(subnet)));
 }
 

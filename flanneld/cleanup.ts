@@ -2,6 +2,7 @@
 // itself; and what the CNI plugin left, unless pods are attached. What belongs to another Network stays, and so do the
 // node's identity and its lease, which passes by itself.
 
+import { SPOOF_TABLE } from '../cni-plugin/spoof.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { statIfThere } from '../kernel/files.ts';
 import { diff } from '../model/diff.ts';
@@ -18,6 +19,7 @@ import { failureTexts } from './peer-status.ts';
 import { FLANNEL_TABLE, ownsChains, removeRules } from './rules/table.ts';
 import { type CniPlaces, cniRemains, removeRemains } from './cni/cleanup.ts';
 import { answers, statusSocketPath } from './status-socket.ts';
+import { grantsPath } from './subnet/grants.ts';
 import { readPrevious } from './subnet-file.ts';
 
 export interface CleanupOptions {
@@ -41,17 +43,16 @@ export async function cleanup({ kernel, subnetFile, dryRun, programs, cni, print
   const { networks } = readPrevious(subnetFile);
   const remains = await cniRemains(cni, dryRun);
   for (const note of remains.notes) print(`# ${note}`);
-  const paths = [...remains.paths, ...[socket, subnetFile].filter((path) => statIfThere(path) !== undefined)];
-  const removal = removalOf(kernel, networks, remains.owns);
+  const ours = [socket, grantsPath(subnetFile), subnetFile].filter((path) => statIfThere(path) !== undefined);
+  const paths = [...remains.paths, ...ours];
+  const removals = [removalOf(kernel, networks, remains.owns), guardRemoval(kernel, remains.owns)];
   const opened = await firewallRemoval(kernel, programs, networks);
-  const lines = [...printDifference(removal), ...printFirewallChanges(opened), ...paths.map(removeLine)];
+  const lines = [...removals.flatMap(printDifference), ...printFirewallChanges(opened), ...paths.map(removeLine)];
   if (lines.length === 0) return print(`# ${subnetFile} is not there: nothing to clean up`);
   for (const line of lines) print(line);
   if (dryRun) return;
-  const { failures, rulesError } = applyDifference(kernel, removal);
   const problems = [
-    ...(rulesError === undefined ? [] : [describe(rulesError)]),
-    ...failureTexts(failures).values(),
+    ...removals.flatMap((removal) => remove(kernel, removal)),
     ...(await makeFirewallChanges(kernel, programs, opened)),
   ];
   // The file says what is ours: it goes last, and only when nothing else is left.
@@ -65,6 +66,18 @@ interface Removal {
   readonly steps: readonly Step[];
   readonly transaction: Transaction | undefined;
 }
+
+/** Removes what it can, and gives what failed in words. */
+function remove(kernel: Kernel, removal: Removal): string[] {
+  const { failures, rulesError } = applyDifference(kernel, removal);
+  return [...(rulesError === undefined ? [] : [describe(rulesError)]), ...failureTexts(failures).values()];
+}
+
+/** What takes the guards of pods' ports away (`macspoofchk`). Only reads. @throws NetError kernel */
+const guardRemoval = (kernel: Kernel, owns: OwnsName): Removal => ({
+  steps: [],
+  transaction: removeRules(kernel.readTable(SPOOF_TABLE.family, SPOOF_TABLE.name), owns),
+});
 
 /** What takes the Networks' entries away, and other chains and sets that are owned. Only reads. @throws NetError kernel */
 function removalOf(kernel: Kernel, networks: readonly Prefix[], ownsOther: OwnsName): Removal {

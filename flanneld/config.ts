@@ -7,7 +7,7 @@ import type { PerFamily } from '../model/lease.ts';
 import { type Arguments, type Environment, invalid, readArguments } from './arguments.ts';
 import type { ChecksumChoice } from './checksum-offload.ts';
 import { DOCKER_USAGE, type DockerOptions, readDockerOptions } from './docker-options.ts';
-import type { FlagName, FlagValues } from './flags.ts';
+import { type Command, FLAGS, type Flag, type FlagName, type FlagValues } from './flags.ts';
 import { accessConfig, type KubeAccessConfig, type KubeConfig, kubeConfig } from './kube/options.ts';
 import { usage } from './usage.ts';
 
@@ -51,6 +51,13 @@ export interface CniConfig {
   readonly socket: string | undefined;
   /** Nothing but them. */
   readonly only: boolean;
+  /** Path of the list that the agent puts in place; undefined when it doesn't. */
+  readonly list: string | undefined;
+  /** Directories of lists and of executables. */
+  readonly configuration: string;
+  readonly executables: string;
+  /** Seconds that clients wait for an agent. */
+  readonly graceSeconds: number;
 }
 
 export interface PolicyConfig {
@@ -98,12 +105,12 @@ export interface AgentConfig {
 }
 
 export type Invocation =
-  | { readonly command: 'run' | 'cleanup'; readonly config: AgentConfig }
+  | { readonly command: Exclude<Command, 'status'>; readonly config: AgentConfig }
   | { readonly command: 'status'; readonly config: AgentConfig; readonly json: boolean }
   | { readonly command: 'docker-opts'; readonly options: DockerOptions }
   | { readonly command: 'help' | 'version'; readonly text: string };
 
-const COMMANDS = ['run', 'status', 'cleanup'] as const;
+const COMMANDS: readonly Command[] = ['run', 'status', 'cleanup', 'install-cni', 'uninstall-cni'];
 
 /**
  * What the command line asks for. `argv` without node and script.
@@ -115,9 +122,18 @@ export function parseArguments(argv: readonly string[], env: Environment): Invoc
   const command = commandOf(parsed.words);
   if (parsed.values.help) return { command: 'help', text: usage(command) };
   if (parsed.values.version) return { command: 'version', text: `flanneld ${packageJson.version}` };
-  if (parsed.values.json && command !== 'status') throw invalid('--json: a flag of flanneld status only', '--json');
+  refuseOthers(parsed, command);
   const config = agentConfig(parsed, command, env);
   return command === 'status' ? { command, config, json: parsed.values.json } : { command, config };
+}
+
+/** A flag of another command is a mistake; one of the environment, which serves all commands, is not. */
+function refuseOthers({ onLine }: Arguments, command: Command): void {
+  for (const name of onLine) {
+    const { only }: Flag<unknown> = FLAGS[name];
+    if (only === undefined || only.includes(command)) continue;
+    throw invalid(`--${name}: a flag of ${only.map((each) => `flanneld ${each}`).join(' and ')} only`, `--${name}`);
+  }
 }
 
 /** It has flannel's mk-docker-opts.sh's options, and none of the agent's. */
@@ -126,7 +142,7 @@ const dockerInvocation = (argv: readonly string[]): Invocation =>
     ? { command: 'help', text: DOCKER_USAGE }
     : { command: 'docker-opts', options: readDockerOptions(argv) };
 
-function commandOf(words: readonly string[]): (typeof COMMANDS)[number] {
+function commandOf(words: readonly string[]): Command {
   const [word = 'run', extra] = words;
   const command = COMMANDS.find((name) => name === word);
   if (command === undefined || extra !== undefined) {
@@ -172,7 +188,7 @@ function agentConfig({ values, given }: Arguments, command: string, env: Environ
     resyncSeconds: values['iptables-resync'],
     health:
       values['healthz-port'] === 0 ? undefined : { address: values['healthz-ip'] || ANY, port: values['healthz-port'] },
-    cni: cniConfig(values),
+    cni: cniConfig(values, given),
     policy: policyConfig(values, command, env),
     dryRun: values['dry-run'],
     verbosity: values.v,
@@ -183,15 +199,23 @@ const ANY = '0.0.0.0' as Ip;
 /** sockaddr_un has 108, the last of them for the end. */
 const MOST_SOCKET_BYTES = 107;
 
-function cniConfig({ 'cni-socket': path, 'cni-only': only, 'dry-run': dryRun }: FlagValues): CniConfig {
-  const fits = path === '' || (path.startsWith('/') && Buffer.byteLength(path) <= MOST_SOCKET_BYTES);
+function cniConfig(values: FlagValues, given: ReadonlySet<FlagName>): CniConfig {
+  const { 'cni-socket': socket, 'cni-only': only, 'dry-run': dryRun } = values;
+  const fits = socket === '' || (socket.startsWith('/') && Buffer.byteLength(socket) <= MOST_SOCKET_BYTES);
   if (!fits) {
     const expected = `an absolute path of at most ${MOST_SOCKET_BYTES} bytes, or nothing`;
-    throw invalid(`--cni-socket ${JSON.stringify(path)}: expected ${expected}`, '--cni-socket');
+    throw invalid(`--cni-socket ${JSON.stringify(socket)}: expected ${expected}`, '--cni-socket');
   }
-  if (only && path === '') throw invalid('--cni-only: expected --cni-socket with it', '--cni-only');
+  if (only && socket === '') throw invalid('--cni-only: expected --cni-socket with it', '--cni-only');
   if (only && dryRun) throw invalid('--cni-only: nothing would be changed, so there is no --dry-run', '--dry-run');
-  return { socket: path || undefined, only };
+  return {
+    socket: socket || undefined,
+    only,
+    list: path(values, given, 'cni-list') || undefined,
+    configuration: path(values, given, 'cni-conf-dir'),
+    executables: path(values, given, 'cni-bin-dir'),
+    graceSeconds: values['cni-grace'],
+  };
 }
 
 /** Pods are admitted, and their addresses known, through the socket: without it nothing could be enforced. */
@@ -211,7 +235,14 @@ function policyConfig(values: FlagValues, command: string, env: Environment): Po
   };
 }
 
-type PathFlag = 'subnet-file' | 'node-id-file' | 'net-config-path' | 'leases-file';
+type PathFlag =
+  | 'subnet-file'
+  | 'node-id-file'
+  | 'net-config-path'
+  | 'leases-file'
+  | 'cni-list'
+  | 'cni-conf-dir'
+  | 'cni-bin-dir';
 
 function path(values: FlagValues, given: ReadonlySet<FlagName>, name: PathFlag): string {
   if (given.has(name) && !values[name].startsWith('/')) {

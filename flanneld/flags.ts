@@ -4,6 +4,9 @@
 
 import { type Family, familyOf, hostPrefix, type Ip, networkOf, type Prefix, tryIp, tryPrefix } from '../model/ip.ts';
 
+/** What flanneld is told to do, besides running. */
+export type Command = 'run' | 'status' | 'cleanup' | 'install-cni' | 'uninstall-cni';
+
 /**
  * How a flag is written: `--name value`, `--name` alone (or --name=false), or a value that may be given several times.
  */
@@ -19,8 +22,8 @@ export interface Flag<T> {
   /** Word that stands for the value in --help; empty for a switch. */
   readonly placeholder: string;
   readonly help: string;
-  /** The one command that takes it; undefined for a flag of the agent, which every command takes. */
-  readonly only?: 'status' | undefined;
+  /** The commands that take it; undefined for a flag of the agent, which every command takes. */
+  readonly only?: readonly Command[] | undefined;
   /**
    * An action rather than a setting: not read from the environment, where FLANNELD_VERSION often is an image's label.
    */
@@ -134,6 +137,7 @@ const choice = <const T extends string>(
 /** `dir:` and a path, or nothing is enforced. */
 export type PolicySourceFlag = 'off' | 'kube' | `dir:/${string}`;
 
+const INSTALLATION: readonly Command[] = ['install-cni', 'uninstall-cni'];
 const KUBE = 'used with the Kubernetes subnet manager only';
 
 export const FLAGS = {
@@ -285,8 +289,21 @@ export const FLAGS = {
       'a pod that the policy source does not know, in a namespace with policies: may do nothing, or everything',
     ),
   ),
+  'cni-list': ours(
+    text(
+      '',
+      'FILE',
+      'CNI list for the container runtime; the agent puts it into --cni-conf-dir as 10-flannel.conflist once pods can be served, and keeps it there; empty: it leaves that directory alone',
+    ),
+  ),
+  'cni-conf-dir': ours(text('/etc/cni/net.d', 'DIR', 'directory of CNI lists')),
+  'cni-bin-dir': { ...ours(text('/opt/cni/bin', 'DIR', 'directory of CNI executables')), only: INSTALLATION },
+  'cni-grace': {
+    ...ours(whole(0, 3600, 60, 'SECONDS', 'how long CNI clients wait for an agent that is being replaced')),
+    only: ['install-cni'],
+  },
   'dry-run': ours(toggle(false, 'print what would be changed on this machine, change nothing, take no lease')),
-  json: { ...ours(toggle(false, 'print JSON')), only: 'status', action: true },
+  json: { ...ours(toggle(false, 'print JSON')), only: ['status'], action: true },
   version: { ...toggle(false, 'print the version'), action: true },
   help: { ...toggle(false, 'print this help'), action: true },
 } as const satisfies Record<string, Flag<never> | Flag<unknown>>;

@@ -15,11 +15,13 @@ import { concernOf } from './relevance.ts';
 /** Notifications say when to look; this often it is looked without one (ms). */
 const LOOK_MS = 30_000;
 
-export interface UnderlayListener {
+export interface UnderlayOptions {
   /** The node speaks from another address. */
   onAddress(): void;
   /** The lease has to say something else. */
   onLease(): void;
+  /** Whether there is a reason to look already. */
+  readonly doubtful: boolean;
 }
 
 export interface UnderlayFollower {
@@ -32,10 +34,10 @@ export interface UnderlayFollower {
 export function followUnderlay(
   deps: Pick<AgentDeps, 'kernel' | 'config' | 'clock' | 'log'>,
   progress: Progress,
-  { onAddress, onLease }: UnderlayListener,
+  { onAddress, onLease, doubtful: doubtfulAtFirst }: UnderlayOptions,
 ): UnderlayFollower {
   const { clock, log } = deps;
-  let doubtful = false;
+  let doubtful = doubtfulAtFirst;
   let nextLook = clock.now() + LOOK_MS;
 
   const look = (prepared: Prepared, lease: Lease) => {

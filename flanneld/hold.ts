@@ -8,7 +8,8 @@ import type { AgentDeps } from './agent.ts';
 import { startBeside } from './beside.ts';
 import type { AgentConfig } from './config.ts';
 import { examine, printDifference, type Target } from './difference.ts';
-import { type KnownPeers, learn, mayRemove, settle } from './known-peers.ts';
+import { type KnownPeers, learn, mayRemove, peerChanges, settle } from './known-peers.ts';
+import type { Log } from './log.ts';
 import { ownLeaseKeeper } from './own-lease.ts';
 import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts';
 import type { Prepared } from './prepare.ts';
@@ -44,13 +45,14 @@ export interface Held {
   /** The snapshot from before the lease was acquired; the later ones follow in `snapshots`. */
   readonly first: Snapshot;
   readonly snapshots: AsyncIterator<Snapshot>;
-  readonly report: (trouble: unknown) => void;
+  /** Whether the interface to other nodes may be another since it was chosen. */
+  readonly doubtful: boolean;
 }
 
 /** Resolves when the signal aborts. */
 export async function hold(deps: HoldDeps, progress: Progress, held: Held, signal: AbortSignal): Promise<void> {
   const { kernel, manager, clock, log, config, graceMs } = deps;
-  const { prepared, lease, first, snapshots, report } = held;
+  const { prepared, lease, first, snapshots, doubtful } = held;
   const checkOwn = ownLeaseKeeper({
     manager,
     lease: () => progress.lease ?? lease,
@@ -74,6 +76,7 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
   const underlay = followUnderlay(deps, progress, {
     onAddress: manager.reconnect,
     onLease: () => checkOwn(own),
+    doubtful,
   });
   const reconciler = startReconciler({
     kernel,
@@ -98,8 +101,8 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     progress.assignment = snapshot.assignment;
     const before = progress.known ?? held.known;
     progress.known = learn(before, snapshot, clock.now(), graceMs);
-    const fresh = newcomers(before.peers, progress.known.peers);
-    const gone = mayRemove(progress.known, clock.now()) ? departed(before.peers, progress.known.peers) : [];
+    const { fresh, departed } = peerChanges(before.peers, progress.known.peers);
+    const gone = mayRemove(progress.known, clock.now()) ? departed : [];
     if (fresh.length + gone.length <= MOST_HURRIED) reconciler.hurry(fresh, gone);
     own = snapshot.own;
     checkOwn(own);
@@ -120,7 +123,7 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     const listener = { onMoved: () => checkOwn(own), onChanged: () => reconciler.trigger('configuration changed') };
     firewall.look();
     await Promise.all([
-      manager.keepAlive(signal, report),
+      manager.keepAlive(signal, renewalReporter(log, progress)),
       follow(snapshots, take),
       followConfig(deps, progress, listener, signal),
     ]);
@@ -131,6 +134,16 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     cancelGrace();
     reconciler.stop();
   }
+}
+
+/** What the watch has told already is the same trouble. It passes by a renewal: no snapshot may come for days. */
+function renewalReporter(log: Log, progress: Progress): (trouble: unknown) => void {
+  return (trouble) => {
+    const text = trouble === undefined ? undefined : describe(trouble);
+    const known = [undefined, progress.renewalTrouble, progress.storeTrouble].includes(text);
+    if (!known) log.warn({}, text as string);
+    progress.renewalTrouble = text;
+  };
 }
 
 /** The snapshot from before our lease was acquired, with the lease in it. */
@@ -146,20 +159,6 @@ async function follow(snapshots: AsyncIterator<Snapshot>, take: (snapshot: Snaps
     if (done) return;
     take(value);
   }
-}
-
-/** Leases that came or changed: a subnet manager gives the others as the same objects again. */
-function newcomers(before: readonly Lease[], now: readonly Lease[]): Lease[] {
-  const old = new Set(before);
-  return now.filter((lease) => !old.has(lease));
-}
-
-/** Leases whose key is no longer there. */
-function departed(before: readonly Lease[], now: readonly Lease[]): Lease[] {
-  const missing = newcomers(now, before);
-  if (missing.length === 0) return [];
-  const keys = new Set(now.map(({ subnet }) => leaseKey(subnet)));
-  return missing.filter(({ subnet }) => !keys.has(leaseKey(subnet)));
 }
 
 /** A subnet is never changed under running pods; when it doesn't fit the configuration any more, that is said. */

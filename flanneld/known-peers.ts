@@ -37,3 +37,28 @@ export function settle(known: KnownPeers, now: number): KnownPeers {
 
 /** Whether what isn't wanted may be removed. */
 export const mayRemove = ({ graceUntil }: KnownPeers, now: number): boolean => now >= graceUntil;
+
+/**
+ * Leases that came or changed, and those whose key is no longer there. A subnet manager gives the others as the same
+ * objects again, most of them in the same places, so that with thousands of peers few are looked at twice.
+ */
+export function peerChanges(
+  before: readonly Lease[],
+  now: readonly Lease[],
+): { readonly fresh: readonly Lease[]; readonly departed: readonly Lease[] } {
+  const most = Math.min(before.length, now.length);
+  let start = 0;
+  while (start < most && before[start] === now[start]) start++;
+  let [oldEnd, end] = [before.length, now.length];
+  while (oldEnd > start && end > start && before[oldEnd - 1] === now[end - 1]) {
+    oldEnd--;
+    end--;
+  }
+  const [old, present] = [new Set(before.slice(start, oldEnd)), new Set(now.slice(start, end))];
+  const missing = [...old.difference(present)];
+  const keys = new Set(missing.length === 0 ? [] : [...present].map(({ subnet }) => leaseKey(subnet)));
+  return {
+    fresh: [...present.difference(old)],
+    departed: missing.filter(({ subnet }) => !keys.has(leaseKey(subnet))),
+  };
+}

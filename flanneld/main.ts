@@ -3,7 +3,7 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Logger, pino } from 'pino';
 import { ensureDirectory } from '../kernel/files.ts';
@@ -17,6 +17,8 @@ import { cleanup } from './cleanup.ts';
 import { startChild } from '../kernel/child.ts';
 import { systemClock } from './clock.ts';
 import { type CniRun, openCni, openCniPlaces } from './cni/run.ts';
+import { installCni, uninstallCni } from './cni/install.ts';
+import { createCniList, LIST_NAME, readCniList, withCniList } from './cni/list.ts';
 import { cniOnly, withCni } from './cni/view.ts';
 import { type AgentConfig, type Invocation, type PolicyConfig, parseArguments } from './config.ts';
 import { writeDockerOptions } from './docker-opts.ts';
@@ -30,6 +32,7 @@ import { statusReport } from './status.ts';
 import { keepSocket, statusSocketPath } from './status-socket.ts';
 import type { PolicyService } from './policy/enforce.ts';
 import { openFileStore } from './subnet/file.ts';
+import { grantsPath, openGrants } from './subnet/grants.ts';
 
 /** Whatever still hangs then: a stop is fast. */
 const STOP_MS = 1500;
@@ -89,7 +92,8 @@ async function storeOf(config: AgentConfig, log: Log): Promise<Pick<AgentDeps, '
   if (fileStore !== undefined)
     return { identity, openManager: (nodeId) => openFileStore({ files: fileStore, nodeId }) };
   const { openEtcd } = await import('./subnet/etcd.ts');
-  return { identity, openManager: (nodeId) => openEtcd({ etcd, nodeId, renewMarginMinutes, report }) };
+  const grants = openGrants(grantsPath(config.subnetFile), bootIdNow());
+  return { identity, openManager: (nodeId) => openEtcd({ etcd, nodeId, renewMarginMinutes, report, grants }) };
 }
 
 const bootIdNow = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
@@ -119,15 +123,25 @@ async function agentOf(
   return cni === undefined ? agent : withCni(agent, cni.service);
 }
 
+/** With the CNI list, where it is the agent's to keep. @throws NetError file-unreadable, invalid-config */
+function listed({ cni: { list, configuration } }: AgentConfig, log: Log): (agent: Agent) => Agent {
+  if (list === undefined) return (agent) => agent;
+  const target = join(configuration, LIST_NAME);
+  const kept = createCniList({ clock: systemClock, log, text: readCniList(list), target });
+  return (agent) => withCniList(agent, kept);
+}
+
 async function runAgent(config: AgentConfig): Promise<void> {
   const log = openLog(config);
+  const withList = listed(config, log);
   const kernel = openKernel();
   const cni = await cniOf(config, kernel, log);
   const signal = stopSignal(log, async () => cni?.stop());
-  const agent = await agentOf(config, kernel, log, cni, () => {
+  const accepted = () => {
     serveStatus();
     serveCni();
-  });
+  };
+  const agent = withList(await agentOf(config, kernel, log, cni, accepted));
   const servers: Server[] = [];
   const socket = statusSocketPath(config.subnetFile);
   let local: Server | undefined;
@@ -174,6 +188,19 @@ async function runCleanup(config: AgentConfig): Promise<void> {
   await cleanup({ kernel, subnetFile, dryRun, programs, print, cni: places });
 }
 
+/** The client lies where the udp backend's program does. */
+const installation = ({ cni: { executables, configuration, graceSeconds } }: AgentConfig) => ({
+  client: fileURLToPath(new URL('../build/bin/flannel', import.meta.url)),
+  executables,
+  configuration,
+  graceSeconds,
+});
+
+function runUninstallCni(config: AgentConfig): void {
+  const { list } = config.cni;
+  for (const path of uninstallCni(installation(config), list && readCniList(list))) print(`removed ${path}`);
+}
+
 /** @returns the exit code @throws NetError */
 async function run(invocation: Invocation): Promise<number> {
   switch (invocation.command) {
@@ -191,6 +218,12 @@ async function run(invocation: Invocation): Promise<number> {
       return 0;
     case 'cleanup':
       await runCleanup(invocation.config);
+      return 0;
+    case 'install-cni':
+      for (const path of installCni(installation(invocation.config))) print(`installed ${path}`);
+      return 0;
+    case 'uninstall-cni':
+      runUninstallCni(invocation.config);
       return 0;
     case 'run':
       await (invocation.config.dryRun ? printDryRun(invocation.config) : runAgent(invocation.config));

@@ -3,7 +3,16 @@
 
 import { contains, type Family, overlaps, type Prefix } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
-import { identity, type Item, itemsOf, merge, OUR_PROTOCOL, type Route, type State } from '../model/state.ts';
+import {
+  type FdbEntry,
+  identity,
+  type Item,
+  itemsOf,
+  type Neighbour,
+  OUR_PROTOCOL,
+  type Route,
+  type State,
+} from '../model/state.ts';
 import type { Backend, Site, Underlay } from './backend/backend.ts';
 import { isOnLink } from './on-link.ts';
 import { mayReplace } from './ownership.ts';
@@ -19,8 +28,14 @@ export interface PeerPlan {
   readonly refused?: string | undefined;
 }
 
+/** What is wanted, and the lease that it is wanted for. */
+interface Claim {
+  readonly item: Item;
+  readonly key: string;
+}
+
 /** Who wants what, by {@link identity}: the first that does. */
-export type Claims = Map<string, { readonly item: Item; readonly key: string }>;
+export type Claims = Map<string, Claim>;
 
 /** What others have put on the host, taken together once: with thousands of peers most routes are ours. */
 export interface Surroundings {
@@ -45,7 +60,8 @@ export interface PeerPlanInput {
 
 export interface Reached {
   readonly plan: PeerPlan;
-  readonly state: Partial<State>;
+  /** What no other peer has claimed before. */
+  readonly items: readonly Item[];
 }
 
 /** Plans each family of each lease that the network has, and notes in `claims` what is wanted. */
@@ -70,7 +86,7 @@ function planPeer(
   family: Family,
 ): Reached {
   const key = leaseKey(lease.subnet);
-  const refuse = (refused: string): Reached => ({ plan: { key, lease, family, items: [], refused }, state: {} });
+  const refuse = (refused: string): Reached => ({ plan: { key, lease, family, items: [], refused }, items: [] });
   const publicIp = lease.publicIp[family];
   if (publicIp === undefined) return refuse(`publishes no IPv${family} address`);
   const problem = leaseProblem(input, lease, family);
@@ -84,24 +100,32 @@ function planPeer(
     onLink: () => isOnLink(roads, publicIp, device),
   });
   if ('refused' in reach) return refuse(reach.refused);
-  const items = itemsOf(merge(reach.state)).map((item) => ({ id: identity(item), item }));
-  for (const { id, item } of items) {
-    const conflict = conflictOf(id, item, key, claims, foreign);
+  const ids: string[] = [];
+  const items: Item[] = [];
+  for (const item of itemsOf(reach.state)) {
+    const id = identity(item);
+    const claim = claims.get(id);
+    const conflict = conflictOf(id, item, key, claim) ?? obstacleOf(foreign.get(id));
     if (conflict !== undefined) return refuse(conflict);
+    ids.push(id);
+    if (claim === undefined || claim.key === key) items.push(item);
   }
-  const fresh = items.filter(({ id }) => (claims.get(id)?.key ?? key) === key);
-  for (const { id, item } of fresh) claims.set(id, { item, key });
-  return {
-    plan: { key, lease, family, items: items.map(({ id }) => id) },
-    state: stateOf(fresh.map(({ item }) => item)),
-  };
+  for (const item of items) claims.set(identity(item), { item, key });
+  return { plan: { key, lease, family, items: ids }, items };
 }
 
-const stateOf = (items: readonly Item[]): Partial<State> => ({
-  fdb: items.flatMap((item) => (item.type === 'fdb' ? [item.value] : [])),
-  neighbours: items.flatMap((item) => (item.type === 'neighbour' ? [item.value] : [])),
-  routes: items.flatMap((item) => (item.type === 'route' ? [item.value] : [])),
-});
+/** What is wanted for all of them together. */
+export function stateOf(reached: readonly Reached[]): Partial<State> {
+  const state = { fdb: [] as FdbEntry[], neighbours: [] as Neighbour[], routes: [] as Route[] };
+  for (const { items } of reached) {
+    for (const { type, value } of items) {
+      if (type === 'fdb') state.fdb.push(value);
+      else if (type === 'neighbour') state.neighbours.push(value);
+      else if (type === 'route') state.routes.push(value);
+    }
+  }
+  return state;
+}
 
 /** Why a lease can't be meant for us, whatever the backend. Anyone who can write to the store could publish it. */
 function leaseProblem({ site, self, backend }: PeerPlanInput, lease: Lease, family: Family): string | undefined {
@@ -115,19 +139,13 @@ function leaseProblem({ site, self, backend }: PeerPlanInput, lease: Lease, fami
   return publicIp === site.underlay[family]?.publicIp ? `publishes our own address ${publicIp}` : undefined;
 }
 
-/** Two peers may share a VTEP; they may not say different things about one. And a route of another's making stays. */
-function conflictOf(
-  id: string,
-  item: Item,
-  key: string,
-  claims: Claims,
-  foreign: ReadonlyMap<string, Route>,
-): string | undefined {
-  const claimed = claims.get(id);
-  if (claimed !== undefined && claimed.key !== key && JSON.stringify(claimed.item) !== JSON.stringify(item)) {
-    return `${id} is also claimed by ${claimed.key}`;
-  }
-  const route = foreign.get(id);
-  if (route === undefined) return undefined;
-  return `this host has ${route.destination} on ${route.device ?? 'no device'} itself (route protocol ${route.protocol})`;
+/** Two peers may share a VTEP; they may not say different things about one. */
+function conflictOf(id: string, item: Item, key: string, claim: Claim | undefined): string | undefined {
+  if (claim === undefined || claim.key === key || JSON.stringify(claim.item) === JSON.stringify(item)) return undefined;
+  return `${id} is also claimed by ${claim.key}`;
 }
+
+/** A route of another's making stays. */
+const obstacleOf = (route: Route | undefined): string | undefined =>
+  route &&
+  `this host has ${route.destination} on ${route.device ?? 'no device'} itself (route protocol ${route.protocol})`;

@@ -10,6 +10,7 @@ import {
   type PeerPlan,
   type PeerPlanInput,
   planPeers,
+  stateOf,
   type Surroundings,
   surroundingsOf,
 } from './peer-plan.ts';
@@ -55,7 +56,7 @@ export function planHost(input: PlanInput, have: State): Plan {
   const claims: Claims = new Map(itemsOf(base).map((item) => [identity(item), { item, key: leaseKey(self.subnet) }]));
   const surroundings = surroundingsOf(have);
   const reached = planPeers(input, surroundings, claims, input.peers);
-  const want = merge(base, ...reached.map(({ state }) => state));
+  const want = merge(base, stateOf(reached));
   const gateways = backend.routesAreOthers ? [] : input.peers.flatMap(addressesOf);
   return {
     want: { ...want, sysctls: supported(want.sysctls, have) },
@@ -72,7 +73,7 @@ export function planHost(input: PlanInput, have: State): Plan {
 const planMore =
   (input: PlanInput, surroundings: Surroundings, claims: Claims): Plan['more'] =>
   (leases) =>
-    merge(...planPeers(input, surroundings, claims, leases).map(({ state }) => state));
+    merge(stateOf(planPeers(input, surroundings, claims, leases)));
 
 const claimedRoutes =
   (claims: Claims): Plan['routesOf'] =>

@@ -39,6 +39,8 @@ export interface Progress {
   configWatchTrouble: string | undefined;
   /** What the lease store last reported; passes with the next snapshot. The data path doesn't depend on it. */
   storeTrouble: string | undefined;
+  /** Why our lease is not renewed; passes with a renewal. It lives for hours without. */
+  renewalTrouble: string | undefined;
   prepared: Prepared | undefined;
   lease: Lease | undefined;
   /** Where subnets are assigned: what this node has by the last snapshot. */
@@ -82,6 +84,7 @@ export const newProgress = (startedAt: number): Progress => ({
   configTrouble: undefined,
   configWatchTrouble: undefined,
   storeTrouble: undefined,
+  renewalTrouble: undefined,
   prepared: undefined,
   lease: undefined,
   assignment: undefined,
@@ -188,7 +191,8 @@ export function statusOf(
   differences: readonly string[],
   host?: readonly HostSetting[],
 ): AgentStatus {
-  const { prepared, run, known, startedAt, storeTrouble } = progress;
+  const { prepared, run, known, startedAt } = progress;
+  const storeTrouble = progress.storeTrouble ?? progress.renewalTrouble;
   const reason = unreadiness(progress);
   const time = (ms: number) => new Date(ms).toISOString();
   return {

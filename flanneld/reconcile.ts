@@ -147,12 +147,12 @@ function changeAtOnce(
 ): void {
   const steps = diff(routesOf(gone), more(fresh), () => true);
   if (steps.length === 0) return;
-  const changes = steps.slice(0, LOGGED_CHANGES).map(printStep);
+  const facts = () => ({ changes: steps.slice(0, LOGGED_CHANGES).map(printStep) });
   try {
     kernel.apply(kernel.host, steps);
-    log.info({ changes }, `${steps.length} changes at once`);
+    log.info(facts(), `${steps.length} changes at once`);
   } catch (error) {
-    log.warn({ changes }, `${steps.length} changes at once: ${describe(error)}`);
+    log.warn(facts(), `${steps.length} changes at once: ${describe(error)}`);
   }
 }
 

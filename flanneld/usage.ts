@@ -1,8 +1,6 @@
 // The table of flags as text: --help and the reference docs/flags.md.
 
-import { FLAGS, type Flag, variableOf } from './flags.ts';
-
-type Command = 'run' | 'status' | 'cleanup';
+import { type Command, FLAGS, type Flag, variableOf } from './flags.ts';
 
 const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
   run: [
@@ -10,6 +8,7 @@ const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
     '       flanneld --cni-only [flag]...  only serves the CNI plugin of this host',
     '       flanneld status [--json]       what should be, what is, what differs; exit code 1 when something does',
     '       flanneld cleanup [--dry-run]   take away everything the agent made on this machine',
+    '       flanneld install-cni           put the CNI executables into a directory of this host; uninstall-cni: take away',
     '       flanneld docker-opts [-h]      options for a Docker daemon, as by mk-docker-opts.sh of flannel',
   ],
   status: [
@@ -17,11 +16,19 @@ const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
     'What should be, what is, what differs; exit code 1 when something does.',
   ],
   cleanup: ['Usage: flanneld cleanup [--dry-run] [flag]...', 'Take away everything the agent made on this machine.'],
+  'install-cni': [
+    'Usage: flanneld install-cni [flag]...',
+    'Put the CNI executables into --cni-bin-dir, and the mark that an agent is expected into --cni-conf-dir.',
+  ],
+  'uninstall-cni': [
+    'Usage: flanneld uninstall-cni [flag]...',
+    'Take away what install-cni has put, and the list that equals --cni-list; what was changed since then stays.',
+  ],
 };
 
 /** The text of --help for a command. */
 export function usage(command: Command): string {
-  const flags = flagRows().filter(({ flag }) => flag.only === undefined || flag.only === command);
+  const flags = flagRows().filter(({ flag }) => flag.only === undefined || flag.only.includes(command));
   return [
     ...SUMMARY[command],
     '',
@@ -36,7 +43,9 @@ export function usage(command: Command): string {
 /** docs/flags.md: a row for each flag. */
 export function flagReference(): string {
   const rows = flagRows().map(({ name, flag }) => {
-    const scope = [flag.ours ? 'not in flannel' : '', flag.only ? `only ${flag.only}` : ''].filter(Boolean).join(', ');
+    const scope = [flag.ours ? 'not in flannel' : '', flag.only ? `only ${flag.only.join(', ')}` : '']
+      .filter(Boolean)
+      .join(', ');
     const cells = [
       `\`${written(name, flag)}\``,
       [variableOf(name, flag), flag.shared].filter(Boolean).join(', '),

@@ -160,8 +160,8 @@ export interface NftablesLibrary {
   free(): void;
 }
 
-/** NFT_CTX_OUTPUT_*: numeric protocols and ports, so that names from /etc never appear in what is compared. */
-const NUMERIC_PROTOCOL = 1 << 6;
+/** NFT_CTX_OUTPUT_* of nftables/libnftables.h: protocols as numbers, since their names come from /etc/protocols. */
+const NUMERIC_PROTOCOL = 1 << 7;
 const NUMERIC_SYMBOL = 1 << 9;
 const STATELESS = 1 << 2;
 const HANDLE = 1 << 3;

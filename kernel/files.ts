@@ -126,6 +126,20 @@ export const linkIfFree = (source: string, target: string): boolean =>
     return true;
   });
 
+/** A second name for a file, in place of whatever has that name, in one step. @throws NetError io */
+export function linkOver(source: string, target: string): void {
+  const temporary = `${target}.${uniqueSuffix()}.tmp`;
+  try {
+    linkSync(source, temporary);
+    renameSync(temporary, target);
+  } catch (error) {
+    throw asNetError(error);
+  } finally {
+    // Of two names for one file rename(2) takes neither away.
+    removeIfThere(temporary);
+  }
+}
+
 /** Whether there was a file to remove. @throws NetError io */
 export const removeIfThere = (path: string): boolean =>
   unless(['ENOENT', 'ENOTDIR'], false, () => {

@@ -1,5 +1,6 @@
 // nftables through libnftables, in this process: one text, one transaction, all or nothing. Tables are read back in nft's
-// own words; parseTable is the inverse of model/ruleset.ts' printTable.
+// own words; parseTable is the inverse of model/ruleset.ts' printTable. Nothing depends on /etc/protocols: it is listed by
+// numbers, which in elements become names again; a rule that compares a protocol must give its number.
 
 import { spawn } from 'node:child_process';
 import { NetError } from '../model/errors.ts';
@@ -175,12 +176,27 @@ function parseSet(name: string, body: readonly string[]): NftSet {
   const elements = /elements = \{(.*)\}/
     .exec(text)?.[1]
     ?.split(',')
-    .map((element) => element.trim());
+    .map((element) => element.trim())
+    .filter((element) => element !== '');
+  const columns = (type?.[1] ?? '').split(' . ');
   return {
     name,
     type: type?.[1] ?? '',
     ...(type?.[2] !== undefined && { gives: type[2] }),
     ...(flags !== undefined && { flags }),
-    elements: elements?.filter((element) => element !== '') ?? [],
+    elements: elements?.map((element) => namingProtocols(columns, element)) ?? [],
   };
+}
+
+/** Transport protocols by the names that are words of nft's own grammar, so that no file is asked for them. */
+const PROTOCOLS: Readonly<Record<string, string>> = { 6: 'tcp', 17: 'udp', 132: 'sctp' };
+
+/** An element whose protocol is listed as a number, with the name by which it was added. */
+function namingProtocols(columns: readonly string[], element: string): string {
+  const at = columns.indexOf('inet_proto');
+  if (at < 0) return element;
+  const [key = '', ...given] = element.split(' : ');
+  const parts = key.split(' . ');
+  parts[at] = PROTOCOLS[parts[at] ?? ''] ?? (parts[at] as string);
+  return [parts.join(' . '), ...given].join(' : ');
 }

@@ -94,8 +94,7 @@ export function fromNumber(family: Family, value: bigint): Ip {
   if (value < 0n || value >> BigInt(bitsOf(family)))
     throw new NetError('invalid-address', `${value} is outside IPv${family}`);
   if (family === 6) return Address6.fromBigInt(value).correctForm() as Ip;
-  const n = Number(value);
-  return `${n >>> 24}.${(n >>> 16) & 255}.${(n >>> 8) & 255}.${n & 255}` as Ip;
+  return v4Text(Number(value));
 }
 
 /** The address `offset` further (negative: before). @throws NetError invalid-address past either end of the family */
@@ -117,8 +116,15 @@ export function networkOf(value: Prefix): Prefix {
 /** The first (network) address of the prefix. */
 export function firstOf(value: Prefix): Ip {
   const family = familyOf(value);
-  const shift = BigInt(bitsOf(family) - lengthOf(value));
-  return fromNumber(family, (toNumber(addressOf(value)) >> shift) << shift);
+  const shift = bitsOf(family) - lengthOf(value);
+  const address = addressOf(value);
+  return shift === 0 ? address : cleared(family, address, shift);
+}
+
+/** The address with its last bits zero. IPv4, of which there may be thousands, without large numbers. */
+function cleared(family: Family, address: Ip, bits: number): Ip {
+  if (family === 4) return v4Text(bits < 32 ? (v4Number(address) >>> bits) << bits : 0);
+  return fromNumber(family, (toNumber(address) >> BigInt(bits)) << BigInt(bits));
 }
 
 /** The last address of the prefix: the broadcast address in IPv4. */
@@ -135,8 +141,9 @@ export function contains(outer: Prefix, inner: Ip | Prefix): boolean {
   const nested = inner.includes('/');
   if (nested && lengthOf(inner as Prefix) < lengthOf(outer)) return false;
   const address = nested ? addressOf(inner as Prefix) : (inner as Ip);
-  const shift = BigInt(bitsOf(familyOf(outer)) - lengthOf(outer));
-  return toNumber(address) >> shift === toNumber(addressOf(outer)) >> shift;
+  const family = familyOf(outer);
+  const shift = bitsOf(family) - lengthOf(outer);
+  return cleared(family, address, shift) === cleared(family, addressOf(outer), shift);
 }
 
 /** Whether two prefixes share an address. */
@@ -158,13 +165,27 @@ export function fromBytes(bytes: Uint8Array): Ip {
 }
 
 /** The six bytes of an Ethernet address. */
-export const macBytes = (address: Mac): Uint8Array =>
-  Uint8Array.from(address.split(':'), (byte) => Number.parseInt(byte, 16));
+export const macBytes = (address: Mac): Uint8Array => Buffer.from(address.replaceAll(':', ''), 'hex');
 
 /** The Ethernet address of six bytes. */
 export const macOf = (bytes: Uint8Array): Mac =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':') as Mac;
 
 function v4Number(address: Ip): number {
-  return address.split('.').reduce((value, part) => (value << 8) | Number(part), 0) >>> 0;
+  let value = 0;
+  let byte = 0;
+  for (let at = 0; at < address.length; at++) {
+    const code = address.charCodeAt(at);
+    if (code === DOT) {
+      value = (value << 8) | byte;
+      byte = 0;
+    } else byte = byte * 10 + code - ZERO;
+  }
+  return ((value << 8) | byte) >>> 0;
 }
+
+const DOT = 0x2e;
+const ZERO = 0x30;
+
+const v4Text = (value: number): Ip =>
+  `${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}` as Ip;

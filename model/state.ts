@@ -221,15 +221,15 @@ export function identity(item: Item): string {
 }
 
 /** Every object of a state. */
-export function itemsOf(state: State): Item[] {
-  return [
-    ...state.links.map((value): Item => ({ type: 'link', value })),
-    ...state.sysctls.map((value): Item => ({ type: 'sysctl', value })),
-    ...state.addresses.map((value): Item => ({ type: 'address', value })),
-    ...state.fdb.map((value): Item => ({ type: 'fdb', value })),
-    ...state.neighbours.map((value): Item => ({ type: 'neighbour', value })),
-    ...state.routes.map((value): Item => ({ type: 'route', value })),
-    ...state.qdiscs.map((value): Item => ({ type: 'qdisc', value })),
-    ...state.redirects.map((value): Item => ({ type: 'redirect', value })),
-  ];
+export function itemsOf(state: Partial<State>): Item[] {
+  const items: Item[] = [];
+  for (const value of state.links ?? []) items.push({ type: 'link', value });
+  for (const value of state.sysctls ?? []) items.push({ type: 'sysctl', value });
+  for (const value of state.addresses ?? []) items.push({ type: 'address', value });
+  for (const value of state.fdb ?? []) items.push({ type: 'fdb', value });
+  for (const value of state.neighbours ?? []) items.push({ type: 'neighbour', value });
+  for (const value of state.routes ?? []) items.push({ type: 'route', value });
+  for (const value of state.qdiscs ?? []) items.push({ type: 'qdisc', value });
+  for (const value of state.redirects ?? []) items.push({ type: 'redirect', value });
+  return items;
 }

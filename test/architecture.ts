@@ -38,7 +38,7 @@ const DIRECTIONS: Readonly<Record<(typeof PRODUCT)[number], readonly string[]>> 
     'model/**',
     'kernel/**',
     'ipam/**',
-    'cni-plugin/{answer,attachments,config,execute,protocol,reclaim,verbs,wire}.ts',
+    'cni-plugin/{answer,attachments,config,execute,protocol,reclaim,spoof,verbs,wire}.ts',
     'package.json',
   ],
 };

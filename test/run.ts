@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { type AllowedSkips, judgeSkip } from './support/allowed-skips.ts';
 import { differences, endMarked, type MachineState, machineState } from './support/machine-state.ts';
+import { childrenSeconds } from './support/processor-time.ts';
 import { type Job, runJob } from './support/run-job.ts';
 import type { Outcome } from './support/tap-results.ts';
 
@@ -125,6 +126,7 @@ async function leaks(before: MachineState, mark: string): Promise<string[]> {
 
 async function run(job: Job, tier: Tier): Promise<void> {
   const started = Date.now();
+  const used = childrenSeconds();
   const mark = randomUUID();
   const before = tier.needsRoot ? machineState(mark) : undefined;
   const outcomes: Outcome[] = [];
@@ -148,7 +150,7 @@ async function run(job: Job, tier: Tier): Promise<void> {
     failed === 0 ? 'ok    ' : 'FAILED',
     `${job.name}:`,
     `${count('passed', outcomes)} passed${failed ? `, ${failed} failed` : ''}${skipped ? `, ${skipped} skipped` : ''}`,
-    `(${((Date.now() - started) / 1000).toFixed(1)} s)`,
+    `(${((Date.now() - started) / 1000).toFixed(1)} s${tier.jobs === 1 ? `, ${(childrenSeconds() - used).toFixed(1)} s of processor` : ''})`,
   ];
   say(summary.join(' '));
 }

@@ -1,8 +1,10 @@
 // What the test runner makes of TAP, of skips and of what a test leaves on the machine.
 
+import { spawnSync } from 'node:child_process';
 import t from 'tap';
 import { judgeSkip } from './support/allowed-skips.ts';
 import { count } from './support/count.ts';
+import { childrenSeconds } from './support/processor-time.ts';
 import { differences } from './support/machine-state.ts';
 import { below, random, shuffled } from './support/seed.ts';
 import { type Outcome, tapResults } from './support/tap-results.ts';
@@ -134,4 +136,11 @@ t.test('random numbers depend on the seed and the salt only', async (t) => {
   const next = random();
   t.ok(Array.from({ length: 1000 }, () => below(7, next)).every((n) => n >= 0 && n < 7));
   t.strictSame(shuffled([1, 2, 3, 4], next).toSorted(), [1, 2, 3, 4]);
+});
+
+t.test('what the children of a process cost the processor', async (t) => {
+  const before = childrenSeconds();
+  const burn = 'while (process.cpuUsage().user < 200_000);';
+  spawnSync(process.execPath, ['-e', burn]);
+  t.ok(childrenSeconds() - before >= 0.2);
 });

@@ -1,7 +1,6 @@
 // What the CNI plugin and its server leave on a host, for `flanneld cleanup`. As long as pods are attached their rules and
 // records stay: without them, their deletions would leave more behind than cleanup found.
 
-import { recordedAttachments } from '../../cni-plugin/reclaim.ts';
 import { listDirectory, removeDirectory, removeIfThere, statIfThere } from '../../kernel/files.ts';
 import type { OwnsName } from '../../model/ruleset.ts';
 import { answers, removeSocket } from '../status-socket.ts';
@@ -15,11 +14,11 @@ export interface CniPlaces {
   readonly records: Pick<RecordDirectories, 'all' | 'file'>;
   readonly spool: string;
   /** Does the deletions that clients kept, and takes away attachments that died. */
-  readonly repair: Pick<Repair, 'run' | 'status'>;
+  readonly repair: Pick<Repair, 'run' | 'status' | 'recorded'>;
 }
 
 export interface CniRemains {
-  /** Chains and sets of `inet flannel` that nobody needs any more. */
+  /** Chains and sets that nobody needs any more, in the plugin's tables. */
   readonly owns: OwnsName;
   /** Files, sockets and directories that nobody needs any more. */
   readonly paths: readonly string[];
@@ -38,15 +37,17 @@ export async function cniRemains(places: CniPlaces, dryRun: boolean): Promise<Cn
   const kept = listDirectory(spool).length;
   if (dryRun && kept > 0) return { ...NOTHING, notes: [`${kept} deletions that clients kept would be done first`] };
   if (!dryRun) await repair.run();
-  const attached = records.all().flatMap(recordedAttachments);
-  if (attached.length > 0) return { ...NOTHING, notes: [stays(attached)] };
+  const { staying, dead } = repair.recorded();
+  const attached = dryRun ? staying : [...staying, ...dead];
+  const first = dryRun ? dead.map((each) => `would be taken away first: ${each}`) : [];
+  if (attached.length > 0) return { ...NOTHING, notes: [...first, stays(attached)] };
   const { problems, spool: deletions } = repair.status();
   const failing = deletions.waiting > 0 ? [`${deletions.waiting} deletions in ${spool} fail, and stay`] : [];
   const empty = [...(failing.length > 0 ? [] : [spool]), ...records.all().map((directory) => `${directory}/.tmp`)];
   return {
     owns: (name) => name.startsWith('cni-'),
     paths: [...filesOf(socket), records.file, ...empty].filter((path) => statIfThere(path) !== undefined),
-    notes: [...failing, ...problems],
+    notes: [...first, ...failing, ...problems],
   };
 }
 

@@ -2,7 +2,7 @@
 // died without a deletion.
 
 import { executeFrom } from '../../cni-plugin/execute.ts';
-import { reclaim } from '../../cni-plugin/reclaim.ts';
+import { type Recorded, reclaim, recordedAttachments } from '../../cni-plugin/reclaim.ts';
 import type { Answer } from '../../cni-plugin/answer.ts';
 import { failure } from '../../cni-plugin/answer.ts';
 import type { Dependencies } from '../../cni-plugin/verbs.ts';
@@ -37,6 +37,8 @@ export interface Repair {
   /** Looks once, and takes away what it finds; while it does, whoever asks waits for the next time. Never throws. */
   run(): Promise<void>;
   status(): RepairStatus;
+  /** The attachments there are. Only looks. @throws NetError io, kernel */
+  recorded(): Recorded;
 }
 
 /** Attachments that the status names. */
@@ -111,6 +113,10 @@ export function createRepair({ shared, records, spool, log }: RepairDeps): Repai
       return again;
     },
     status: () => status,
+    recorded() {
+      const found = records.all().map((directory) => recordedAttachments(directory, shared));
+      return { staying: found.flatMap(({ staying }) => staying), dead: found.flatMap(({ dead }) => dead) };
+    },
   };
 }
 

@@ -45,8 +45,8 @@ export function isOurs({ attributes, reservation }: Held, identity: Identity): b
 
 /** Whether the first family that both have an address of has the same one. flannel compares the IPv4 address. */
 export function sameAddress(a: PerFamily<string>, b: PerFamily<string>): boolean {
-  const family = FAMILIES.find((family) => a[family] !== undefined && b[family] !== undefined);
-  return family !== undefined && a[family] === b[family];
+  for (const family of FAMILIES) if (a[family] !== undefined && b[family] !== undefined) return a[family] === b[family];
+  return false;
 }
 
 export interface Wishes<H extends Held> {

@@ -8,8 +8,9 @@ import type { FamilyNetwork, NetworkConfig } from '../network-config.ts';
 import { choose, collide, type Identity, isOurs, sameAddress } from './choose.ts';
 import type { EtcdConnection } from './etcd-connection.ts';
 import { GRPC, hasGrpcCode } from './etcd-errors.ts';
-import { create, list, NO_GRANT, replace, type Stored, type Write } from './etcd-store.ts';
+import { create, type Listing, list, NO_GRANT, replace, type Stored, type Write } from './etcd-store.ts';
 import { formatLeaseValue } from './lease-record.ts';
+import type { KnownGrants } from './grants.ts';
 import type { AcquireRequest } from './manager.ts';
 
 /** What this process holds. */
@@ -35,18 +36,22 @@ export interface AcquireContext {
   readonly report: (trouble: unknown) => void;
   /** An etcd lease that was granted and has no key yet: kept for the next try. */
   spare: string | undefined;
+  /** Etcd leases that only we have written keys with. */
+  readonly grants: KnownGrants;
 }
 
-/** @throws NetError subnets-exhausted; RpcError */
+/** @param known what etcd holds; read when undefined @throws NetError subnets-exhausted; RpcError */
 export async function takeSubnet(
   connection: EtcdConnection,
   context: AcquireContext,
   request: AcquireRequest,
+  known: Listing['entries'] | undefined,
   signal: AbortSignal,
 ): Promise<Tenure | undefined> {
   const attributes = { ...request.attributes, nodeId: context.nodeId };
   const identity: Identity = { nodeId: context.nodeId, publicIp: attributes.publicIp };
-  const entries = [...(await list(connection, context.leases)).entries.values()].filter((entry) => entry !== undefined);
+  const { entries: found } = known === undefined ? await list(connection, context.leases) : { entries: known };
+  const entries = [...found.values()].filter((entry) => entry !== undefined);
   const clones = await entriesOfClones(connection, context, entries, [identity.publicIp], signal);
   const ours = (entry: Stored) => isOurs(entry, identity) && !clones.has(entry);
   const choice = choose(request.network, entries, { ...request, publicIp: identity.publicIp, ours }, context.random);
@@ -87,6 +92,7 @@ async function write(
   former?: string,
 ): Promise<Tenure | undefined> {
   const grant = await grantFor(connection, context, own, lease, former);
+  if (grant !== NO_GRANT) context.grants.add(grant);
   const value = formatLeaseValue(lease);
   const tenure = { lease, key: own?.key ?? context.leases + leaseKey(lease.subnet), grant };
   if (own?.value === value && own.grant === grant && remove.length === 0) return { ...tenure, revision: own.revision };
@@ -129,8 +135,8 @@ async function grantFor(
 
 /**
  * Entries with our node id, at an address that was never ours, which another agent keeps alive: a machine cloned with
- * its /var/lib runs under our id. Told from our own entry of before a change of address by waiting for a renewal that
- * isn't ours.
+ * its /var/lib runs under our id. Told from our own entry of before a change of address by the etcd lease that it lives by;
+ * after a boot, when no such lease is known, by waiting for a renewal that isn't ours.
  */
 async function entriesOfClones(
   connection: EtcdConnection,
@@ -143,6 +149,7 @@ async function entriesOfClones(
   for (const entry of entries) {
     const { attributes, reservation } = entry;
     if (attributes?.nodeId !== context.nodeId || reservation) continue;
+    if (context.grants.has(entry.grant)) continue;
     if (addresses.some((address) => sameAddress(attributes.publicIp, address))) continue;
     if (!(await renewedByOthers(connection, context, entry.grant, signal))) continue;
     clones.add(entry);

@@ -66,6 +66,7 @@ async function* follow(
     range_end: Buffer.alloc(0),
     start_revision: String(BigInt(found.revision) + 1n),
   });
+  // Or another connection has taken the place of this one.
   const again = new RpcError(GRPC.OUT_OF_RANGE, 'time to read again');
   const stop = () => events.end(again);
   const cancel = systemClock.after(livenessMs, stop);
@@ -78,6 +79,7 @@ async function* follow(
     }
   } catch (error) {
     if (!(error instanceof RpcError) || error.code === GRPC.OUT_OF_RANGE || signal.aborted) throw error;
+    if (!session.isInUse(connection)) throw again;
     throw await session.fail(connection, error);
   } finally {
     cancel();

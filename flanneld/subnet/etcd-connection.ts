@@ -49,11 +49,13 @@ const CHANNEL = {
 };
 
 /**
- * Connects and makes sure that the server answers, has a quorum and lets us in, by a linearizable read of `key`.
+ * Connects and makes sure that the server answers, has a quorum and lets us in, by a linearizable read of `key`. The signal
+ * ends the connection, made or not.
  * @throws RpcError
  */
-export async function connect(access: EndpointAccess, key: Buffer): Promise<EtcdConnection> {
+export async function connect(access: EndpointAccess, key: Buffer, signal: AbortSignal): Promise<EtcdConnection> {
   const calls = openCalls(access);
+  signal.addEventListener('abort', calls.close);
   try {
     if (access.user !== undefined) calls.useToken(await authenticate(calls, access.user));
     const connection = connectionOf(access.endpoint, calls);

@@ -26,15 +26,19 @@ export async function keepLeaseAlive(
 ): Promise<void> {
   const trouble = whenNew(report);
   const pause = pauses();
+  let troubled = false;
   let expires = Number.POSITIVE_INFINITY;
   while (!signal.aborted) {
     const began = Date.now();
     try {
       expires = await renew(context, signal);
       trouble(undefined);
+      if (troubled) report(undefined);
+      troubled = false;
       await sleep(systemClock, context.renewalMs * (0.9 + Math.random() / 5), signal);
     } catch (error) {
       if (signal.aborted) return;
+      troubled = true;
       trouble(expires - Date.now() < context.marginMs ? shortLived(context, expires, error) : error);
       await sleep(systemClock, pause(Date.now() - began), signal);
     }

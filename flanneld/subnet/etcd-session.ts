@@ -18,7 +18,10 @@ export interface EtcdSession {
   use<T>(run: (connection: EtcdConnection) => Promise<T>, signal: AbortSignal): Promise<T>;
   /** Gives up a connection that failed in other hands, and says why as `use` would. */
   fail(connection: EtcdConnection, error: RpcError): Promise<NetError>;
-  /** Gives up the connection although it seems to work; the next use makes a new one, to the same endpoint. */
+  /**
+   * Gives up the connection although it seems to work; the next use makes a new one, to the same endpoint. One that is being
+   * made starts over: what it waits for may never come.
+   */
   renew(): void;
   /** Whether this connection has not been given up. */
   isInUse(connection: EtcdConnection): boolean;
@@ -32,6 +35,7 @@ export function openSession(config: EtcdConfig): EtcdSession {
   let turn = 0;
   let current: Promise<EtcdConnection> | undefined;
   let open: EtcdConnection | undefined;
+  let attempt = new AbortController();
   let closed = false;
 
   function connection(): Promise<EtcdConnection> {
@@ -49,18 +53,41 @@ export function openSession(config: EtcdConfig): EtcdSession {
     return current;
   }
 
+  /** Anew whenever the attempt is given up for another. */
   async function connectAny(): Promise<EtcdConnection> {
+    for (;;) {
+      const { signal } = attempt;
+      try {
+        return await unlessAborted(() => connectOnce(signal), signal);
+      } catch (error) {
+        if (!signal.aborted || closed) throw error;
+      }
+    }
+  }
+
+  /** To the first endpoint that answers. */
+  async function connectOnce(signal: AbortSignal): Promise<EtcdConnection> {
     const failures: Failure[] = [];
     while (failures.length < config.endpoints.length) {
       const target = access(config.endpoints[turn % config.endpoints.length] as string);
       try {
-        return await connect(target, key);
+        return await connect(target, key, signal);
       } catch (error) {
+        signal.throwIfAborted();
         failures.push(await failureOf(target, error));
+        signal.throwIfAborted();
         turn++;
       }
     }
     throw asNetError(failures);
+  }
+
+  function renew(): void {
+    if (open !== undefined) drop(open);
+    else {
+      attempt.abort();
+      attempt = new AbortController();
+    }
   }
 
   function drop(connection: EtcdConnection): void {
@@ -97,10 +124,11 @@ export function openSession(config: EtcdConfig): EtcdSession {
   return {
     use: (run, signal) => unlessAborted(() => use(run), signal),
     fail,
-    renew: () => open && drop(open),
+    renew,
     isInUse: (connection) => open === connection,
     close() {
       closed = true;
+      attempt.abort();
       open?.close();
     },
   };

@@ -22,12 +22,15 @@ export interface WatchContext {
   /** Milliseconds between two checks that the server still takes part in the cluster. */
   readonly livenessMs: number;
   tenure(): Tenure | undefined;
+  /** Told of all entries, which are kept as they are in etcd from then on; undefined when they no longer are. */
+  onEntries(entries: Entries | undefined): void;
   /** Told the etcd lease that our entry lives by, as it is now: a person may have written it again. */
   renewedBy(grant: string): void;
 }
 
 type Report = (trouble: unknown) => void;
-type Entries = Map<string, Stored | undefined>;
+/** By key; undefined for a key that names no subnet. */
+export type Entries = ReadonlyMap<string, Stored | undefined>;
 
 /** Ends with the signal. Troubles are reported when they are new. */
 export async function* watchLeases(
@@ -66,7 +69,8 @@ async function* follow(context: WatchContext, signal: AbortSignal): AsyncGenerat
     async (connection) => ({ connection, listing: await list(connection, leases) }),
     signal,
   );
-  const entries: Entries = new Map(listing.entries);
+  const entries = new Map(listing.entries);
+  context.onEntries(entries);
   let revision = BigInt(listing.revision);
   const isOutdated = () => {
     const written = tenure()?.revision;
@@ -90,13 +94,14 @@ async function* follow(context: WatchContext, signal: AbortSignal): AsyncGenerat
     if (!session.isInUse(connection)) throw new RpcError(GRPC.OUT_OF_RANGE, 'the connection was given up by others');
     throw await session.fail(connection, error);
   } finally {
+    context.onEntries(undefined);
     signal.removeEventListener('abort', stop);
     ended.abort();
     stop();
   }
 }
 
-function apply(context: WatchContext, entries: Entries, { type, kv }: WatchEvent): void {
+function apply(context: WatchContext, entries: Map<string, Stored | undefined>, { type, kv }: WatchEvent): void {
   const key = kv.key.toString();
   if (type === 'delete') entries.delete(key);
   else entries.set(key, storedOf(context.leases, kv));

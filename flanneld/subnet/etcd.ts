@@ -11,7 +11,8 @@ import type { EtcdConnection } from './etcd-connection.ts';
 import { keepLeaseAlive } from './etcd-keepalive.ts';
 import { openSession } from './etcd-session.ts';
 import { leasesUnder } from './etcd-store.ts';
-import { watchLeases } from './etcd-watch.ts';
+import { type Entries, watchLeases } from './etcd-watch.ts';
+import { forgottenGrants, type KnownGrants } from './grants.ts';
 import type { SubnetManager } from './manager.ts';
 
 /** Seconds a lease lives when nobody renews it: flannel's subnetTTL. */
@@ -28,6 +29,8 @@ export interface EtcdOptions {
   readonly renewMarginMinutes: number;
   /** Told of another agent that has our node id. */
   readonly report?: ((trouble: unknown) => void) | undefined;
+  /** Those of earlier processes; by default none is known. */
+  readonly grants?: KnownGrants | undefined;
   /** Numbers from 0 up to but not including 1: which of the free subnets is taken. */
   readonly random?: (() => number) | undefined;
   /** Other times, for tests. */
@@ -43,9 +46,23 @@ export function openEtcd(options: EtcdOptions): SubnetManager {
   const session = openSession(etcd);
   const leases = leasesUnder(etcd.prefix);
   const key = `${etcd.prefix}/config`;
-  const acquiring: AcquireContext = { leases, nodeId, leaseSeconds, renewalMs, random, report, spare: undefined };
+  const grants = options.grants ?? forgottenGrants();
+  const acquiring: AcquireContext = {
+    leases,
+    nodeId,
+    leaseSeconds,
+    renewalMs,
+    random,
+    report,
+    grants,
+    spare: undefined,
+  };
   let held: Tenure | undefined;
+  let seen: Entries | undefined;
   const tenure = () => held;
+  const onEntries = (entries: Entries | undefined) => {
+    seen = entries;
+  };
   const renewedBy = (grant: string) => {
     if (held !== undefined) held = { ...held, grant };
   };
@@ -68,8 +85,16 @@ export function openEtcd(options: EtcdOptions): SubnetManager {
 
     watchConfig: (signal, report) => watchConfig({ session, key, livenessMs }, signal, report),
 
-    acquire: async (request, signal) =>
-      (await hold((connection) => takeSubnet(connection, acquiring, request, signal), signal)).lease,
+    async acquire(request, signal) {
+      // Thousands of leases take long to read, and whatever is written says what it was decided on.
+      let known = seen;
+      const attempt = (connection: EtcdConnection) => {
+        const entries = known;
+        known = undefined;
+        return takeSubnet(connection, acquiring, request, entries, signal);
+      };
+      return (await hold(attempt, signal)).lease;
+    },
 
     async publish(lease, signal) {
       await hold((connection) => writeLease(connection, acquiring, lease, held, signal), signal);
@@ -78,7 +103,8 @@ export function openEtcd(options: EtcdOptions): SubnetManager {
     keepAlive: (signal, report) =>
       keepLeaseAlive({ session, renewalMs, marginMs: renewMarginMinutes * 60_000, tenure }, signal, report),
 
-    watch: (signal, report) => watchLeases({ session, leases, nodeId, livenessMs, tenure, renewedBy }, signal, report),
+    watch: (signal, report) =>
+      watchLeases({ session, leases, nodeId, livenessMs, tenure, onEntries, renewedBy }, signal, report),
 
     reconnect: session.renew,
 

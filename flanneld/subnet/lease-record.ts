@@ -57,6 +57,8 @@ export function parseLeaseValue(text: string): LeaseAttributes | undefined {
 }
 
 function decoded(text: string): Record<string, unknown> | undefined {
+  // Of keys that are listed without their values there are thousands, and an error for each takes long.
+  if (text === '') return undefined;
   try {
     const value: unknown = JSON.parse(text);
     return isObject(value) ? value : undefined;

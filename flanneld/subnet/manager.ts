@@ -72,7 +72,8 @@ export interface SubnetManager {
   publish(lease: Lease, signal: AbortSignal): Promise<void>;
 
   /**
-   * Keeps the lease alive until the signal aborts; never revokes it. Troubles are reported and tried again, not thrown.
+   * Keeps the lease alive until the signal aborts; never revokes it. Troubles are reported and tried again, not thrown;
+   * undefined is reported when they have passed.
    */
   keepAlive(signal: AbortSignal, report: (trouble: unknown) => void): Promise<void>;
 

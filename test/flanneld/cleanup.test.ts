@@ -18,6 +18,7 @@ import type { Programs } from '../../flanneld/firewall/programs.ts';
 import { healthServer } from '../../flanneld/health.ts';
 import { rulesTable } from '../../flanneld/rules/table.ts';
 import { listenOnSocket, statusSocketPath } from '../../flanneld/status-socket.ts';
+import { grantsPath, openGrants } from '../../flanneld/subnet/grants.ts';
 import { prefix } from '../../model/ip.ts';
 import { diffTable } from '../../model/ruleset.ts';
 import { type Rig, rig } from './fixtures/agent.ts';
@@ -61,13 +62,20 @@ t.test('everything of the network goes', async (t) => {
   const fresh = dumpSorted(rig(t).kernel);
   const node = await usedNode(t);
   const before = dumpSorted(node.kernel);
+  openGrants(grantsPath(node.subnetFile), 'boot1').add('7');
   const announced = await cleaned(node, true);
   t.equal(dumpSorted(node.kernel), before, 'a dry run changes nothing');
   t.ok(existsSync(node.subnetFile));
   const done = await cleaned(node);
   t.same(done, announced);
-  t.same(done, ['nft delete table inet flannel', 'ip link delete flannel.1', `rm -f ${node.subnetFile}`]);
+  t.same(done, [
+    'nft delete table inet flannel',
+    'ip link delete flannel.1',
+    `rm -f ${grantsPath(node.subnetFile)}`,
+    `rm -f ${node.subnetFile}`,
+  ]);
   t.equal(dumpSorted(node.kernel), fresh);
+  t.notOk(existsSync(grantsPath(node.subnetFile)));
   t.notOk(existsSync(node.subnetFile));
   t.match(await cleaned(node), [/nothing to clean up/]);
 });
@@ -179,6 +187,27 @@ t.test('what attached pods need stays', async (t) => {
   files.remove(RECORD);
   await cleaned(node);
   t.equal(dumpSorted(node.kernel), dumpSorted(rig(t).kernel));
+});
+
+t.test('a dry run tells what has died from what stays', async (t) => {
+  const node = await usedNode(t);
+  masqueraded(node);
+  const files = attachmentsIn(join(dirname(node.subnetFile), 'flannel'), 100);
+  files.write({ ...RECORD, containerId: 'rebooted', bootId: 'boot0' });
+  files.write({ ...RECORD, containerId: 'unfinished', unfinished: true });
+  const foreign = { role: 'interface', plugin: 'macvlan', input: '{}', args: '' } as const;
+  const dead = [
+    '# would be taken away first: eth0 of rebooted in network cbr0: it was made before the last boot',
+    '# would be taken away first: eth0 of unfinished in network cbr0: its ADD was broken off',
+  ];
+  files.write({ ...RECORD, containerId: 'theirs', bootId: 'boot0', foreign });
+  t.match(await cleaned(node, true), [...dead, /^# 1 attachments of pods stay, .* eth0 of theirs /]);
+  files.remove({ ...RECORD, containerId: 'theirs' });
+  const announced = await cleaned(node, true);
+  t.strictSame(announced.slice(0, 3), [...dead, 'nft delete table inet flannel']);
+  t.equal(files.list('cbr0').length, 2, 'a dry run changes nothing');
+  t.strictSame(await cleaned(node), announced.slice(2), 'and the real run does what it said');
+  t.strictSame(files.list('cbr0'), []);
 });
 
 t.test('served by another', async (t) => {

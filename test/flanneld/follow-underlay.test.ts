@@ -93,6 +93,41 @@ t.test("the interface's address", async (t) => {
   t.equal(node.store.reconnects, 1, 'the connection from the old address is not waited for');
 });
 
+t.test('an address that changes while the agent starts', async (t) => {
+  const node = rig(t);
+  const { NetError } = await import('../../model/errors.ts');
+  await node.start().stop();
+  const { resolve, promise } = Promise.withResolvers<void>();
+  node.store.beforeAcquire = promise;
+  node.store.trouble = new NetError('etcd-unreachable', 'http://192.0.2.1:2379: connect ECONNREFUSED');
+  const { agent } = node.start();
+  await node.pass(0);
+  apply(node.kernel, step('add', { type: 'address', value: { device: 'eth0', address: prefix('192.168.50.200/24') } }));
+  await node.pass(0);
+  t.equal(node.store.reconnects, 0, 'nothing was sent from one that comes');
+  apply(
+    node.kernel,
+    step('delete', { type: 'address', value: { device: 'eth0', address: prefix('192.168.50.200/24') } }),
+  );
+  await node.pass(0);
+  t.equal(node.store.reconnects, 1, 'what was sent from one that goes is answered nowhere');
+  node.store.trouble = undefined;
+  await node.pass(10_000);
+  t.match(agent.unreadiness(), /waiting for a subnet/);
+  apply(
+    node.kernel,
+    step('delete', { type: 'address', value: ADDRESS }),
+    step('add', { type: 'address', value: { ...ADDRESS, address: prefix('192.168.50.101/24') } }),
+    step('replace', { type: 'route', value: DEFAULT }),
+  );
+  resolve();
+  await node.pass(0);
+  await node.pass(20);
+  t.equal(agent.unreadiness(), undefined);
+  t.match(dumpSorted(node.kernel), /flannel\.1 .*local 192\.168\.50\.101/, 'seen at once, without a further change');
+  t.same(own(node).publicIp, { 4: '192.168.50.101' });
+});
+
 t.test('an address that changes while the store is away', async (t) => {
   const { NetError } = await import('../../model/errors.ts');
   const node = rig(t);

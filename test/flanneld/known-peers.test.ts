@@ -1,9 +1,13 @@
 // Which peers count, snapshot by snapshot.
 
+import fc from 'fast-check';
 import t from 'tap';
-import { type KnownPeers, learn, mayRemove, noPeers, settle } from '../../flanneld/known-peers.ts';
+import { type KnownPeers, learn, mayRemove, noPeers, peerChanges, settle } from '../../flanneld/known-peers.ts';
 import { leaseKey } from '../../model/lease.ts';
+import { seed } from '../support/seed.ts';
 import { ourLease, peerLease } from './fixtures/world.ts';
+
+fc.configureGlobal({ seed });
 
 const GRACE = 60_000;
 const own = ourLease([4]);
@@ -41,4 +45,18 @@ t.test('each snapshot without our lease starts the grace period anew', async (t)
 t.test('a store that is not believed from the start', async (t) => {
   const known = learn(noPeers(60_000), { own, peers: [] }, 0, GRACE);
   t.notOk(mayRemove(known, 59_999));
+});
+
+t.test('what came or changed, and what is gone, in whatever order', async (t) => {
+  const leases = Array.from({ length: 12 }, (_, number) => peerLease([4], number));
+  const some = fc.shuffledSubarray(leases);
+  const replaced = fc.subarray(leases);
+  fc.assert(
+    fc.property(some, some, replaced, (before, now, changed) => {
+      const after = now.map((lease) => (changed.includes(lease) ? { ...lease } : lease));
+      const { fresh, departed } = peerChanges(before, after);
+      t.same(new Set(fresh), new Set(after.filter((lease) => !before.includes(lease))));
+      t.same(new Set(departed), new Set(before.filter((lease) => !now.includes(lease))));
+    }),
+  );
 });

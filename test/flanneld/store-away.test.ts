@@ -58,3 +58,15 @@ t.test('report 6: an agent that is started while etcd is away', async (t) => {
   t.equal(agent.unreadiness(), undefined);
   t.equal(dumpSorted(node.kernel), host);
 });
+
+t.test('a lease that is not renewed for a while: told once, and no more when it is renewed', async (t) => {
+  const node = rig(t);
+  const { agent, log } = node.start();
+  await node.pass(0);
+  await node.pass(100);
+  for (let times = 0; times < 2; times++) node.store.renewal(AWAY);
+  t.match(agent.status(), { ready: true, trouble: /ECONNREFUSED/, troubles: { store: /ECONNREFUSED/ } });
+  t.equal(log.lines.filter((line) => line.includes('ECONNREFUSED')).length, 1);
+  node.store.renewal(undefined);
+  t.equal(agent.status().trouble, undefined, 'although no lease has changed since');
+});

@@ -2,14 +2,16 @@
 // runtime is told while that agent is being replaced.
 
 import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
-import { compilePrograms, fullChain, makeHost, SOCKET, SPOOL } from '../support/cni-host.ts';
-import { failures, isClean, pods } from '../support/cni-host-checks.ts';
+import { compilePrograms, fullChain, makeHost, NODE, SOCKET, SPOOL } from '../support/cni-host.ts';
+import { failures, isClean, pods, until } from '../support/cni-host-checks.ts';
 
 t.setTimeout(0);
 const bin = compilePrograms(t);
+const MAIN = join(import.meta.dirname, '../../cni-plugin/main.ts');
 
-const FULL = fullChain();
+const FULL = { ...fullChain(), delegate: { isDefaultGateway: true, ipMasq: true, macspoofchk: true } };
 
 t.test('GC takes 100 stale attachments away', async (t) => {
   const host = await makeHost(t, bin, 60);
@@ -29,6 +31,35 @@ t.test('GC takes 100 stale attachments away', async (t) => {
   await isClean(t, host, 'after DEL');
 });
 
+t.test('GC of the program that works without an agent, in groups as well', async (t) => {
+  const host = await makeHost(t, bin, 60);
+  await host.startAgent();
+  const ids = pods(21);
+  await host.addPods(ids);
+  const added = await host.run(
+    ids.map((id) => ({ command: 'ADD', id })),
+    16,
+  );
+  t.strictSame(failures(added), []);
+  const monitor = host.machine.start('ip', ['-o', 'monitor', 'link']);
+  let seen = '';
+  monitor.stdout?.on('data', (chunk) => (seen += chunk));
+  await until(async () => {
+    await host.machine.must('sh', ['-ec', 'ip link add name watched type bridge; ip link delete watched']);
+    return /^Deleted .* watched:/m.test(seen);
+  });
+  const config = { 'cni.dev/valid-attachments': [{ containerID: 'pod20', ifname: 'eth0' }] };
+  const { environment, input } = host.call({ command: 'GC', id: '', config });
+  const env = { ...environment, FLANNEL_ARGV0: 'flannel', FLANNEL_CNI_SOCKET: '' };
+  t.match(await host.machine.run(NODE, [MAIN], { env, input }), { code: 0, stdout: '' });
+  t.equal((await host.links()).length, 3, 'the valid one, the bridge and lo');
+  const groups = () => [...seen.matchAll(/^Deleted \d+: veth.* group (\S+)/gm)].map(([, group]) => group);
+  await until(() => groups().length === 20);
+  t.match([...new Set(groups())], [/^\d+$/], 'all of one group');
+  await host.one('DEL', 'pod20');
+  await isClean(t, host, 'after DEL');
+});
+
 t.test('cleanup', async (t) => {
   const host = await makeHost(t, bin, 60);
   const agent = await host.startAgent();
@@ -43,7 +74,7 @@ t.test('cleanup', async (t) => {
   t.match(await host.machine.must(...host.flanneld('cleanup', '--dry-run')), /1 deletions that clients kept/);
   t.equal(readdirSync(host.path(SPOOL)).length, 1);
   const said = await host.machine.must(...host.flanneld('cleanup'));
-  t.match(said, /^nft delete table inet flannel$/m);
+  t.match(said, /^nft delete table inet flannel\nnft delete table bridge flannel$/m);
   await isClean(t, host, 'after it');
   t.notMatch(await host.machine.must('nft', ['list', 'ruleset']), /flannel/);
   t.strictSame(readdirSync(host.path('/run/flannel')), []);

@@ -83,13 +83,13 @@ const pair = async (stage: Stage): Promise<[Container, Container]> => [
 ];
 
 /** Both pods come, reach each other, and go, twice. */
-async function wholeLife(stage: Stage, runtime: Runtime, addresses: readonly string[]): Promise<void> {
+async function wholeLife(stage: Stage, runtime: Runtime, addresses: readonly string[], length = 24): Promise<void> {
   const pods = await pair(stage);
   for (const pod of pods) await runtime.add(pod);
   const seen = await Promise.all(pods.map(({ containerId }) => stage.observe(containerId)));
   assert.deepEqual(
     seen.flatMap((pod) => addressesOf(pod.link('eth0'))),
-    addresses.map((address) => `${address}/24`),
+    addresses.map((address) => `${address}/${length}`),
   );
   for (const pod of pods) await runtime.check(pod);
   assert.ok(await reaches(stage, 'one', addresses[1] as string), 'one reaches the other');
@@ -116,6 +116,35 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     await runtime.del(pod);
     await wholeLife(stage, runtime, ['10.1.2.3', '10.1.2.4']);
     await isClean(stage, 'out0');
+  },
+
+  'another plugin manages the addresses of pods without a bridge': async (stage) => {
+    await copy(stage, 'host-local', 'other-local');
+    const routed = { type: 'flannel', mode: 'routed', ipMasq: true, ipam: { type: 'other-local', ...RANGE } };
+    const runtime = runtimeOn(stage, [routed]);
+    await neighbour(stage);
+    const pod = await container(stage, 'masqueraded');
+    await runtime.add(pod);
+    assert.ok(await reaches(stage, 'masqueraded', '192.0.2.2'), 'the neighbour, which knows no way back to the pod');
+    await runtime.del(pod);
+    await wholeLife(stage, runtime, ['10.1.2.3', '10.1.2.4'], 32);
+    await isClean(stage, 'out0');
+    assert.equal(await stage.sh('ip route show proto 251'), '', 'routes to pods');
+  },
+
+  'another plugin manages the addresses of pods whose MAC is looked at': async (stage) => {
+    await copy(stage, 'host-local', 'other-local');
+    const guarded = bridge({ macspoofchk: true, ipam: { type: 'other-local', ...RANGE } });
+    const runtime = runtimeOn(stage, [guarded]);
+    await wholeLife(stage, runtime, ['10.1.2.2', '10.1.2.3']);
+    const pod = { containerId: 'one', ifname: 'eth0', netns: '/run/netns/one' };
+    await runtime.add(pod);
+    assert.ok(await reaches(stage, 'one', '10.1.2.1'), 'with its own MAC');
+    await stage.sh('ip -n one link set eth0 address 02:00:00:00:00:77');
+    assert.equal(await reaches(stage, 'one', '10.1.2.1'), false, 'with another');
+    await runtime.del(pod);
+    await isClean(stage);
+    assert.doesNotMatch(await stage.sh('nft list table bridge flannel'), /elements/, 'guards');
   },
 
   'the delegate macvlan, with its own host-local': async (stage) => {

@@ -5,6 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { attach, type CniNode, makeNode, outside, REFERENCE } from '../support/cni.ts';
 import { chainOf, goBridge } from '../support/cni-chain.ts';
+import { compilePrograms, makeHost } from '../support/cni-host.ts';
+import { isClean } from '../support/cni-host-checks.ts';
 import { ask, serveUdp } from '../support/datagrams.ts';
 import { makeNamespace, type TestNamespace } from '../support/namespace.ts';
 import { serveTcp, tcpSource } from '../support/traffic.ts';
@@ -238,4 +240,20 @@ t.test("the reference's portmap behind ours", async (t) => {
   t.equal(chain.check()[0], 0, "ours; Debian's portmap looks for IPv4 rules among those of IPv6, and fails always");
   t.strictSame(chain.del(), [0, 0]);
   t.strictSame(node.files(), []);
+});
+
+t.test('what the host calls protocols means nothing', async (t) => {
+  const host = await makeHost(t, compilePrograms(t), 60);
+  await host.startAgent();
+  await host.addPods(['pod1']);
+  const portMappings = ['tcp', 'udp', 'sctp'].map((protocol) => ({ ...WEB, protocol }));
+  for (const names of ['rm /etc/protocols', 'printf "other 6\\ntcp 17\\n" > /etc/protocols']) {
+    await host.machine.must('sh', ['-ec', names]);
+    const { status, output } = await host.one('ADD', 'pod1', { config: asking(...portMappings) });
+    t.equal(status, 0, names);
+    const config = { ...asking(...portMappings), prevResult: output };
+    t.match(await host.one('CHECK', 'pod1', { config }), { status: 0 }, names);
+    t.match(await host.one('DEL', 'pod1', { config }), { status: 0 }, names);
+    await isClean(t, host, names);
+  }
 });

@@ -78,7 +78,9 @@ export interface ClientHost {
   call(program: string, command: string, options?: CallOptions): Promise<Ended>;
 }
 
-const ENTER = 'mount --bind "$1/run" /run; mount --bind "$1/lib" /var/lib; mount --bind "$1/etc" /etc; shift';
+/** The machine may have an installation of its own. */
+const ENTER = `mount --bind "$1/run" /run; mount --bind "$1/lib" /var/lib; mount --bind "$1/etc" /etc; shift
+  [ ! -d /usr/lib/flannel-ts ] || mount -t tmpfs tmpfs /usr/lib/flannel-ts`;
 
 export function clientHost(t: Test): ClientHost {
   const root = temporaryDirectory(t);

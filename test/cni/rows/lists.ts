@@ -6,7 +6,7 @@ import { silent } from '../expect.ts';
 import { PluginError } from '../libcni.ts';
 import { addressesOf } from '../observe.ts';
 import type { Json } from '../stage.ts';
-import { type Row, since } from '../table.ts';
+import { REFERENCE, type Row, since } from '../table.ts';
 import { BRIDGE, bridgeConfig, DUAL, reserved, V4 } from './attached.ts';
 import { container, runtimeOn } from './runtime.ts';
 
@@ -137,9 +137,24 @@ const upgrade: Row = {
 /** Milliseconds after which ADD is killed: from before its first effect to after its last. */
 const MOMENTS = [2, 5, 10, 20, 40, 80, 120];
 
+/**
+ * Kills a program and what it has executed after so many seconds, and waits until none of them is in the kernel any more:
+ * what a call began that was under way is still done. Nobody collects the dead.
+ */
+const KILL = `exec 3<&0; timeout -s KILL "$1" "$2" <&3 & wait $!
+  while pgrep -g $! -r R,S,D >/dev/null; do sleep 0.01; done`;
+
 const killed: Row = {
   id: 'ADD is killed: DEL without a result takes away what there is, and ADD works again',
   covers: ['libcni/killed', 'libcni/group-timeouts'],
+  defects: [
+    {
+      releases: REFERENCE,
+      what: 'host-local that is killed before it has written to the file it made leaves a reservation of nobody',
+      cites: 'cni.md 1b, host-local: "O_EXCL create = the reservation"; its content follows',
+      race: true,
+    },
+  ],
   async run(stage) {
     const { target, machine } = stage;
     await stage.pod();
@@ -154,7 +169,7 @@ const killed: Row = {
     };
     for (const moment of MOMENTS) {
       const input = JSON.stringify(config);
-      await machine.run('timeout', ['-s', 'KILL', String(moment / 1000), program], { env, input });
+      await machine.run('sh', ['-c', KILL, 'sh', String(moment / 1000), program], { env, input });
       silent(await stage.cni('bridge', 'DEL', config), `DEL after ${moment} ms of ADD`);
       assert.deepEqual(links((await stage.observe('pod')).links), ['lo'], `pod, after ${moment} ms`);
       assert.deepEqual(await reserved(stage), [], `after ${moment} ms`);

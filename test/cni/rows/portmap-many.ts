@@ -77,6 +77,20 @@ const bareDel: Row = {
   },
 };
 
+/** An agent looks soon after a verb has failed, and may put the rules back before CHECK sees that they are gone. */
+async function failsWithoutRules(stage: Stage, check: () => Promise<unknown>): Promise<void> {
+  for (let left = stage.target.agent ? 5 : 0; ; left--) {
+    await stage.sh('nft flush ruleset');
+    const error = await check().then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+    if (error !== undefined) return assert.ok(error instanceof PluginError, String(error));
+    assert.ok(left > 0, 'CHECK succeeds without rules');
+    assert.match(await rules(stage), LEADS_TO_PODS);
+  }
+}
+
 const checkRow = (families: string, net: Net): Row => ({
   id: `CHECK of a pod ${families}, before and after its rules are gone`,
   covers: ['portmap/nftables-check'],
@@ -89,8 +103,7 @@ const checkRow = (families: string, net: Net): Row => ({
     const pod = await podWith(stage, 'pod', WEB);
     await runtime.add(pod);
     await runtime.check(pod);
-    await stage.sh('nft flush ruleset');
-    await assert.rejects(runtime.check(pod), PluginError);
+    await failsWithoutRules(stage, () => runtime.check(pod));
     await runtime.del(pod);
   },
 });

@@ -2,8 +2,10 @@
 // refused changes nothing.
 
 import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { duplexPair } from 'node:stream';
 import t from 'tap';
+import { reclaim } from '../../../cni-plugin/reclaim.ts';
 import { messageReader, type ResultMessage } from '../../../cni-plugin/wire.ts';
 import { mutatedRequest, NOT_FOUND, problemOf, wireBytes } from '../../support/cni-mutations.ts';
 import { count } from '../../support/count.ts';
@@ -52,6 +54,15 @@ function stateOf({ kernel, directory }: Machine): string {
   return [kernel.dump(kernel.host), ...pods, ...files].join('\n');
 }
 
+/**
+ * A deletion that names another directory of records takes the interface by its name, and leaves a dead attachment. Any
+ * ADD of it would take that away, also one that is refused then: so it goes at once.
+ */
+async function takeDead({ directory, dependencies }: Machine): Promise<void> {
+  const execute = () => Promise.reject(new Error('there is no client to execute plugins'));
+  await reclaim(join(directory, 'flannel'), { ...dependencies, execute });
+}
+
 /** What is no attachment's alone stays after a failure in the kernel, and where reservations went on. */
 const shared = (state: string): string =>
   state
@@ -80,6 +91,7 @@ t.test(`${rounds} mutated requests`, async (t) => {
     const { status, output } = answer;
     const { code } = status === 0 ? { code: 0 } : JSON.parse(output || '{}');
     seen.set(`${command} ${code}`, (seen.get(`${command} ${code}`) ?? 0) + 1);
+    if (code === 0 && command === 'DEL') await takeDead(host);
     const problem = problemOf(status, output);
     const told = `round ${round}: ${name} ${JSON.stringify(environment).slice(0, 500)} ${input.slice(0, 1000)}`;
     if (problem !== undefined) throw new Error(`${problem}: ${output}: ${told}`);

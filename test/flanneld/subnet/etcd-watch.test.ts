@@ -96,6 +96,7 @@ function watched(server: ReturnType<typeof fakeServer>, { livenessMs = 60_000, t
     nodeId: 'me',
     livenessMs,
     tenure,
+    onEntries: () => {},
     renewedBy: () => {},
   };
   const iterator = watchLeases(context, stop.signal, (trouble) => troubles.push(trouble));
