@@ -6,7 +6,8 @@ import type { Execute } from '../kernel/execute.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { OpenEchoes } from '../kernel/probe.ts';
 import { asNetError, describe } from '../model/errors.ts';
-import { type Lease, leaseKey } from '../model/lease.ts';
+import type { Prefix } from '../model/ip.ts';
+import { type Lease, leaseKey, type PerFamily } from '../model/lease.ts';
 import { runPreStartup } from './backend/pre-startup.ts';
 import type { ProxyDeps } from './backend/proxy-keeper.ts';
 import type { Clock } from './clock.ts';
@@ -20,6 +21,7 @@ import { type NetworkConfig, parseNetworkConfig } from './network-config.ts';
 import { type Prepared, prepare } from './prepare.ts';
 import { type AgentStatus, newProgress, type Progress, remarks, statusOf, unreadiness } from './progress.ts';
 import { retry } from './retry.ts';
+import { formerSubnets, removeGateways } from './stale-gateways.ts';
 import { watchStart } from './start-watch.ts';
 import { type PreviousSubnet, readPrevious } from './subnet-file.ts';
 import type { Snapshot, SubnetManager } from './subnet/manager.ts';
@@ -31,8 +33,8 @@ export interface AgentDeps {
   readonly clock: Clock;
   /** Connects when first used. */
   openManager(nodeId: string): SubnetManager;
-  /** The node's identity: whether there is one, and making it where there is none. */
-  readonly identity: { isKept(): boolean; keep(): string };
+  /** The node's identity: whether there is one, and making it (or asking for it) where there is none. */
+  readonly identity: { isKept(): boolean; keep(signal: AbortSignal): string | Promise<string> };
   /** Called once, when the configuration has proved usable and before anything else is changed. */
   readonly onAccepted?: (() => void) | undefined;
   /** Milliseconds that removals wait after a snapshot without our own lease; by default {@link GRACE_MS}. */
@@ -100,7 +102,10 @@ async function start(deps: AgentDeps, progress: Progress, signal: AbortSignal): 
       prepareFor(deps, 'trial', await networkConfig(deps, manager, progress, signal), undefined);
     });
   }
-  const nodeId = deps.identity.keep();
+  progress.waitingFor = 'the identity of this node';
+  const nodeId = await patiently(deps, progress, signal, 'find out which node this is', async () =>
+    deps.identity.keep(signal),
+  );
   await withManager(deps, nodeId, (manager) => serve(deps, manager, nodeId, progress, signal));
 }
 
@@ -152,11 +157,21 @@ async function begin(
   const lease = await acquire(deps, manager, prepared, previous, progress, signal);
   log.info({}, `lease ${leaseKey(lease.subnet)} of node ${nodeId}`);
   progress.lease = lease;
+  leaveFormer(deps, formerSubnets(previous.subnet, lease.subnet));
   progress.waitingFor = undefined;
   // The pods' subnet is known here, but not to the store: then it may have lost the other nodes' leases too.
   const forgotten = Object.keys(previous.subnet).length > 0 && prepared.stored === undefined;
   const known = noPeers(forgotten ? clock.now() + graceMs : 0);
   return { prepared, lease, known, first, snapshots };
+}
+
+/** That it fails is no reason not to go on: the plugin says what is in its way. */
+function leaveFormer({ kernel, log }: AgentDeps, former: PerFamily<Prefix>): void {
+  try {
+    removeGateways(kernel, log, former);
+  } catch (error) {
+    log.warn({}, `leave ${Object.values(former).join(' and ')}: ${describe(error)}`);
+  }
 }
 
 async function next(snapshots: AsyncIterator<Snapshot>, signal: AbortSignal): Promise<Snapshot> {
@@ -172,6 +187,7 @@ export async function networkConfig(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<NetworkConfig> {
+  progress.waitingFor = 'the network configuration';
   return parseNetworkConfig(
     await patiently(deps, progress, signal, 'read the network configuration', () => manager.networkConfig(signal)),
   );

@@ -8,6 +8,7 @@ import { type Arguments, type Environment, invalid, readArguments } from './argu
 import type { ChecksumChoice } from './checksum-offload.ts';
 import { DOCKER_USAGE, type DockerOptions, readDockerOptions } from './docker-options.ts';
 import { type Command, FLAGS, type Flag, type FlagName, type FlagValues } from './flags.ts';
+import { accessConfig, type KubeAccessConfig, type KubeConfig, kubeConfig } from './kube/options.ts';
 import { type PolicyCommand, POLICY_USAGE, readPolicyCommand } from './policy/command.ts';
 import { usage } from './usage.ts';
 
@@ -61,8 +62,8 @@ export interface CniConfig {
 }
 
 export interface PolicyConfig {
-  /** Path of the directory of manifests. */
-  readonly directory: string;
+  /** Path of a directory of manifests, or how the API server is reached. */
+  readonly source: { readonly directory: string } | { readonly kube: KubeAccessConfig };
   readonly established: 'cut' | 'keep';
   readonly unknownPod: 'closed' | 'open';
   /** Whether samples of dropped packets are logged. */
@@ -73,6 +74,8 @@ export interface AgentConfig {
   readonly etcd: EtcdConfig;
   /** Files in place of etcd; undefined when etcd hands out subnets. */
   readonly fileStore: FileStoreConfig | undefined;
+  /** Kubernetes in place of etcd. */
+  readonly kube: KubeConfig | undefined;
   readonly interface: InterfaceChoice;
   /** Addresses to publish instead of the interface's. */
   readonly publicIp: PerFamily<Ip>;
@@ -125,7 +128,7 @@ export function parseArguments(argv: readonly string[], env: Environment): Invoc
   if (parsed.values.help) return { command: 'help', text: usage(command) };
   if (parsed.values.version) return { command: 'version', text: `flanneld ${packageJson.version}` };
   refuseOthers(parsed, command);
-  const config = agentConfig(parsed);
+  const config = agentConfig(parsed, command, env);
   return command === 'status' ? { command, config, json: parsed.values.json } : { command, config };
 }
 
@@ -162,13 +165,20 @@ function commandOf(words: readonly string[]): Command {
   return command;
 }
 
-function agentConfig({ values, given }: Arguments): AgentConfig {
-  requireSupported(values);
+function agentConfig({ values, given }: Arguments, command: string, env: Environment): AgentConfig {
+  const manager = values['kube-subnet-mgr'] ? 'kube' : values['subnet-mgr'];
+  if (values['kube-subnet-mgr'] && given.has('subnet-mgr') && values['subnet-mgr'] !== 'kube')
+    throw invalid(`--kube-subnet-mgr: expected no --subnet-mgr=${values['subnet-mgr']} with it`, '--kube-subnet-mgr');
   return {
     etcd: etcdConfig(values),
     fileStore:
-      values['subnet-mgr'] === 'file'
+      manager === 'file'
         ? { networkConfig: path(values, given, 'net-config-path'), leases: path(values, given, 'leases-file') }
+        : undefined,
+    // The other commands reach no server, and need none of what says where it is.
+    kube:
+      manager === 'kube' && command === 'run' && !values['cni-only']
+        ? kubeConfig(values, env, path(values, given, 'net-config-path'))
         : undefined,
     interface: {
       names: values.iface,
@@ -190,7 +200,7 @@ function agentConfig({ values, given }: Arguments): AgentConfig {
     health:
       values['healthz-port'] === 0 ? undefined : { address: values['healthz-ip'] || ANY, port: values['healthz-port'] },
     cni: cniConfig(values, given),
-    policy: policyConfig(values),
+    policy: policyConfig(values, command, env),
     dryRun: values['dry-run'],
     verbosity: values.v,
   };
@@ -220,26 +230,22 @@ function cniConfig(values: FlagValues, given: ReadonlySet<FlagName>): CniConfig 
 }
 
 /** Pods are admitted, and their addresses known, through the socket: without it nothing could be enforced. */
-function policyConfig(values: FlagValues): PolicyConfig | undefined {
+function policyConfig(values: FlagValues, command: string, env: Environment): PolicyConfig | undefined {
   const source = values['policy-source'];
-  if (source === 'off') return undefined;
+  // The other commands enforce nothing, and need none of what says where the server is.
+  if (source === 'off' || command !== 'run') return undefined;
   if (values['cni-socket'] === '')
     throw invalid(`--policy-source=${source}: expected --cni-socket with it`, '--policy-source');
   return {
-    directory: source.slice('dir:'.length),
+    source:
+      source === 'kube'
+        ? { kube: accessConfig(values, env, '--policy-source=kube') }
+        : { directory: source.slice('dir:'.length) },
     established: values['policy-established'],
     unknownPod: values['policy-unknown-pod'],
     logDenied: values['policy-log-denied'],
   };
 }
-
-function requireSupported(values: FlagValues): void {
-  if (values['kube-subnet-mgr']) throw unsupported('--kube-subnet-mgr');
-  if (values['subnet-mgr'] === 'kube') throw unsupported('--subnet-mgr=kube');
-}
-
-const unsupported = (flag: string) =>
-  invalid(`${flag}: not supported in this version; --subnet-mgr=etcd and --subnet-mgr=file are`, flag);
 
 type PathFlag =
   | 'subnet-file'

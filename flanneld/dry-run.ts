@@ -12,6 +12,7 @@ import { parseNetworkConfig } from './network-config.ts';
 import type { Prepared } from './prepare.ts';
 import { formatSubnetEnv } from './subnet-env.ts';
 import { readPrevious } from './subnet-file.ts';
+import { assignedSubnet } from './subnet/assigned.ts';
 import { choose, type Held } from './subnet/choose.ts';
 import type { Snapshot } from './subnet/manager.ts';
 
@@ -66,9 +67,13 @@ async function firstSnapshot(snapshots: AsyncIterable<Snapshot>, signal: AbortSi
 /** The lease that would be taken, by the same choice; the first of the free subnets stands for a random one. */
 function foretell(
   { network, attributes, stored, podsInPrevious }: Prepared,
-  { peers }: Snapshot,
+  { peers, assignment }: Snapshot,
   subnetFile: string,
 ): Lease {
+  if (assignment !== undefined) {
+    const { nodeId = '' } = attributes;
+    return { ...attributes, subnet: assignedSubnet(network, assignment.subnet, nodeId) };
+  }
   const held = [...peers, ...(stored === undefined ? [] : [stored])].map(
     (lease): Held => ({ subnet: lease.subnet, attributes: lease, reservation: false }),
   );

@@ -135,7 +135,7 @@ const choice = <const T extends string>(
   value(initial, placeholder, `one of ${allowed.join(', ')}`, (given) => allowed.find((word) => word === given), help);
 
 /** `dir:` and a path, or nothing is enforced. */
-export type PolicySourceFlag = 'off' | `dir:${string}`;
+export type PolicySourceFlag = 'off' | 'kube' | `dir:/${string}`;
 
 const INSTALLATION: readonly Command[] = ['install-cni', 'uninstall-cni'];
 const KUBE = 'used with the Kubernetes subnet manager only';
@@ -223,9 +223,7 @@ export const FLAGS = {
   v: whole(0, 99, 0, 'LEVEL', 'log verbosity: 0 what an operator needs, 1-3 also details, 4 and up everything'),
   vmodule: text('', 'PATTERN', 'accepted for compatibility; has no effect'),
   log_backtrace_at: text('', 'FILE:LINE', 'accepted for compatibility; has no effect'),
-  'subnet-mgr': ours(
-    choice(['etcd', 'kube', 'file'], 'etcd', 'etcd|kube|file', 'who hands out subnets; kube not in this version'),
-  ),
+  'subnet-mgr': ours(choice(['etcd', 'kube', 'file'], 'etcd', 'etcd|kube|file', 'who hands out subnets')),
   'leases-file': ours(
     text(
       '/var/lib/flannel/leases.json',
@@ -273,9 +271,10 @@ export const FLAGS = {
   'policy-source': ours(
     value<PolicySourceFlag>(
       'off',
-      'off|dir:PATH',
-      'off, or dir: and the absolute path of a directory',
-      (given) => (given === 'off' || /^dir:\/./.test(given) ? (given as PolicySourceFlag) : undefined),
+      'off|kube|dir:PATH',
+      'off, kube, or dir: and the absolute path of a directory',
+      (given) =>
+        given === 'off' || given === 'kube' || /^dir:\/./.test(given) ? (given as PolicySourceFlag) : undefined,
       'where NetworkPolicy objects, and the pods and namespaces that they speak of, come from (docs/network-policy.md)',
     ),
   ),

@@ -13,12 +13,13 @@ import type { Log } from './log.ts';
 import { ownLeaseKeeper } from './own-lease.ts';
 import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts';
 import type { Prepared } from './prepare.ts';
+import { followAssignment } from './follow-assignment.ts';
 import { followConfig } from './follow-config.ts';
 import type { FirewallWish } from './firewall/hold.ts';
 import { keepFirewall } from './firewall/keeper.ts';
 import { sitesOf } from './firewall/site.ts';
 import { followUnderlay } from './follow-underlay.ts';
-import { addRun, type Progress, unreadiness } from './progress.ts';
+import { addRun, type Progress, standingOf, unreadiness } from './progress.ts';
 import { type Run, startReconciler } from './reconcile.ts';
 import { ownsChains, type RuleSettings, rulesTable } from './rules/table.ts';
 import { fits } from './subnet/choose.ts';
@@ -59,9 +60,10 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     log,
     signal,
     onTrouble: (trouble) => {
-      progress.leaseTrouble = trouble ?? misfit(prepared, lease);
+      progress.leaseTrouble = trouble ?? misfit(prepared, lease, progress);
     },
   });
+  const subnet = followAssignment(deps, progress, () => checkOwn(own));
   const beside = startBeside(deps, progress, prepared.backend);
   const firewall = keepFirewall({
     ...deps,
@@ -83,17 +85,20 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     resyncMs: config.resyncSeconds * 1000,
     target: () => {
       underlay.check();
+      subnet.check();
       return currentTarget(deps, progress);
     },
     onRun(run) {
       const before = unreadiness(progress);
       beside.hold(run);
       afterRun(deps, progress, run, before);
+      manager.observe?.(standingOf(progress));
     },
   });
   let cancelGrace = () => {};
   const take = (snapshot: Snapshot) => {
     progress.storeTrouble = undefined;
+    progress.assignment = snapshot.assignment;
     const before = progress.known ?? held.known;
     progress.known = learn(before, snapshot, clock.now(), graceMs);
     const { fresh, departed } = peerChanges(before.peers, progress.known.peers);
@@ -142,8 +147,9 @@ function renewalReporter(log: Log, progress: Progress): (trouble: unknown) => vo
 }
 
 /** The snapshot from before our lease was acquired, with the lease in it. */
-const sinceAcquired = ({ peers }: Snapshot, lease: Lease): Snapshot => ({
+const sinceAcquired = ({ peers, assignment }: Snapshot, lease: Lease): Snapshot => ({
   own: lease,
+  assignment: assignment && { ...assignment, subnet: lease.subnet },
   peers: peers.filter(({ subnet }) => leaseKey(subnet) !== leaseKey(lease.subnet)),
 });
 
@@ -156,8 +162,10 @@ async function follow(snapshots: AsyncIterator<Snapshot>, take: (snapshot: Snaps
 }
 
 /** A subnet is never changed under running pods; when it doesn't fit the configuration any more, that is said. */
-const misfit = ({ network }: Prepared, { subnet }: Lease): string | undefined =>
-  fits(network, subnet) ? undefined : `pods use ${leaseKey(subnet)}, which doesn't fit the network configuration`;
+const misfit = ({ network }: Prepared, { subnet }: Lease, { assignment }: Progress): string | undefined =>
+  assignment !== undefined || fits(network, subnet)
+    ? undefined
+    : `pods use ${leaseKey(subnet)}, which doesn't fit the network configuration`;
 
 function currentTarget({ config, clock }: Pick<HoldDeps, 'config' | 'clock'>, progress: Progress): Target | undefined {
   const { prepared, lease } = progress;

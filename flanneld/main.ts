@@ -71,8 +71,7 @@ async function agentDeps(config: AgentConfig, log: Log): Promise<Omit<AgentDeps,
     execute,
     openEchoes: config.probeSeconds > 0 ? await echoes(log) : undefined,
     programs: hostPrograms(process.env.PATH),
-    identity: { isKept: () => existsSync(config.nodeIdFile), keep: () => nodeId(config.nodeIdFile) },
-    openManager: await managerOpener(config, log),
+    ...(await storeOf(config, log)),
   };
 }
 
@@ -87,13 +86,16 @@ async function echoes(log: Log): Promise<OpenEchoes | undefined> {
 }
 
 /** Loaded only where it is used: etcd's client takes more memory than any other module. */
-async function managerOpener(config: AgentConfig, log: Log): Promise<AgentDeps['openManager']> {
-  const { fileStore, etcd, renewMarginMinutes } = config;
-  if (fileStore !== undefined) return (nodeId) => openFileStore({ files: fileStore, nodeId });
-  const { openEtcd } = await import('./subnet/etcd.ts');
+async function storeOf(config: AgentConfig, log: Log): Promise<Pick<AgentDeps, 'identity' | 'openManager'>> {
+  const { fileStore, kube, etcd, nodeIdFile, renewMarginMinutes } = config;
   const report = (trouble: unknown) => log.warn({}, describe(trouble));
+  if (kube !== undefined) return (await import('./subnet/kube-store.ts')).kubeStore(kube, report);
+  const identity = { isKept: () => existsSync(nodeIdFile), keep: () => nodeId(nodeIdFile) };
+  if (fileStore !== undefined)
+    return { identity, openManager: (nodeId) => openFileStore({ files: fileStore, nodeId }) };
+  const { openEtcd } = await import('./subnet/etcd.ts');
   const grants = openGrants(grantsPath(config.subnetFile), bootIdNow());
-  return (nodeId) => openEtcd({ etcd, nodeId, renewMarginMinutes, report, grants });
+  return { identity, openManager: (nodeId) => openEtcd({ etcd, nodeId, renewMarginMinutes, report, grants }) };
 }
 
 const bootIdNow = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
@@ -106,9 +108,9 @@ async function cniOf(config: AgentConfig, kernel: Kernel, log: Log): Promise<Cni
 }
 
 /** Loaded only where it is used, with what reads YAML. */
-async function policyOf(config: PolicyConfig, kernel: Kernel, log: Log): Promise<PolicyService> {
-  const { openDirectoryPolicy } = await import('./policy/open.ts');
-  return openDirectoryPolicy({ ...config, kernel, bootId: bootIdNow(), log });
+async function policyOf(policy: PolicyConfig, kernel: Kernel, log: Log): Promise<PolicyService> {
+  const { openPolicy } = await import('./policy/open.ts');
+  return openPolicy({ ...policy, kernel, bootId: bootIdNow(), log });
 }
 
 async function agentOf(
@@ -175,8 +177,9 @@ async function runAgent(config: AgentConfig): Promise<void> {
 async function printDryRun(config: AgentConfig): Promise<void> {
   const log = openLog(config);
   const deps = { ...(await agentDeps(config, log)), kernel: openKernel() };
-  const id = deps.identity.isKept() ? deps.identity.keep() : crypto.randomUUID();
-  for (const line of await dryRun(deps, id, stopSignal(log))) print(line);
+  const signal = stopSignal(log);
+  const id = deps.identity.isKept() ? await deps.identity.keep(signal) : crypto.randomUUID();
+  for (const line of await dryRun(deps, id, signal)) print(line);
 }
 
 async function runCleanup(config: AgentConfig): Promise<void> {

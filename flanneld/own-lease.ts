@@ -35,15 +35,17 @@ export function ownLeaseKeeper({
     try {
       // While it was written, it may have had to say something else.
       for (let written: Lease | undefined; written !== lease(); ) {
-        const wanted = lease();
-        await retry(() => manager.publish(wanted, signal), {
+        const publishNow = async () => {
+          written = lease();
+          await manager.publish(written, signal);
+        };
+        await retry(publishNow, {
           clock,
           log,
           signal,
           what: 'write our lease again',
           onTrouble: (error) => onTrouble(error === undefined ? undefined : describe(error)),
         });
-        written = wanted;
       }
     } catch (error) {
       if (signal.aborted) return;

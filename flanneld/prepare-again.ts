@@ -20,7 +20,7 @@ export function prepareAgain(
     network,
     nodeId: before.site.nodeId,
     previous: { networks: before.networks, subnet: {} },
-    store: { own: lease, peers: [] },
+    store: { own: lease, peers: [], assignment: before.assignment },
   });
   return {
     ...fresh,

@@ -10,6 +10,7 @@ import {
   defaultPrefix,
   type Family,
   familyOf,
+  type Ip,
   lengthOf,
   networkOf,
   type Prefix,
@@ -23,7 +24,7 @@ import type { AgentConfig } from './config.ts';
 import { chooseUnderlay } from './external-interface.ts';
 import type { NetworkConfig } from './network-config.ts';
 import { foreignAddress, ourDevices } from './ownership.ts';
-import type { Snapshot } from './subnet/manager.ts';
+import type { Assignment, Snapshot } from './subnet/manager.ts';
 import type { PreviousSubnet } from './subnet-file.ts';
 
 export interface Prepared {
@@ -38,6 +39,8 @@ export interface Prepared {
   readonly devices: readonly string[];
   /** Interfaces whose IPv6 default route came by router advertisement. */
   readonly advertised: readonly string[];
+  /** What the store said of this node, where it does. */
+  readonly assignment: Assignment | undefined;
   /** Our lease as it was stored before this start. */
   readonly stored: Lease | undefined;
   /** Whether pods run in the subnet that the subnet file had before. */
@@ -59,7 +62,8 @@ export interface PrepareInput {
 export function prepare({ kernel, config, network, nodeId, previous, store }: PrepareInput): Prepared {
   const families = familiesOf(network.families);
   const have = readHost(kernel, [...families, ...previous.networks.map(familyOf)]);
-  const underlay = chooseUnderlay(have, families, config, (address) => kernel.routeTo(kernel.host, address));
+  const choice = { ...config, publicIp: { ...store?.assignment?.publicIp, ...given(config.publicIp) } };
+  const underlay = chooseUnderlay(have, families, choice, (address) => kernel.routeTo(kernel.host, address));
   const networks = Object.fromEntries(families.map((family) => [family, network.families[family]?.network]));
   const site: Site = { nodeId, networks, underlay, txChecksum: txChecksumFor(config.txChecksum ?? 'auto', release()) };
   const stored = store && storedLease(store, underlay);
@@ -82,10 +86,9 @@ export function prepare({ kernel, config, network, nodeId, previous, store }: Pr
     networks: ours,
     devices: [...new Set([...backend.devices, ...ourDevices(have, ours)])],
     advertised: advertisedDevices(have),
+    assignment: store?.assignment,
     stored,
-    podsInPrevious: familiesOf(previous.subnet).some((family) =>
-      podsIn(have, networkOf(previous.subnet[family] as Prefix)),
-    ),
+    podsInPrevious: podsInSubnet(have, previous.subnet),
   };
 }
 
@@ -102,6 +105,10 @@ function lackedKind(kernel: Kernel, type: string): string | undefined {
   return failure !== undefined && hasErrno(failure.error, 'ENOTSUP') ? kind : undefined;
 }
 
+/** What the operator said on the command line comes before what is said of the node in the store. */
+const given = (publicIp: PerFamily<Ip>): PerFamily<Ip> =>
+  Object.fromEntries(familiesOf(publicIp).map((family) => [family, publicIp[family]]));
+
 /** Our lease by our identity, else as flannel knows it, by our address. */
 const storedLease = ({ own, peers }: Snapshot, underlay: PerFamily<Underlay>): Lease | undefined =>
   own ??
@@ -112,7 +119,7 @@ const storedLease = ({ own, peers }: Snapshot, underlay: PerFamily<Underlay>): L
   );
 
 /** Routes of the families that count only: a kernel without IPv6 has no table to ask. */
-function readHost(kernel: Kernel, families: readonly Family[]): State {
+export function readHost(kernel: Kernel, families: readonly Family[]): State {
   const routes = { families: [...new Set(families)] };
   const state = kernel.read(kernel.host, { links: 'all', addresses: 'all', routes });
   const sysctls = defaultRouteDevices(state).map(acceptRa);
@@ -161,6 +168,10 @@ function attributesOf(backend: Backend, site: Site): LeaseAttributes {
     nodeId: site.nodeId,
   };
 }
+
+/** Whether pods of this host have addresses in the subnet, from all its links, addresses and routes. */
+export const podsInSubnet = (have: State, subnet: PerFamily<Prefix>): boolean =>
+  familiesOf(subnet).some((family) => podsIn(have, networkOf(subnet[family] as Prefix)));
 
 /** Whether a bridge with an address in the subnet has ports, or a host route leads to a pod in it. */
 function podsIn({ links, addresses, routes }: State, subnet: Prefix): boolean {

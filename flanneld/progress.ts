@@ -17,6 +17,7 @@ import type { Prepared } from './prepare.ts';
 import { probeNotes } from './probe/notes.ts';
 import type { Prober } from './probe/prober.ts';
 import type { Run } from './reconcile.ts';
+import type { Assignment, Standing } from './subnet/manager.ts';
 
 /** Filled in as the agent goes. */
 export interface Progress {
@@ -26,6 +27,8 @@ export interface Progress {
   waitingFor: string | undefined;
   /** What is the matter with our own lease: not ready, the data path stays. */
   leaseTrouble: string | undefined;
+  /** Why the node doesn't use the subnet that it is assigned. */
+  subnetTrouble: string | undefined;
   /** Why the interface to other nodes can't be told any more: not ready, the data path stays. */
   underlayTrouble: string | undefined;
   /** Why the subnet file could not be written. */
@@ -40,6 +43,8 @@ export interface Progress {
   renewalTrouble: string | undefined;
   prepared: Prepared | undefined;
   lease: Lease | undefined;
+  /** Where subnets are assigned: what this node has by the last snapshot. */
+  assignment: Assignment | undefined;
   known: KnownPeers | undefined;
   run: Run | undefined;
   totals: Totals;
@@ -73,6 +78,7 @@ export const newProgress = (startedAt: number): Progress => ({
   startedAt,
   waitingFor: 'the network configuration',
   leaseTrouble: undefined,
+  subnetTrouble: undefined,
   underlayTrouble: undefined,
   fileTrouble: undefined,
   configTrouble: undefined,
@@ -81,6 +87,7 @@ export const newProgress = (startedAt: number): Progress => ({
   renewalTrouble: undefined,
   prepared: undefined,
   lease: undefined,
+  assignment: undefined,
   known: undefined,
   run: undefined,
   totals: { runs: 0, failedRuns: 0, changes: 0, seconds: 0 },
@@ -94,6 +101,7 @@ export const newProgress = (startedAt: number): Progress => ({
 export function unreadiness({
   waitingFor,
   leaseTrouble,
+  subnetTrouble,
   underlayTrouble,
   fileTrouble,
   storeTrouble,
@@ -104,6 +112,7 @@ export function unreadiness({
 }: Progress): string | undefined {
   if (waitingFor !== undefined)
     return `waiting for ${waitingFor}${storeTrouble === undefined ? '' : `: ${storeTrouble}`}`;
+  if (subnetTrouble !== undefined) return subnetTrouble;
   if (leaseTrouble !== undefined) return leaseTrouble;
   if (underlayTrouble !== undefined) return underlayTrouble;
   if (known === undefined)
@@ -196,7 +205,7 @@ export function statusOf(
     troubles: {
       store: storeTrouble,
       config: progress.configTrouble ?? progress.configWatchTrouble,
-      lease: progress.leaseTrouble,
+      lease: progress.subnetTrouble ?? progress.leaseTrouble,
       interface: progress.underlayTrouble,
       host: run?.problems[0] ?? progress.proxy?.status().trouble ?? progress.extension?.status().trouble,
       'subnet-file': progress.fileTrouble,
@@ -243,6 +252,14 @@ const watchTroubleOf = ({ storeTrouble, configWatchTrouble }: Progress): string 
   storeTrouble === undefined ? configWatchTrouble : undefined;
 
 /** What configuration and peers have to say, a line each. */
+/** How the node stands, for the store. */
+export const standingOf = (progress: Progress): Standing => ({
+  ready: unreadiness(progress) === undefined,
+  peers: peersOf(progress),
+  problems: progress.run?.problems ?? [],
+  config: progress.configTrouble,
+});
+
 const notesOf = (progress: Progress): string[] => [
   ...[progress.configTrouble, watchTroubleOf(progress), progress.prober?.trouble()].filter(
     (text) => text !== undefined,

@@ -49,7 +49,8 @@ const PURE = [
   'ipam/{config,ranges,allocate,reservation,resolv-conf}.ts',
   'cni-plugin/{answer,bandwidth,config,foreign,form,masquerade,mode,names,plan,portmap,portmap-config,protocol,result,routed,routes,sources,spoof,subnet-file,table,versions,vlan}.ts',
   'flanneld/{arguments,checksum-offload,config,config-change,difference,docker-options,flags,host-settings,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,usage}.ts',
-  'flanneld/subnet/{choose,lease-file,lease-record}.ts',
+  'flanneld/subnet/{assigned,choose,kube-node,lease-file,lease-record,standing-events}.ts',
+  'flanneld/kube/{failure,kubeconfig,lines,options}.ts',
   'flanneld/backend/{backend,command-words,extension,registry,reverse-path,vxlan,host-gw,udp,udp-control,alloc}.ts',
   'flanneld/probe/{notes,turns,window}.ts',
   'flanneld/rules/**',
@@ -71,24 +72,32 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   koffi: ['kernel/ffi.ts'],
   'raw-socket': ['kernel/probe.ts'],
   etcd3: ['flanneld/subnet/{etcd,etcd-*}.ts'],
-  yaml: ['flanneld/policy/documents.ts'],
+  yaml: ['flanneld/policy/documents.ts', 'flanneld/kube/kubeconfig.ts'],
   pino: ['{flanneld,cni-plugin}/main.ts'],
+  '@kubernetes/client-node': ['flanneld/kube/{credentials,kubeconfig}.ts'],
 };
 
 const ENTRY = ['{flanneld,cni-plugin}/main.ts'];
-const SUBNET_SOURCES = 'flanneld/subnet/{etcd,etcd-*,kubernetes,file}.ts';
+const SUBNET_SOURCES = 'flanneld/subnet/{config-file,etcd,etcd-*,file}.ts';
+const KUBE_CLIENT = 'flanneld/kube/client.ts';
 const LOCAL = ['flanneld/{health,status,status-socket}.ts', 'flanneld/cni/listen.ts'];
 
 /** Where an effect may come from. Modules of Node that are not here only compute. */
 const EFFECTS: Readonly<Record<string, readonly string[]>> = {
   'node:child_process': ['kernel/**'],
-  'node:fs': ['kernel/**', 'ipam/store.ts', SUBNET_SOURCES, 'flanneld/policy/directory.ts', ...ENTRY],
+  'node:fs': [
+    'kernel/**',
+    'ipam/store.ts',
+    SUBNET_SOURCES,
+    'flanneld/{policy/directory,kube/credentials}.ts',
+    ...ENTRY,
+  ],
   'node:fs/promises': ['kernel/**', 'ipam/store.ts', SUBNET_SOURCES],
   'node:net': [SUBNET_SOURCES, ...LOCAL],
   'node:tls': [SUBNET_SOURCES],
-  'node:http': [SUBNET_SOURCES, ...LOCAL, 'flanneld/policy/watch.ts'],
-  'node:https': [SUBNET_SOURCES, 'flanneld/policy/watch.ts'],
-  'node:http2': [SUBNET_SOURCES, 'flanneld/policy/watch.ts'],
+  'node:http': [KUBE_CLIENT, ...LOCAL],
+  'node:https': [KUBE_CLIENT],
+  'node:http2': [],
   'node:dgram': ['kernel/**', 'flanneld/backend/udp-proxy.ts'],
   'node:dns': [],
   'node:cluster': [],

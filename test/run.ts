@@ -17,7 +17,8 @@ Tiers:
   check     types, lint, architecture rules and unit tests; without root, under a minute
   root      tests that need root: namespaces, netlink, nftables
   cluster   end to end: several nodes, real etcd
-  test      check, root and cluster with a twentieth of the full counts (the default)
+  kubernetes  the same with a real Kubernetes (test/kubernetes/binaries.ts)
+  test      all of these with a twentieth of the full counts (the default)
   soak      the same with the full counts
 
 A PATTERN selects the test files (or the tools \`types\` and \`lint\`) whose path contains it.
@@ -37,16 +38,18 @@ interface Tier {
 }
 
 const tiers: Readonly<Record<string, Tier>> = {
-  check: { files: (path) => !/^test\/(root|cluster)\//.test(path), needsRoot: false, jobs: 2, seconds: 60 },
+  check: { files: (path) => !/^test\/(root|cluster|kubernetes)\//.test(path), needsRoot: false, jobs: 2, seconds: 60 },
   root: { files: (path) => path.startsWith('test/root/'), needsRoot: true, jobs: 1, seconds: 300 },
   cluster: { files: (path) => path.startsWith('test/cluster/'), needsRoot: true, jobs: 1, seconds: 600 },
+  kubernetes: { files: (path) => path.startsWith('test/kubernetes/'), needsRoot: true, jobs: 1, seconds: 900 },
 };
 const plans: Readonly<Record<string, readonly string[]>> = {
   check: ['check'],
   root: ['root'],
   cluster: ['cluster'],
-  test: ['check', 'root', 'cluster'],
-  soak: ['check', 'root', 'cluster'],
+  kubernetes: ['kubernetes'],
+  test: ['check', 'root', 'cluster', 'kubernetes'],
+  soak: ['check', 'root', 'cluster', 'kubernetes'],
 };
 const SOAK_FACTOR = 20;
 /** How long a test's processes may take to be gone after its end. */

@@ -1,4 +1,4 @@
-// NetworkPolicy from a directory of manifests, with what it stands on.
+// NetworkPolicy from its source, with what it stands on.
 
 import { createSourceGuard } from '../../cni-plugin/source-guard.ts';
 import type { Kernel } from '../../kernel/kernel.ts';
@@ -7,27 +7,36 @@ import { openSetCounters } from '../../kernel/set-counters.ts';
 import { systemClock } from '../clock.ts';
 import { recordDirectories } from '../cni/records.ts';
 import type { PolicyConfig } from '../config.ts';
+import { openClient } from '../kube/client.ts';
+import { credentialsReader } from '../kube/credentials.ts';
 import type { Log } from '../log.ts';
 import { attachedIn, readRecords } from './attached.ts';
 import { directorySource } from './directory.ts';
 import { createPolicyService, type PolicyService } from './enforce.ts';
+import { kubePolicySource } from './kube.ts';
+import type { PolicySource } from './source.ts';
 
-export interface DirectoryPolicyOptions extends PolicyConfig {
+export interface PolicyOptions extends PolicyConfig {
   readonly kernel: Kernel;
   readonly bootId: string;
   readonly log: Log;
 }
 
 /** Reads and enforces nothing before it is run. */
-export function openDirectoryPolicy({ directory, bootId, ...options }: DirectoryPolicyOptions): PolicyService {
+export function openPolicy({ source, bootId, ...options }: PolicyOptions): PolicyService {
   const readAll = () => readRecords(recordDirectories().all());
   return createPolicyService({
     ...options,
     listenToLog,
     readCounters: openSetCounters().read,
     clock: systemClock,
-    source: directorySource(directory, systemClock),
+    source: openSource(source),
     sources: createSourceGuard({ kernel: options.kernel, bootId, readRecords: readAll }),
     readAttached: () => attachedIn(readAll()),
   });
 }
+
+const openSource = (source: PolicyConfig['source']): PolicySource =>
+  'kube' in source
+    ? kubePolicySource(openClient(credentialsReader(source.kube)))
+    : directorySource(source.directory, systemClock);

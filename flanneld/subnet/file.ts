@@ -6,15 +6,15 @@
 // which is gone for good is for a person to take out. A file that can't be understood, or is gone, changes nothing and is
 // never overwritten.
 
-import { realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { ensureDirectory, lockFile, readRegular, statIfThere, writeWhole } from '../../kernel/files.ts';
+import { ensureDirectory, lockFile, readRegular, writeWhole } from '../../kernel/files.ts';
 import { NetError } from '../../model/errors.ts';
 import { familiesOf, type Lease, leaseKey } from '../../model/lease.ts';
 import { sleep, systemClock } from '../clock.ts';
 import type { FileStoreConfig } from '../config.ts';
 import type { FamilyNetwork, NetworkConfig } from '../network-config.ts';
 import { choose, type Held, isOurs, sameAddress } from './choose.ts';
+import { ABSENT, readConfigFile, realPath, stampOf, watchConfigFile } from './config-file.ts';
 import { formatLeaseFile, parseLeaseFile } from './lease-file.ts';
 import type { AcquireRequest, Snapshot, SubnetManager } from './manager.ts';
 import { whenNew } from './pauses.ts';
@@ -37,18 +37,18 @@ interface Reading {
   readonly leases: readonly Lease[];
 }
 
-const ABSENT: Reading = { stamp: 'absent', leases: [] };
+const NOTHING: Reading = { stamp: ABSENT, leases: [] };
 
 /** Reads and writes when used. */
 export function openFileStore({ files, nodeId }: FileOptions): SubnetManager {
   let held: Lease | undefined;
-  let last: Reading = ABSENT;
+  let last: Reading = NOTHING;
 
   /** The leases as they are; an entry that hasn't changed is the same object as before. @throws NetError */
   function read(): Reading {
     const stamp = stampOf(files.leases);
     if (stamp === last.stamp) return last;
-    if (stamp === ABSENT.stamp) throw gone(files.leases);
+    if (stamp === ABSENT) throw gone(files.leases);
     const known = new Map(last.leases.map((lease) => [JSON.stringify(lease), lease]));
     const leases = readLeases(files.leases).map((lease) => known.get(JSON.stringify(lease)) ?? lease);
     last = { stamp, leases };
@@ -62,7 +62,7 @@ export function openFileStore({ files, nodeId }: FileOptions): SubnetManager {
     const unlock = lockFile(`${path}.lock`, LOCK_MS);
     if (unlock === undefined) throw new NetError('busy', `${path}.lock is held by another process`, { subject: path });
     try {
-      const before = stampOf(path) === ABSENT.stamp ? [] : readLeases(path);
+      const before = stampOf(path) === ABSENT ? [] : readLeases(path);
       const after = formatLeaseFile(change(before));
       if (after !== formatLeaseFile(before)) writeWhole(path, after, { mode: 0o644, sync: true });
     } finally {
@@ -71,24 +71,9 @@ export function openFileStore({ files, nodeId }: FileOptions): SubnetManager {
   }
 
   return {
-    networkConfig: async () => readNetworkConfig(files.networkConfig),
+    networkConfig: async () => readConfigFile(files.networkConfig),
 
-    async *watchConfig(signal, report) {
-      const trouble = whenNew(report);
-      let told: string | undefined;
-      while (!signal.aborted) {
-        try {
-          const stamp = stampOf(files.networkConfig);
-          if (stamp !== told) yield readIfThere(files.networkConfig);
-          trouble(undefined);
-          told = stamp;
-        } catch (error) {
-          told = undefined;
-          trouble(error);
-        }
-        await sleep(systemClock, LOOK_MS, signal);
-      }
-    },
+    watchConfig: (signal, report) => watchConfigFile(files.networkConfig, signal, report),
 
     async acquire(request, signal) {
       signal.throwIfAborted();
@@ -134,14 +119,6 @@ export function openFileStore({ files, nodeId }: FileOptions): SubnetManager {
   };
 }
 
-/** Where a link leads, so that the file it means is replaced and not the link. */
-const realPath = (path: string): string => (statIfThere(path)?.isSymbolicLink() ? realpathSync(path) : path);
-
-function stampOf(path: string): string {
-  const found = statIfThere(realPath(path));
-  return found === undefined ? ABSENT.stamp : [found.ino, found.size, found.mtimeMs, found.ctimeMs].join(' ');
-}
-
 const gone = (path: string): NetError =>
   new NetError('file-unreadable', `${path} is gone; the leases it had hold`, { subject: path });
 
@@ -150,14 +127,6 @@ function readLeases(path: string): Lease[] {
   const text = readRegular(path, { followLink: true, maxBytes: MOST_BYTES });
   if (text !== undefined) return parseLeaseFile(text, path);
   throw new NetError('file-unreadable', `${path} is no file of at most ${MOST_BYTES} bytes`, { subject: path });
-}
-
-const readIfThere = (path: string): string | undefined => readRegular(path, { followLink: true, maxBytes: MOST_BYTES });
-
-function readNetworkConfig(path: string): string {
-  const text = readIfThere(path);
-  if (text !== undefined) return text;
-  throw new NetError('no-network-config', `--net-config-path ${path}: there is no such file`, { subject: path });
 }
 
 /** What nobody's agent has written is a person's: kept for the node that has the address. */

@@ -1,9 +1,10 @@
-// The contract of a subnet manager: where the network's configuration comes from, who holds which subnet. etcd.ts is
-// the first; test/compliance/subnet-manager.ts holds every one to the same behaviour.
+// The contract of a subnet manager: where the network's configuration comes from, who holds which subnet.
+// test/compliance/subnet-manager.ts holds every one to the same behaviour.
 
 import type { Lease, LeaseAttributes, PerFamily } from '../../model/lease.ts';
-import type { Prefix } from '../../model/ip.ts';
+import type { Ip, Prefix } from '../../model/ip.ts';
 import type { NetworkConfig } from '../network-config.ts';
+import type { PeerStatus } from '../peer-status.ts';
 
 export interface AcquireRequest {
   readonly network: NetworkConfig;
@@ -20,6 +21,26 @@ export interface Snapshot {
   readonly own: Lease | undefined;
   /** Every other node's lease. */
   readonly peers: readonly Lease[];
+  /** Where subnets are assigned to nodes and not taken by them: what this node has now. */
+  readonly assignment?: Assignment | undefined;
+}
+
+/** What the store says of this node, whether an agent runs there or not. */
+export interface Assignment {
+  /** Of whatever families; empty while there is none. */
+  readonly subnet: PerFamily<Prefix>;
+  /** Addresses that the node has for its peers, where a person has said so. */
+  readonly publicIp: PerFamily<Ip>;
+}
+
+/** How the node stands after a run. */
+export interface Standing {
+  readonly ready: boolean;
+  readonly peers: readonly PeerStatus[];
+  /** What failed that concerns the node itself. */
+  readonly problems: readonly string[];
+  /** Why the configuration that is there is not the one in force. */
+  readonly config: string | undefined;
 }
 
 export interface SubnetManager {
@@ -37,8 +58,10 @@ export interface SubnetManager {
 
   /**
    * Takes a subnet for this node, by compare-and-swap: our own lease again, else the previous subnet, else a free one.
-   * A lost race is tried again here, until the signal aborts or no subnet is free.
-   * @throws NetError subnets-exhausted, etcd-unreachable, etcd-refused
+   * A lost race is tried again here, until the signal aborts or no subnet is free. Where subnets are assigned, it is
+   * the one that is.
+   * @throws NetError subnets-exhausted, etcd-unreachable, etcd-refused, kube-unreachable, kube-refused, not-in-kube,
+   * no-pod-cidr
    */
   acquire(request: AcquireRequest, signal: AbortSignal): Promise<Lease>;
 
@@ -65,6 +88,9 @@ export interface SubnetManager {
    * happens where there is no connection.
    */
   reconnect(): void;
+
+  /** Told after each run how the node stands, by a store that has a place for it. Returns at once. */
+  observe?(standing: Standing): void;
 
   close(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-// How long to wait before trying etcd again, and when to speak of it.
+// How long to wait before trying a server again, and when to speak of it.
 
 import { describe } from '../../model/errors.ts';
 
@@ -8,15 +8,18 @@ const LONGEST_MS = 2000;
 const SETTLED_MS = 10_000;
 
 /**
- * Pauses of 0.1 s, 0.2 s, 0.4 s … at most 2 s, each somewhat random so that the nodes of a cluster don't come back all
+ * Pauses of 0.1 s, 0.2 s, 0.4 s … at most `longestMs`, each somewhat random so that the nodes of a cluster don't come back all
  * at once. Told how many milliseconds the last try lasted.
  */
-export function pauses(random: () => number = Math.random): (lastedMs: number) => number {
+export function pauses(
+  random: () => number = Math.random,
+  longestMs: number = LONGEST_MS,
+): (lastedMs: number) => number {
   let next = FIRST_MS;
   return (lastedMs) => {
     if (lastedMs >= SETTLED_MS) next = FIRST_MS;
     const pause = next * (0.75 + random() / 2);
-    next = Math.min(next * 2, LONGEST_MS);
+    next = Math.min(next * 2, longestMs);
     return pause;
   };
 }

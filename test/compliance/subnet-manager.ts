@@ -53,7 +53,16 @@ type Case = (t: Test, store: Store, following: (manager: SubnetManager) => Follo
 
 /** Runs the suite as subtests of `t`; each gets a store of its own. */
 export function subnetManagerSuite(t: Test, openStore: () => Promise<Store>): void {
-  for (const [name, run] of Object.entries(CASES)) {
+  runCases(t, openStore, { ...ASSIGNED, ...CHOSEN });
+}
+
+/** What of it applies where the store assigns each node its subnet, of CONFIG's network. */
+export function assigningManagerSuite(t: Test, openStore: () => Promise<Store>): void {
+  runCases(t, openStore, ASSIGNED);
+}
+
+function runCases(t: Test, openStore: () => Promise<Store>, cases: Readonly<Record<string, Case>>): void {
+  for (const [name, run] of Object.entries(cases)) {
     t.test(name, async (t) => {
       const store = await openStore();
       const followers: Follower[] = [];
@@ -70,7 +79,8 @@ export function subnetManagerSuite(t: Test, openStore: () => Promise<Store>): vo
   }
 }
 
-const CASES: Readonly<Record<string, Case>> = {
+/** Whoever decides which subnet a node has. */
+const ASSIGNED: Readonly<Record<string, Case>> = {
   async 'the configuration is there or the error says that it is not'(t, store) {
     const manager = store.open('a');
     await t.rejects(manager.networkConfig(ALWAYS), { code: 'no-network-config' });
@@ -107,6 +117,71 @@ const CASES: Readonly<Record<string, Case>> = {
     t.strictSame(await store.open('a').acquire(requestOf(1, NETWORK, { previous: second.subnet }), ALWAYS), first);
   },
 
+  async 'a watch shows who is there, who comes, changes and goes'(t, store, following) {
+    const [a, b, c] = [store.open('a'), store.open('b'), store.open('c')];
+    const own = await a.acquire(requestOf(1, NETWORK), ALWAYS);
+    const peer = await b.acquire(requestOf(2, NETWORK), ALWAYS);
+    const watch = following(a);
+    t.match(await watch.until('b', ({ peers }) => peers.length === 1), { own, peers: [peer] });
+    const late = await c.acquire(requestOf(3, NETWORK), ALWAYS);
+    const both = await watch.until('c', ({ peers }) => peers.length === 2);
+    t.strictSame(keys(both.peers), keys([peer, late]));
+    const moved = {
+      ...peer,
+      publicIp: { 4: '192.0.2.77' as Ip },
+      backendData: { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:01' } },
+    };
+    await b.publish(moved, ALWAYS);
+    const changed = await watch.until('the change', ({ peers }) =>
+      peers.some((lease) => lease.publicIp[4] === '192.0.2.77'),
+    );
+    t.strictSame(
+      changed.peers.find((lease) => lease.nodeId === 'b'),
+      moved,
+    );
+    await store.remove(late);
+    t.strictSame(keys((await watch.until('c gone', ({ peers }) => peers.length === 1)).peers), keys([peer]));
+  },
+
+  async 'our own entry is taken away, and published again'(t, store, following) {
+    const [a, b] = [store.open('a'), store.open('b')];
+    const own = await a.acquire(requestOf(1, NETWORK), ALWAYS);
+    const peer = await b.acquire(requestOf(2, NETWORK), ALWAYS);
+    const watch = following(a);
+    await watch.until('our entry', (snapshot) => snapshot.own !== undefined);
+    await store.remove(own);
+    const without = await watch.until('no entry of ours', (snapshot) => snapshot.own === undefined);
+    t.strictSame(without.peers, [peer]);
+    await a.publish(own, ALWAYS);
+    const again = await watch.until('our entry again', (snapshot) => snapshot.own !== undefined);
+    t.strictSame([again.own, again.peers], [own, [peer]]);
+  },
+
+  async 'a node keeps its subnet when its address changes'(t, store, following) {
+    const own = await store.open('a').acquire(requestOf(1, NETWORK), ALWAYS);
+    const watch = following(store.open('b'));
+    await watch.until('the lease', ({ peers }) => peers.length === 1);
+    const moved = await store.open('a').acquire(requestOf(9, NETWORK), ALWAYS);
+    t.strictSame(moved.subnet, own.subnet);
+    await watch.until('the new address', ({ peers }) => peers[0]?.publicIp[4] === '192.0.2.9');
+  },
+
+  async 'a signal ends what is under way'(t, store, following) {
+    const manager = store.open('a');
+    await t.rejects(manager.acquire(requestOf(1, NETWORK), AbortSignal.abort()), { name: 'AbortError' });
+    const stop = new AbortController();
+    const kept = manager.keepAlive(stop.signal, () => {});
+    const watch = following(manager);
+    await watch.until('nothing', () => true);
+    stop.abort();
+    await kept;
+    await watch.stop();
+    t.pass('keepAlive and watch ended');
+  },
+};
+
+/** Where nodes take their subnets themselves. */
+const CHOSEN: Readonly<Record<string, Case>> = {
   async 'the previous subnet if it is free and fits'(t, store) {
     const previous = subnet('10.5.77.0/24');
     t.strictSame((await store.open('a').acquire(requestOf(1, NETWORK, { previous }), ALWAYS)).subnet, previous);
@@ -146,50 +221,6 @@ const CASES: Readonly<Record<string, Case>> = {
       t.equal(new Set(taken.map((lease) => lease.subnet[family])).size, 8, `IPv${family}`);
   },
 
-  async 'a watch shows who is there, who comes, changes and goes'(t, store, following) {
-    const [a, b, c] = [store.open('a'), store.open('b'), store.open('c')];
-    const own = await a.acquire(requestOf(1, NETWORK), ALWAYS);
-    const peer = await b.acquire(requestOf(2, NETWORK), ALWAYS);
-    const watch = following(a);
-    t.strictSame(await watch.until('b', ({ peers }) => peers.length === 1), { own, peers: [peer] });
-    const late = await c.acquire(requestOf(3, NETWORK), ALWAYS);
-    const both = await watch.until('c', ({ peers }) => peers.length === 2);
-    t.strictSame(keys(both.peers), keys([peer, late]));
-    const moved = {
-      ...peer,
-      publicIp: { 4: '192.0.2.77' as Ip },
-      backendData: { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:01' } },
-    };
-    await b.publish(moved, ALWAYS);
-    const changed = await watch.until('the change', ({ peers }) =>
-      peers.some((lease) => lease.publicIp[4] === '192.0.2.77'),
-    );
-    t.strictSame(
-      changed.peers.find((lease) => lease.nodeId === 'b'),
-      moved,
-    );
-    await store.remove(late);
-    t.strictSame(keys((await watch.until('c gone', ({ peers }) => peers.length === 1)).peers), keys([peer]));
-  },
-
-  async 'our own entry is taken away, and published again'(t, store, following) {
-    const [a, b] = [store.open('a'), store.open('b')];
-    const own = await a.acquire(requestOf(1, NETWORK), ALWAYS);
-    const peer = await b.acquire(requestOf(2, NETWORK), ALWAYS);
-    const watch = following(a);
-    await watch.until('our entry', (snapshot) => snapshot.own !== undefined);
-    await store.remove(own);
-    t.strictSame(await watch.until('no entry of ours', (snapshot) => snapshot.own === undefined), {
-      own: undefined,
-      peers: [peer],
-    });
-    await a.publish(own, ALWAYS);
-    t.strictSame(await watch.until('our entry again', (snapshot) => snapshot.own !== undefined), {
-      own,
-      peers: [peer],
-    });
-  },
-
   async 'a subnet that another node took meanwhile is lost, and left to it'(t, store, following) {
     const [a, b] = [store.open('a'), store.open('b')];
     const own = await a.acquire(requestOf(1, NETWORK), ALWAYS);
@@ -203,15 +234,6 @@ const CASES: Readonly<Record<string, Case>> = {
     t.strictSame(seen, { own: undefined, peers: [thief] });
   },
 
-  async 'a node keeps its subnet when its address changes'(t, store, following) {
-    const own = await store.open('a').acquire(requestOf(1, NETWORK), ALWAYS);
-    const watch = following(store.open('b'));
-    await watch.until('the lease', ({ peers }) => peers.length === 1);
-    const moved = await store.open('a').acquire(requestOf(9, NETWORK), ALWAYS);
-    t.strictSame(moved.subnet, own.subnet);
-    await watch.until('the new address', ({ peers }) => peers[0]?.publicIp[4] === '192.0.2.9');
-  },
-
   async 'two nodes at once and two subnets: both get one'(t, store) {
     for (let round = count(50); round > 0; round--) {
       const managers = [store.open('a'), store.open('b')];
@@ -222,18 +244,5 @@ const CASES: Readonly<Record<string, Case>> = {
       for (const lease of taken) await store.remove(lease);
       for (const manager of managers) await manager.close();
     }
-  },
-
-  async 'a signal ends what is under way'(t, store, following) {
-    const manager = store.open('a');
-    await t.rejects(manager.acquire(requestOf(1, NETWORK), AbortSignal.abort()), { name: 'AbortError' });
-    const stop = new AbortController();
-    const kept = manager.keepAlive(stop.signal, () => {});
-    const watch = following(manager);
-    await watch.until('nothing', () => true);
-    stop.abort();
-    await kept;
-    await watch.stop();
-    t.pass('keepAlive and watch ended');
   },
 };

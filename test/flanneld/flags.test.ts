@@ -79,6 +79,7 @@ t.test('the defaults are flannel’s', async (t) => {
       user: undefined,
     },
     fileStore: undefined,
+    kube: undefined,
     interface: { names: [], expressions: [], canReach: undefined },
     publicIp: { 4: undefined, 6: undefined },
     subnetFile: '/run/flannel/subnet.env',
@@ -151,7 +152,7 @@ t.test('forms of values', async (t) => {
 t.test('network policy', async (t) => {
   t.equal(configOf(['--policy-source=off', '--policy-established=keep']).policy, undefined);
   t.strictSame(configOf(['--policy-source=dir:/etc/policy']).policy, {
-    directory: '/etc/policy',
+    source: { directory: '/etc/policy' },
     established: 'cut',
     unknownPod: 'closed',
     logDenied: false,
@@ -161,7 +162,14 @@ t.test('network policy', async (t) => {
     established: 'keep',
     unknownPod: 'open',
   });
-  for (const wrong of ['dir:', 'dir:etc/policy', 'kube', '/etc/policy', '']) {
+  t.match(configOf(['--policy-source=kube', '--kube-api-url=https://k']).policy?.source, {
+    kube: { server: 'https://k' },
+  });
+  t.throws(() => configOf(['--policy-source=kube']), {
+    code: 'invalid-flag',
+    message: /^--policy-source=kube: expected --kubeconfig-file/,
+  });
+  for (const wrong of ['dir:', 'dir:etc/policy', 'kubernetes', '/etc/policy', '']) {
     t.throws(() => configOf([`--policy-source=${wrong}`]), { code: 'invalid-flag', message: /--policy-source/ }, wrong);
   }
   t.throws(() => configOf(['--policy-source=dir:/p', '--cni-socket=']), {
@@ -245,14 +253,7 @@ t.test('what is wrong is named in one line', async (t) => {
       '--etcd-cafile /ca: expected an https:// endpoint with it, got http://a:1',
     ],
     [['--etcd-password=secret'], '--etcd-password: expected --etcd-username with it'],
-    [
-      ['--kube-subnet-mgr'],
-      '--kube-subnet-mgr: not supported in this version; --subnet-mgr=etcd and --subnet-mgr=file are',
-    ],
-    [
-      ['--subnet-mgr=kube'],
-      '--subnet-mgr=kube: not supported in this version; --subnet-mgr=etcd and --subnet-mgr=file are',
-    ],
+    [['--kube-subnet-mgr', '--subnet-mgr=file'], '--kube-subnet-mgr: expected no --subnet-mgr=file with it'],
     [['--subnet-mgr=file', '--leases-file=x'], '--leases-file "x": expected an absolute path'],
     [['--cni-socket=here'], '--cni-socket "here": expected an absolute path of at most 107 bytes, or nothing'],
     [[`--cni-socket=/${'x'.repeat(107)}`], /--cni-socket .* 107 bytes/],

@@ -96,7 +96,9 @@ t.test("the interface's address", async (t) => {
 t.test('an address that changes while the agent starts', async (t) => {
   const node = rig(t);
   const { NetError } = await import('../../model/errors.ts');
-  await node.start().stop();
+  const first = node.start();
+  await node.pass(0);
+  await first.stop();
   const { resolve, promise } = Promise.withResolvers<void>();
   node.store.beforeAcquire = promise;
   node.store.trouble = new NetError('etcd-unreachable', 'http://192.0.2.1:2379: connect ECONNREFUSED');

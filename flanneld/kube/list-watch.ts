@@ -1,0 +1,205 @@
+// All objects of one kind, as they are and as they change: a paged list, then a watch from where the list ended. A watch that
+// ends, or is cut, goes on from the last version it told; when that is too old for the server (410), or it is time,
+// everything is listed again. Of each object only what is needed is kept, from the moment it arrives.
+
+import { isDeepStrictEqual } from 'node:util';
+import { isObject } from '../../model/check.ts';
+import { NetError } from '../../model/errors.ts';
+import { sleep, systemClock } from '../clock.ts';
+import { pauses, whenNew } from '../subnet/pauses.ts';
+import type { KubeClient } from './client.ts';
+import { apiError, ApiError, hasStatus } from './failure.ts';
+
+export interface Resource<T> {
+  /** "/api/v1/nodes" */
+  readonly path: string;
+  /** What is kept of an object; undefined: nothing. */
+  strip(object: KubeObject): T | undefined;
+}
+
+/** What every object has. */
+export interface KubeObject {
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string | undefined;
+    readonly uid?: string | undefined;
+    readonly annotations?: Readonly<Record<string, string>> | undefined;
+    readonly labels?: Readonly<Record<string, string>> | undefined;
+  };
+  readonly spec?: unknown;
+  readonly status?: unknown;
+}
+
+/** By name, or "namespace/name". */
+export type Objects<T> = ReadonlyMap<string, T>;
+
+/** Milliseconds, and the objects of a page; others for tests. */
+export interface ListWatchTimes {
+  readonly pageSize?: number | undefined;
+  readonly longestPauseMs?: number | undefined;
+  readonly relistMs?: number | undefined;
+  /** How long the server keeps a watch; with jitter up to twice that. */
+  readonly watchMs?: number | undefined;
+}
+
+/** Few enough that a page of nodes (up to 30 kB each, for their images) stays small. */
+const PAGE = 250;
+const LONGEST_PAUSE_MS = 30_000;
+/** After a watch that was accepted, and cut: the server is there. */
+const LONGEST_CUT_PAUSE_MS = 2000;
+const RELIST_MS = 3_600_000;
+const WATCH_MS = 300_000;
+
+/**
+ * The objects, the first time when all are known, then after each group of changes that came together and changed
+ * something that is kept, and after each trouble. The map may be the same one again; an object that hasn't changed is the same object.
+ * Ends with the signal; troubles are reported when they are new.
+ */
+export async function* listWatch<T>(
+  client: KubeClient,
+  resource: Resource<T>,
+  signal: AbortSignal,
+  report: (trouble: unknown) => void,
+  times: ListWatchTimes = {},
+): AsyncGenerator<Objects<T>> {
+  const { longestPauseMs = LONGEST_PAUSE_MS, relistMs = RELIST_MS } = times;
+  const trouble = whenNew(report);
+  const pause = pauses(Math.random, longestPauseMs);
+  const pauseOfCut = pauses(Math.random, Math.min(longestPauseMs, LONGEST_CUT_PAUSE_MS));
+  const mirror: Mirror<T> = { objects: new Map(), version: undefined, changed: true };
+  let relistAt = 0;
+  while (!signal.aborted) {
+    const began = systemClock.now();
+    let wait = 0;
+    let accepted = false;
+    try {
+      if (mirror.version === undefined || began >= relistAt) {
+        await list(client, resource, mirror, signal, times);
+        relistAt = systemClock.now() + relistMs * (0.75 + Math.random() / 2);
+        trouble(undefined);
+        if (takeChanged(mirror)) yield mirror.objects;
+      }
+      for await (const _ of watch(client, resource, mirror, signal, times)) {
+        accepted = true;
+        trouble(undefined);
+        if (takeChanged(mirror)) yield mirror.objects;
+      }
+      // A server that ends watches as soon as they begin is one to be gentle with.
+      wait = systemClock.now() - began < 1000 ? pause(systemClock.now() - began) : 0;
+    } catch (error) {
+      if (signal.aborted) return;
+      if (hasStatus(error, 410)) mirror.version = undefined;
+      else trouble(error);
+      // So that who was told of trouble hears that it has passed.
+      mirror.changed ||= !hasStatus(error, 410) && mirror.version !== undefined;
+      const asked = error instanceof ApiError ? (error.retryAfter ?? 0) * 1000 * (1 + Math.random()) : 0;
+      wait = Math.max(asked, (accepted ? pauseOfCut : pause)(systemClock.now() - began));
+    }
+    if (wait > 0) await sleep(systemClock, wait, signal);
+  }
+}
+
+interface Mirror<T> {
+  objects: Map<string, T>;
+  /** Version of the whole that `objects` are of; undefined: to be listed. */
+  version: string | undefined;
+  /** Since it was last told; at first, since nothing has been told. Kept when a watch breaks right after a change. */
+  changed: boolean;
+}
+
+function takeChanged(mirror: Mirror<unknown>): boolean {
+  const { changed } = mirror;
+  mirror.changed = false;
+  return changed;
+}
+
+/** Reads everything. @throws NetError */
+async function list<T>(
+  client: KubeClient,
+  { path, strip }: Resource<T>,
+  mirror: Mirror<T>,
+  signal: AbortSignal,
+  { pageSize = PAGE }: ListWatchTimes,
+): Promise<void> {
+  const fresh = new Map<string, T>();
+  let changed = false;
+  let [next, version]: (string | undefined)[] = [];
+  do {
+    const page = pageOf(await client.get(path, { limit: pageSize, continue: next }, signal), path);
+    for (const object of page.items) {
+      const key = keyOf(object);
+      const { value, same } = merged(mirror.objects.get(key), strip(object));
+      changed ||= !same;
+      if (value !== undefined) fresh.set(key, value);
+    }
+    [next, version] = [page.next, page.version];
+  } while (next !== undefined);
+  mirror.changed ||= changed || fresh.size !== mirror.objects.size;
+  [mirror.objects, mirror.version] = [fresh, version];
+}
+
+/** Applies what the server tells until it ends the watch; gives a turn after each group of changes. @throws NetError */
+async function* watch<T>(
+  client: KubeClient,
+  resource: Resource<T>,
+  mirror: Mirror<T>,
+  signal: AbortSignal,
+  { watchMs = WATCH_MS }: ListWatchTimes,
+): AsyncGenerator<void> {
+  const seconds = Math.max(1, Math.round((watchMs * (1 + Math.random())) / 1000));
+  const query = { watch: 1, allowWatchBookmarks: 'true', resourceVersion: mirror.version, timeoutSeconds: seconds };
+  for await (const lines of client.lines(resource.path, query, signal)) {
+    for (const line of lines) apply(resource, mirror, line);
+    yield;
+  }
+}
+
+/** @throws NetError for an error that the server tells */
+function apply<T>({ path, strip }: Resource<T>, mirror: Mirror<T>, line: string): void {
+  const { type, object } = eventOf(line, path);
+  if (type === 'ERROR') throw apiError(`watch ${path}`, isObject(object) ? Number(object.code) || 500 : 500, object);
+  const { metadata } = object as { metadata: { resourceVersion?: string } };
+  mirror.version = metadata.resourceVersion ?? mirror.version;
+  if (type === 'BOOKMARK') return;
+  const key = keyOf(object as KubeObject);
+  const { value, same } = merged(mirror.objects.get(key), type === 'DELETED' ? undefined : strip(object as KubeObject));
+  if (value === undefined) mirror.objects.delete(key);
+  else mirror.objects.set(key, value);
+  mirror.changed ||= !same;
+}
+
+/** The value that was known, when the new one says the same. */
+function merged<T>(known: T | undefined, fresh: T | undefined): { value: T | undefined; same: boolean } {
+  const same = isDeepStrictEqual(known, fresh);
+  return { value: same ? known : fresh, same };
+}
+
+const keyOf = ({ metadata: { namespace, name } }: KubeObject): string =>
+  namespace === undefined ? name : `${namespace}/${name}`;
+
+const isKubeObject = (value: unknown): value is KubeObject =>
+  isObject(value) && isObject(value.metadata) && typeof value.metadata.name === 'string';
+
+function pageOf(value: unknown, path: string): { items: KubeObject[]; next: string | undefined; version: string } {
+  const metadata = isObject(value) && isObject(value.metadata) ? value.metadata : {};
+  const items = isObject(value) ? (value.items ?? []) : undefined;
+  if (!Array.isArray(items) || typeof metadata.resourceVersion !== 'string') throw strange(`GET ${path}`);
+  return {
+    items: items.filter(isKubeObject),
+    next: typeof metadata.continue === 'string' && metadata.continue !== '' ? metadata.continue : undefined,
+    version: metadata.resourceVersion,
+  };
+}
+
+function eventOf(line: string, path: string): { type: string; object: unknown } {
+  try {
+    const value: unknown = JSON.parse(line);
+    if (isObject(value) && typeof value.type === 'string' && isObject(value.object)) {
+      if (value.type === 'ERROR' || isObject(value.object.metadata)) return { type: value.type, object: value.object };
+    }
+  } catch {}
+  throw strange(`watch ${path}`);
+}
+
+const strange = (what: string): NetError =>
+  new NetError('kube-unreachable', `${what}: the answer is none of Kubernetes`, { subject: 'API server' });

@@ -1,0 +1,91 @@
+// The policy source of a cluster: Pods, Namespaces and NetworkPolicies as the API server tells them. A state is told when all
+// three are known, and after each change of any of them.
+
+import { NetError } from '../../model/errors.ts';
+import type { KubeClient } from '../kube/client.ts';
+import { type KubeObject, type ListWatchTimes, listWatch, type Objects as Named } from '../kube/list-watch.ts';
+import { latest } from '../subnet/latest.ts';
+import type { Namespace, Pod, Policy } from './objects.ts';
+import { parseNamespace, parsePod } from './parse-pod.ts';
+import { parsePolicy } from './parse-policy.ts';
+import type { PolicyListener, PolicySource } from './source.ts';
+
+interface Known {
+  readonly pods: Named<Pod>;
+  readonly namespaces: Named<Namespace>;
+  readonly policies: Named<Policy>;
+}
+
+/** The API server's objects. `times`: others, for tests. */
+export const kubePolicySource = (client: KubeClient, times?: ListWatchTimes): PolicySource => ({
+  title: 'API server',
+  async watch(listener, signal) {
+    const following = follower(client, listener, signal, times);
+    await Promise.all([
+      following('pods', '/api/v1/pods', parsePod),
+      following('namespaces', '/api/v1/namespaces', parseNamespace),
+      following('policies', '/apis/networking.k8s.io/v1/networkpolicies', parsePolicy),
+    ]);
+    client.close();
+  },
+});
+
+/** A function that follows one kind of object until the signal aborts. */
+function follower(
+  client: KubeClient,
+  { onObjects, onTrouble }: PolicyListener,
+  signal: AbortSignal,
+  times: ListWatchTimes | undefined,
+) {
+  const known: Partial<Known> = {};
+  const troubles = new Map<keyof Known, unknown>();
+  let due = false;
+
+  function tell(): void {
+    due = false;
+    const { pods, namespaces, policies } = known;
+    if (signal.aborted || pods === undefined || namespaces === undefined || policies === undefined) return;
+    onObjects({ pods: [...pods.values()], namespaces: [...namespaces.values()], policies: [...policies.values()] });
+  }
+
+  /** What came in one turn, of whatever kinds, is told as one state. */
+  function tellSoon(): void {
+    if (!due) setImmediate(tell);
+    due = true;
+  }
+
+  return async <K extends keyof Known>(
+    kind: K,
+    path: string,
+    parse: (value: unknown, subject: string) => Known[K] extends Named<infer T> ? T : never,
+  ): Promise<void> => {
+    const trouble = (error: unknown) => {
+      troubles.set(kind, error);
+      onTrouble(error);
+    };
+    const strip = (object: KubeObject) => understood(object, path, parse, trouble);
+    for await (const objects of latest((stop) => listWatch(client, { path, strip }, stop, trouble, times), signal)) {
+      known[kind] = objects as Known[K];
+      troubles.delete(kind);
+      onTrouble([...troubles.values()][0]);
+      tellSoon();
+    }
+  };
+}
+
+/** What the API server has accepted and we can't understand is of a later version: told, and left out. */
+function understood<T>(
+  object: KubeObject,
+  path: string,
+  parse: (value: unknown, subject: string) => T,
+  report: (trouble: unknown) => void,
+): T | undefined {
+  const { namespace, name } = object.metadata;
+  try {
+    return parse(object, `${path} ${namespace === undefined ? name : `${namespace}/${name}`}`);
+  } catch (error) {
+    if (!(error instanceof NetError)) throw error;
+    report(error);
+    return undefined;
+  }
+}

@@ -1,0 +1,30 @@
+// Kubernetes as the agent's store, put together: credentials, client, the node's name, the subnet manager.
+
+import type { AgentDeps } from '../agent.ts';
+import { openClient } from '../kube/client.ts';
+import { credentialsReader } from '../kube/credentials.ts';
+import type { KubeConfig } from '../kube/options.ts';
+import { nodeOfPod, openKube } from './kube.ts';
+
+/** Whose identity is the node's name: there is nothing to keep on the host. */
+export function kubeStore(
+  kube: KubeConfig,
+  report: (trouble: unknown) => void,
+): Pick<AgentDeps, 'identity' | 'openManager'> {
+  const client = () => openClient(credentialsReader(kube.access));
+  return {
+    identity: {
+      isKept: () => true,
+      async keep(signal) {
+        if ('node' in kube.node) return kube.node.node;
+        const asking = client();
+        try {
+          return await nodeOfPod(asking, kube.node.namespace, kube.node.pod, signal);
+        } finally {
+          asking.close();
+        }
+      },
+    },
+    openManager: (node) => openKube({ kube, client: client(), node, report }),
+  };
+}

@@ -1,0 +1,187 @@
+// The subnet manager over Kubernetes' Nodes, with flannel's annotations. The controller manager gives each node its pod CIDR;
+// that is the subnet, and the lease is what the annotations say. Nothing expires: a lease goes with its Node.
+
+import { NetError } from '../../model/errors.ts';
+import { familiesOf, type Lease, leaseKey, type PerFamily } from '../../model/lease.ts';
+import type { Ip } from '../../model/ip.ts';
+import { sleep, systemClock } from '../clock.ts';
+import type { KubeClient } from '../kube/client.ts';
+import { type NodeEvents, nodeEvents } from '../kube/events.ts';
+import { type KubeObject, type ListWatchTimes, listWatch, type Objects } from '../kube/list-watch.ts';
+import type { KubeConfig } from '../kube/options.ts';
+import { assignedSubnet } from './assigned.ts';
+import { readConfigFile, watchConfigFile } from './config-file.ts';
+import { annotationsFor, type KubeNode, nodeReader, unoverwritten } from './kube-node.ts';
+import { latest } from './latest.ts';
+import type { Snapshot, Standing, SubnetManager } from './manager.ts';
+import { whenNew } from './pauses.ts';
+import { standingEvents } from './standing-events.ts';
+
+export interface KubeOptions {
+  readonly kube: Pick<KubeConfig, 'annotationPrefix' | 'networkConfig' | 'clearUnavailable'>;
+  readonly client: KubeClient;
+  /** Name of this node. */
+  readonly node: string;
+  /** Told what doesn't work that nothing else depends on: Events, the condition. */
+  readonly report: (trouble: unknown) => void;
+  /** Other times, for tests. */
+  readonly times?: ListWatchTimes | undefined;
+}
+
+const NODES = '/api/v1/nodes';
+
+/** Talks to the server when used. */
+export function openKube({ kube, client, node: name, report, times }: KubeOptions): SubnetManager {
+  const path = `${NODES}/${name}`;
+  const resource = { path: NODES, strip: nodeReader(kube.annotationPrefix) };
+  const trouble = whenNew(report);
+  const events: NodeEvents = nodeEvents(client, name, trouble);
+  let nodes: Objects<KubeNode> | undefined;
+  let held: Lease | undefined;
+  /** The Node (uid) whose condition was cleared. */
+  let cleared: string | undefined;
+  const ended = new AbortController();
+
+  async function fetchNode(signal: AbortSignal): Promise<KubeNode> {
+    return resource.strip((await client.get(path, {}, signal)) as KubeObject);
+  }
+
+  /** As the watch shows it, where there is one: a node that waits doesn't ask again and again. @throws NetError */
+  function watched(): KubeNode | undefined {
+    if (nodes === undefined) return undefined;
+    const node = nodes.get(name);
+    if (node === undefined) throw new NetError('not-in-kube', `there is no Node ${name}`, { subject: name });
+    return node;
+  }
+
+  async function write(lease: Lease, node: KubeNode, signal: AbortSignal): Promise<void> {
+    await client.patch(
+      `${path}/status`,
+      { metadata: { annotations: annotationsFor(lease, node, kube.annotationPrefix) } },
+      signal,
+    );
+    held = lease;
+  }
+
+  async function clearCondition(uid: string): Promise<void> {
+    if (!kube.clearUnavailable || cleared === uid) return;
+    const before = cleared;
+    cleared = uid;
+    try {
+      await client.patch(`${path}/status`, { status: { conditions: [available(new Date())] } }, ended.signal);
+    } catch (error) {
+      cleared = before;
+      if (!ended.signal.aborted) trouble(error);
+    }
+  }
+
+  return {
+    networkConfig: async () => readConfigFile(kube.networkConfig),
+    watchConfig: (signal, report) => watchConfigFile(kube.networkConfig, signal, report),
+
+    async acquire({ network, attributes }, signal) {
+      try {
+        const known = watched();
+        if (known !== undefined) assignedSubnet(network, known.podCidrs, name);
+        const node = await fetchNode(signal);
+        const lease = { ...attributes, nodeId: name, subnet: assignedSubnet(network, node.podCidrs, name) };
+        if (differs(lease, node)) await write(lease, node, signal);
+        held = lease;
+        return lease;
+      } catch (error) {
+        if (error instanceof NetError && error.code === 'no-pod-cidr')
+          events.tell({ type: 'Warning', reason: 'NoPodCIDR', message: error.message });
+        throw error;
+      }
+    },
+
+    async publish(lease, signal) {
+      const node = watched() ?? (await fetchNode(signal));
+      const assigned = Object.fromEntries(familiesOf(lease.subnet).map((family) => [family, node.podCidrs[family]]));
+      if (leaseKey(assigned) !== leaseKey(lease.subnet)) throw moved(lease, assigned, name);
+      await write(lease, node, signal);
+    },
+
+    async keepAlive(signal) {
+      while (!signal.aborted) await sleep(systemClock, 2 ** 30, signal);
+    },
+
+    async *watch(signal, report) {
+      const source = (stop: AbortSignal) => listWatch(client, resource, stop, report, times);
+      for await (const now of latest(source, signal)) {
+        nodes = now;
+        const node = now.get(name);
+        if (node !== undefined && cleared !== undefined) void clearCondition(node.uid);
+        yield snapshotOf(now, name, held?.publicIp ?? {});
+      }
+    },
+
+    observe(standing: Standing) {
+      for (const event of standingEvents(standing)) events.tell(event);
+      const node = nodes?.get(name);
+      if (standing.ready && node !== undefined) void clearCondition(node.uid);
+    },
+
+    reconnect: client.reconnect,
+
+    async close() {
+      ended.abort();
+      events.close();
+      client.close();
+    },
+  };
+}
+
+/** As flannel writes it, so that a node that changes from one to the other shows no change. */
+const available = (now: Date) => ({
+  type: 'NetworkUnavailable',
+  status: 'False',
+  reason: 'FlannelIsUp',
+  message: 'Flannel is running on this node',
+  lastTransitionTime: now.toISOString(),
+  lastHeartbeatTime: now.toISOString(),
+});
+
+/** Whether the node's annotations say something else than the lease. */
+function differs(lease: Lease, node: KubeNode): boolean {
+  if (node.lease === undefined) return true;
+  const published = { ...lease, publicIp: { ...lease.publicIp, ...overwritten(lease, node) } };
+  const text = ({ publicIp, backendType, backendData }: Lease) =>
+    JSON.stringify([publicIp[4], publicIp[6], backendType, backendData[4], backendData[6]]);
+  return text(published) !== text(node.lease);
+}
+
+const overwritten = ({ publicIp }: Lease, { overwrites }: KubeNode): PerFamily<Ip> =>
+  Object.fromEntries(
+    familiesOf(publicIp).flatMap((family) => (overwrites[family] ? [[family, overwrites[family]]] : [])),
+  );
+
+const moved = (lease: Lease, assigned: PerFamily<string>, name: string): NetError =>
+  new NetError(
+    'lease-lost',
+    `node ${name} has pod CIDR ${Object.values(assigned).join(' and ') || '(none)'} now, not ${leaseKey(lease.subnet)}`,
+    { subject: name },
+  );
+
+function snapshotOf(nodes: Objects<KubeNode>, name: string, meant: PerFamily<Ip>): Snapshot {
+  const node = nodes.get(name);
+  const own = node?.lease && unoverwritten(node.lease, node, meant);
+  const peers = [...nodes.values()].flatMap(({ name: other, lease }) =>
+    other === name || lease === undefined ? [] : [lease],
+  );
+  return { own, peers, assignment: { subnet: node?.podCidrs ?? {}, publicIp: node?.nodeIps ?? {} } };
+}
+
+/** The node that a pod runs on. @throws NetError kube-unreachable, kube-refused, not-in-kube: no such pod, or no node yet */
+export async function nodeOfPod(
+  client: KubeClient,
+  namespace: string,
+  pod: string,
+  signal: AbortSignal,
+): Promise<string> {
+  const found = (await client.get(`/api/v1/namespaces/${namespace}/pods/${pod}`, {}, signal)) as {
+    spec?: { nodeName?: string };
+  };
+  if (found.spec?.nodeName) return found.spec.nodeName;
+  throw new NetError('not-in-kube', `pod ${namespace}/${pod} has no node`, { subject: pod });
+}

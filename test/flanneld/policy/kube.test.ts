@@ -1,0 +1,108 @@
+// The policy source of a cluster, on a client that answers what the test says. The real one: test/kubernetes/policy.test.ts.
+
+import { once } from 'node:events';
+import { setImmediate as turn } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import type { KubeClient } from '../../../flanneld/kube/client.ts';
+import { kubePolicySource } from '../../../flanneld/policy/kube.ts';
+import type { Objects } from '../../../flanneld/policy/objects.ts';
+import { NetError } from '../../../model/errors.ts';
+
+const PATHS = {
+  pods: '/api/v1/pods',
+  namespaces: '/api/v1/namespaces',
+  policies: '/apis/networking.k8s.io/v1/networkpolicies',
+};
+const pod = (name: string, role: string) => ({
+  metadata: { name, namespace: 'a', labels: { role }, resourceVersion: '2' },
+  spec: { nodeName: 'n1', containers: [] },
+  status: { podIPs: [{ ip: '10.244.1.2' }] },
+});
+const policy = (name: string, spec: unknown) => ({ metadata: { name, namespace: 'a' }, spec });
+
+function rig(t: Test) {
+  const items: Record<string, unknown[]> = { [PATHS.pods]: [], [PATHS.namespaces]: [], [PATHS.policies]: [] };
+  const sinks = new Map<string, (lines: string[]) => void>();
+  const failing = new Set<string>();
+  const client: KubeClient = {
+    async get(path) {
+      // The test says first what there is.
+      await turn();
+      if (failing.has(path)) throw new NetError('kube-refused', `GET ${path}: forbidden`);
+      return { metadata: { resourceVersion: '1' }, items: items[path] };
+    },
+    async *lines(path, _, signal) {
+      yield [];
+      const waiting: string[][] = [];
+      let wake = () => {};
+      sinks.set(path, (lines) => {
+        waiting.push(lines);
+        wake();
+      });
+      const aborted = once(signal, 'abort');
+      while (!signal.aborted) {
+        const lines = waiting.shift();
+        if (lines !== undefined) yield lines;
+        else await Promise.race([aborted, new Promise<void>((resolve) => (wake = resolve))]);
+      }
+    },
+    patch: async () => undefined,
+    create: async () => undefined,
+    reconnect: () => undefined,
+    close: () => undefined,
+  };
+  const told: Objects[] = [];
+  const troubles: unknown[] = [];
+  const stop = new AbortController();
+  const source = kubePolicySource(client, { longestPauseMs: 20 });
+  const done = source.watch(
+    { onObjects: (objects) => told.push(objects), onTrouble: (trouble) => troubles.push(trouble) },
+    stop.signal,
+  );
+  t.teardown(async () => {
+    stop.abort();
+    await done;
+  });
+  const until = async (met: () => boolean) => {
+    for (let left = 20_000; left > 0 && !met(); left--) await turn();
+    return met();
+  };
+  const send = (path: string, type: string, ...objects: unknown[]) =>
+    sinks.get(path)?.(objects.map((object) => JSON.stringify({ type, object })));
+  return { items, failing, told, troubles, until, send, sinks };
+}
+
+t.test('nothing is told before all three are known; what hasn’t changed is the same object', async (t) => {
+  const { items, failing, told, troubles, until, send, sinks } = rig(t);
+  failing.add(PATHS.namespaces);
+  items[PATHS.pods] = [pod('one', 'x'), pod('two', 'x')];
+  t.ok(await until(() => troubles.length > 0 && sinks.has(PATHS.pods)));
+  t.strictSame(told, []);
+  failing.clear();
+  t.ok(await until(() => told.length === 1 && sinks.size === 3));
+  t.equal(troubles.at(-1), undefined, 'the trouble has passed');
+  send(PATHS.pods, 'MODIFIED', pod('two', 'y'));
+  t.ok(await until(() => told.length === 2));
+  const [before, after] = told as [Objects, Objects];
+  t.equal(after.pods[0], before.pods[0]);
+  t.strictSame(after.pods[1]?.labels, new Map([['role', 'y']]), 'another label is a change');
+  send(PATHS.pods, 'DELETED', pod('one', 'x'));
+  t.ok(await until(() => told.length === 3));
+  t.strictSame(
+    told[2]?.pods.map(({ name }) => name),
+    ['two'],
+  );
+});
+
+t.test('a policy that can’t be understood isolates; an object that can’t be is told and left out', async (t) => {
+  const { items, told, troubles, until } = rig(t);
+  items[PATHS.policies] = [policy('odd', { podSelector: { matchExpressions: [{ key: 'k', operator: 'Near' }] } })];
+  items[PATHS.pods] = [{ ...pod('good', 'x') }, { metadata: { name: 'strange', namespace: 'a', labels: { a: 1 } } }];
+  t.ok(await until(() => told.length === 1));
+  t.strictSame(
+    told[0]?.pods.map(({ name }) => name),
+    ['good'],
+  );
+  t.match(troubles[0], { code: 'decoding', message: /^\/api\/v1\/pods a\/strange/ });
+  t.match(told[0]?.policies, [{ name: 'odd', invalid: /operator/ }]);
+});

@@ -1,0 +1,391 @@
+// The Kubernetes subnet manager against a small API server that can be brought to do what a real one does seldom. The real
+// one: test/kubernetes/.
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import t, { type Test } from 'tap';
+import { openClient } from '../../../flanneld/kube/client.ts';
+import type { ListWatchTimes } from '../../../flanneld/kube/list-watch.ts';
+import { openKube } from '../../../flanneld/subnet/kube.ts';
+import type { SubnetManager } from '../../../flanneld/subnet/manager.ts';
+import { parseNetworkConfig } from '../../../flanneld/network-config.ts';
+import { hasCode } from '../../../model/errors.ts';
+import { type Lease, leaseChanges, leaseKey } from '../../../model/lease.ts';
+import { assigningManagerSuite, attributesOf, requestOf, type Store } from '../../compliance/subnet-manager.ts';
+import { count } from '../../support/count.ts';
+import { type FakeApiServer, startFakeApiServer } from '../../support/fake-api-server.ts';
+import { follow } from '../../support/snapshots.ts';
+
+const PREFIX = 'flannel.alpha.coreos.com/';
+const ALWAYS = new AbortController().signal;
+const NETWORK = parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}');
+const DUAL = parseNetworkConfig(
+  '{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}',
+);
+const QUICK: ListWatchTimes = { pageSize: 2, longestPauseMs: 50 };
+
+interface Rig {
+  readonly server: FakeApiServer;
+  readonly troubles: unknown[];
+  readonly configPath: string;
+  open(node: string, times?: ListWatchTimes): SubnetManager;
+  close(): Promise<void>;
+}
+
+async function openRig(): Promise<Rig> {
+  const server = await startFakeApiServer();
+  const directory = mkdtempSync(`${tmpdir()}/flannel-kube-`);
+  const managers: SubnetManager[] = [];
+  const troubles: unknown[] = [];
+  const configPath = `${directory}/net-conf.json`;
+  return {
+    server,
+    troubles,
+    configPath,
+    open(node, times = QUICK) {
+      const client = openClient(async () => ({ server: server.url, authorization: undefined, tls: {} }));
+      const manager = openKube({
+        kube: { annotationPrefix: PREFIX, networkConfig: configPath, clearUnavailable: true },
+        client,
+        node,
+        report: (trouble) => troubles.push(trouble),
+        times,
+      });
+      managers.push(manager);
+      return manager;
+    },
+    async close() {
+      for (const manager of managers) await manager.close();
+      await server.close();
+      rmSync(directory, { recursive: true });
+    },
+  };
+}
+
+async function rig(t: Test): Promise<Rig> {
+  const made = await openRig();
+  t.teardown(() => made.close());
+  return made;
+}
+
+const watching = (t: Test, manager: SubnetManager) => {
+  const follower = follow(manager);
+  t.teardown(() => follower.stop());
+  return follower;
+};
+
+t.test('as every subnet manager', (t) => {
+  assigningManagerSuite(t, async (): Promise<Store> => {
+    const { server, configPath, open, close } = await openRig();
+    return {
+      putConfig: async (text) => writeFileSync(configPath, text),
+      remove: async ({ nodeId = '' }) =>
+        void server.put(nodeId, { annotations: { [`${PREFIX}kube-subnet-manager`]: 'false' } }),
+      open(node) {
+        if (!server.nodes.has(node)) server.put(node, { podCIDRs: [`10.5.${server.nodes.size + 1}.0/24`] });
+        return open(node);
+      },
+      close,
+    };
+  });
+  t.end();
+});
+
+t.test('what is written is what flannel writes', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', { podCIDRs: ['10.5.1.0/24', 'fd00:5:0:1::/64'], annotations: { other: 'stays' } });
+  const request = requestOf(1, DUAL);
+  await open('a').acquire(
+    {
+      ...request,
+      attributes: {
+        ...request.attributes,
+        backendData: { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:01' }, 6: { VNI: 1 } },
+      },
+    },
+    ALWAYS,
+  );
+  t.strictSame(server.nodes.get('a')?.metadata.annotations, {
+    other: 'stays',
+    [`${PREFIX}kube-subnet-manager`]: 'true',
+    [`${PREFIX}backend-type`]: 'vxlan',
+    [`${PREFIX}backend-data`]: '{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}',
+    [`${PREFIX}backend-v6-data`]: '{"VNI":1}',
+    [`${PREFIX}public-ip`]: '192.0.2.1',
+    [`${PREFIX}public-ipv6`]: 'fd00::1',
+  });
+  const patches = () => server.requests.filter((line) => line.startsWith('PATCH')).length;
+  const before = patches();
+  await open('a').acquire(
+    {
+      ...request,
+      attributes: {
+        ...request.attributes,
+        backendData: { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:01' }, 6: { VNI: 1 } },
+      },
+    },
+    ALWAYS,
+  );
+  t.equal(patches(), before, 'a restart writes nothing');
+  await open('a').acquire(
+    {
+      ...requestOf(1, NETWORK),
+      attributes: { publicIp: { 4: attributesOf(1).publicIp[4] }, backendType: 'host-gw', backendData: {} },
+    },
+    ALWAYS,
+  );
+  t.strictSame(
+    server.nodes.get('a')?.metadata.annotations,
+    {
+      other: 'stays',
+      [`${PREFIX}kube-subnet-manager`]: 'true',
+      [`${PREFIX}backend-type`]: 'host-gw',
+      [`${PREFIX}backend-data`]: 'null',
+      [`${PREFIX}public-ip`]: '192.0.2.1',
+    },
+    'what the other family said is taken away with it',
+  );
+});
+
+t.test('report 19: waits for a pod CIDR without asking for it, and says so in an Event', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', {});
+  const manager = open('a');
+  const watch = watching(t, manager);
+  await watch.until('nothing', () => true);
+  const before = server.requests.length;
+  for (let tries = 0; tries < 5; tries++)
+    await t.rejects(manager.acquire(requestOf(1, NETWORK), ALWAYS), {
+      code: 'no-pod-cidr',
+      transient: true,
+      message: 'node a: no IPv4 pod CIDR is assigned (spec.podCIDRs)',
+    });
+  t.strictSame(
+    server.requests.slice(before).filter((line) => !line.includes('/events')),
+    [],
+  );
+  server.put('a', { podCIDRs: ['10.99.1.0/24'] });
+  await watch.until('a pod CIDR', ({ assignment }) => assignment?.subnet[4] !== undefined);
+  await t.rejects(manager.acquire(requestOf(1, NETWORK), ALWAYS), {
+    message: 'node a: pod CIDR 10.99.1.0/24 is not inside 10.5.0.0/16',
+  });
+  t.match(
+    [...server.events.values()],
+    [{ reason: 'NoPodCIDR', type: 'Warning', involvedObject: { kind: 'Node', name: 'a' }, count: 1 }],
+  );
+});
+
+t.test('a Node that does not exist yet', async (t) => {
+  const { server, open } = await rig(t);
+  const manager = open('a');
+  await t.rejects(manager.acquire(requestOf(1, NETWORK), ALWAYS), { code: 'not-in-kube', transient: true });
+  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  t.equal(leaseKey((await manager.acquire(requestOf(1, NETWORK), ALWAYS)).subnet), '10.5.1.0-24');
+});
+
+t.test('a Node that is made again with another pod CIDR', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const manager = open('a');
+  const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
+  const watch = watching(t, manager);
+  await watch.until('our lease', ({ own }) => own !== undefined);
+  server.remove('a');
+  await watch.until('no lease', ({ own }) => own === undefined);
+  await t.rejects(manager.publish(lease, ALWAYS), { code: 'not-in-kube' });
+  server.put('a', { podCIDRs: ['10.5.7.0/24'] });
+  await watch.until('another', ({ assignment }) => assignment?.subnet[4] === '10.5.7.0/24');
+  await t.rejects(manager.publish(lease, ALWAYS), {
+    code: 'lease-lost',
+    message: /10\.5\.7\.0\/24 now, not 10\.5\.1\.0-24/,
+  });
+  const moved = { ...lease, subnet: { 4: '10.5.7.0/24' as never } };
+  await manager.publish(moved, ALWAYS);
+  t.strictSame((await watch.until('ours', ({ own }) => own !== undefined)).own, moved);
+});
+
+t.test('an overwrite is published in place of the address, and is no difference to it', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', { podCIDRs: ['10.5.1.0/24'], annotations: { [`${PREFIX}public-ip-overwrite`]: '198.51.100.1' } });
+  const manager = open('a');
+  const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
+  t.equal(server.nodes.get('a')?.metadata.annotations[`${PREFIX}public-ip`], '198.51.100.1');
+  t.strictSame((await watching(t, manager).until('ours', ({ own }) => own !== undefined)).own, { ...lease });
+});
+
+t.test('an overwrite that comes and goes while the agent runs', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const manager = open('a');
+  const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
+  const watch = watching(t, manager);
+  const published = () => server.nodes.get('a')?.metadata.annotations[`${PREFIX}public-ip`];
+  const same = (own: Lease | undefined) => own !== undefined && leaseChanges([own], [lease]).changed.length === 0;
+  for (const overwrite of ['198.51.100.1', '198.51.100.2', '']) {
+    server.put('a', { annotations: { [`${PREFIX}public-ip-overwrite`]: overwrite } });
+    await watch.until(`another lease for ${overwrite}`, ({ own }) => !same(own));
+    await manager.publish(lease, ALWAYS);
+    await watch.until('ours', ({ own }) => same(own));
+    t.equal(published(), overwrite || '192.0.2.1');
+  }
+});
+
+t.test('a trouble that has passed is told by a snapshot, though nothing has changed', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const watch = watching(t, open('a'));
+  await watch.until('the node', () => true);
+  while (server.watches() === 0) await new Promise((resolve) => setImmediate(resolve));
+  server.refuse = () => ({ status: 401 });
+  server.cut();
+  while (!watch.troubles.some((trouble) => hasCode(trouble, 'kube-refused')))
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  const before = watch.count();
+  server.refuse = () => undefined;
+  await watch.until('another snapshot', () => watch.count() > before);
+  t.pass('it came');
+});
+
+t.test('what others wrote is left out where it makes no sense', async (t) => {
+  const { server, open } = await rig(t);
+  const lease = { [`${PREFIX}kube-subnet-manager`]: 'true', [`${PREFIX}backend-type`]: 'vxlan' };
+  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  server.put('no-address', { podCIDRs: ['10.5.2.0/24'], annotations: lease });
+  server.put('no-cidr', { annotations: { ...lease, [`${PREFIX}public-ip`]: '192.0.2.3' } });
+  server.put('bad-data', {
+    podCIDRs: ['10.5.4.0/24'],
+    annotations: { ...lease, [`${PREFIX}public-ip`]: '192.0.2.4', [`${PREFIX}backend-data`]: '{' },
+  });
+  server.put('bad-cidr', {
+    podCIDRs: ['x', '10.5.5.0/24'],
+    annotations: { ...lease, [`${PREFIX}public-ip`]: '192.0.2.5' },
+  });
+  const { peers } = await watching(t, open('a')).until('all', () => true);
+  t.strictSame(
+    peers.map(({ nodeId, subnet, backendData }) => [nodeId, leaseKey(subnet), backendData]),
+    [
+      ['bad-cidr', '10.5.5.0-24', {}],
+      ['bad-data', '10.5.4.0-24', {}],
+    ],
+  );
+});
+
+t.test('defect J: with two families, a change of one is a change', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', { podCIDRs: ['10.5.1.0/24', 'fd00:5:0:1::/64'] });
+  server.put('b', { podCIDRs: ['10.5.2.0/24', 'fd00:5:0:2::/64'] });
+  const peer = open('b');
+  const data = { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:04' }, 6: { VNI: 1, VtepMAC: '02:00:00:00:00:06' } };
+  const lease = await peer.acquire(
+    { ...requestOf(2, DUAL), attributes: { ...attributesOf(2), backendData: data } },
+    ALWAYS,
+  );
+  const watch = watching(t, open('a'));
+  await watch.until('the peer', ({ peers }) => peers.length === 1);
+  for (const family of [4, 6] as const) {
+    const changed = { ...lease, backendData: { ...data, [family]: { VNI: 1, VtepMAC: '02:00:00:00:00:99' } } };
+    await peer.publish(changed, ALWAYS);
+    const seen = await watch.until(`IPv${family}`, ({ peers }) =>
+      JSON.stringify(peers[0]?.backendData[family]).includes('99'),
+    );
+    t.strictSame(seen.peers, [changed]);
+    const moved = { ...lease, publicIp: { ...lease.publicIp, [family]: family === 4 ? '192.0.2.77' : 'fd00::77' } };
+    await peer.publish(moved as typeof lease, ALWAYS);
+    await watch.until(`IPv${family} address`, ({ peers }) => String(peers[0]?.publicIp[family]).endsWith('77'));
+  }
+});
+
+t.test('what is of no concern makes no snapshot, and an unchanged lease is the same object', async (t) => {
+  const { server, open } = await rig(t);
+  for (const [index, name] of ['a', 'b', 'c'].entries()) {
+    server.put(name, { podCIDRs: [`10.5.${index}.0/24`] });
+    await open(name).acquire(requestOf(index + 1, NETWORK), ALWAYS);
+  }
+  const watch = watching(t, open('a'));
+  const first = await watch.until('both', ({ peers }) => peers.length === 2);
+  const before = watch.count();
+  for (let heartbeat = 0; heartbeat < 20; heartbeat++)
+    server.put('b', { annotations: { heartbeat: String(heartbeat) } });
+  server.put('c', { annotations: { [`${PREFIX}public-ip`]: '192.0.2.33' } });
+  const last = await watch.until('the change', ({ peers }) => peers[1]?.publicIp[4] === '192.0.2.33');
+  t.equal(watch.count(), before + 1);
+  t.equal(last.peers[0], first.peers[0]);
+});
+
+t.test('cut, expired and compacted: nothing is missed, nothing is listed without need', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const watch = watching(t, open('a'));
+  await watch.until('nothing', () => true);
+  const put = (number: number) =>
+    server.put(`n${String(number).padStart(3, '0')}`, {
+      podCIDRs: [`10.5.${2 + number}.0/24`],
+      annotations: { [`${PREFIX}kube-subnet-manager`]: 'true', [`${PREFIX}public-ip`]: `192.0.2.${2 + number}` },
+    });
+  const lists = () => server.requests.filter((line) => line.startsWith('GET /api/v1/nodes?limit')).length;
+  const listed = lists();
+  const cuts = count(100);
+  for (let number = 0; number < cuts; number++) {
+    await watch.until(`node ${number}`, ({ peers }) => peers.length === number);
+    server.cut();
+    put(number);
+  }
+  await watch.until('all', ({ peers }) => peers.length === cuts);
+  t.equal(lists(), listed, 'a cut watch goes on where it was');
+  while (server.watches() === 0) await new Promise((resolve) => setImmediate(resolve));
+  server.remove('n000');
+  server.compact();
+  server.expire();
+  await watch.until('one gone', ({ peers }) => peers.length === cuts - 1);
+  put(200);
+  await watch.until('a new one', ({ peers }) => peers.some(({ nodeId }) => nodeId === 'n200'));
+  t.ok(lists() > listed, '410 lists again');
+  t.strictSame(
+    watch.troubles.filter((trouble) => (trouble as { code?: string }).code !== 'kube-unreachable'),
+    [],
+  );
+});
+
+t.test('a server that is silent, busy, or talks nonsense', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const answers = [
+    { status: 500 },
+    { status: 429, headers: { 'retry-after': '0' } },
+    { status: 200, body: ['?'] },
+    { status: 403, body: { message: 'nodes is forbidden: User "x" cannot list resource "nodes"' } },
+  ];
+  server.refuse = (_, path) => (path.includes('limit') ? answers.shift() : undefined);
+  const watch = watching(t, open('a'));
+  await watch.until('the nodes', ({ assignment }) => assignment?.subnet[4] !== undefined);
+  t.match(watch.troubles, [
+    { code: 'kube-unreachable' },
+    { code: 'kube-unreachable' },
+    { code: 'kube-unreachable', message: /none of Kubernetes/ },
+    { code: 'kube-refused', message: 'GET /api/v1/nodes: nodes is forbidden: User "x" cannot list resource "nodes"' },
+  ]);
+});
+
+t.test('the condition is cleared once for each Node, when pods can be served', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const manager = open('a');
+  const watch = watching(t, manager);
+  await watch.until('the node', () => true);
+  const conditions = () => server.nodes.get('a')?.status.conditions ?? [];
+  const until = async (met: () => boolean) => {
+    for (let turn = 0; turn < 1000 && !met(); turn++) await new Promise((resolve) => setTimeout(resolve, 10));
+  };
+  manager.observe?.({ ready: false, peers: [], problems: [], config: undefined });
+  t.strictSame(conditions(), []);
+  for (let run = 0; run < 3; run++) manager.observe?.({ ready: true, peers: [], problems: [], config: undefined });
+  await until(() => conditions().length > 0);
+  t.match(conditions(), [
+    { type: 'NetworkUnavailable', status: 'False', reason: 'FlannelIsUp', message: 'Flannel is running on this node' },
+  ]);
+  t.equal(server.requests.filter((line) => line.startsWith('PATCH')).length, 1);
+  server.remove('a');
+  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  await until(() => conditions().length > 0);
+  t.equal(conditions().length, 1, 'again for a Node that was made again');
+});

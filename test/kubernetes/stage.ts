@@ -1,0 +1,64 @@
+// What the tests with a real API server share: nodes with agents, and what they say.
+
+import { renameSync, writeFileSync } from 'node:fs';
+import type { Test } from 'tap';
+import { agentStatus, type Cluster, type Node, startCluster } from '../../examples/cluster/cluster.ts';
+import type { Pod } from '../../examples/cluster/pod.ts';
+import { hasGo, missingPrograms, type Program } from './binaries.ts';
+import { type ControlPlane, type ControlPlaneOptions, startControlPlane } from './control-plane.ts';
+
+export const DUAL = { clusterCidr: '10.244.0.0/16,fd00:244::/48', serviceCidr: '10.96.0.0/16,fd00:96::/108' };
+export const SINGLE = { clusterCidr: '10.244.0.0/16', serviceCidr: '10.96.0.0/16' };
+export const DUAL_NETWORK = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
+
+export interface Stage {
+  readonly cluster: Cluster;
+  readonly plane: ControlPlane;
+  /** Replaces the network configuration that --net-config-path names. */
+  configure(config: unknown): void;
+  readonly configFlag: string;
+}
+
+/** Why these tests can't run. `npm run test:kubernetes` builds what is missing where there is Go. */
+export function lacking(programs: readonly Program[]): string | false {
+  const missing = missingPrograms(programs);
+  if (missing.length === 0) return false;
+  const build = hasGo() ? 'node test/kubernetes/binaries.ts builds them' : 'there is no Go to build them with';
+  return `Kubernetes' programs are not built: ${missing.join(', ')} (${build})`;
+}
+
+export async function openStage(t: Test, nodes: number, options: ControlPlaneOptions): Promise<Stage> {
+  const cluster = await startCluster({ nodes });
+  let plane: ControlPlane | undefined;
+  t.teardown(async () => {
+    await plane?.down();
+    await cluster.down();
+  });
+  plane = await startControlPlane(cluster, options);
+  const path = `${cluster.logs}/net-conf.json`;
+  return {
+    cluster,
+    plane,
+    configFlag: `--net-config-path=${path}`,
+    configure(config) {
+      writeFileSync(`${path}.new`, JSON.stringify(config));
+      renameSync(`${path}.new`, path);
+    },
+  };
+}
+
+/** Why the node isn't ready; undefined when it is, or doesn't answer. */
+export const reasonOf = async (node: Node): Promise<string | undefined> => (await agentStatus(node))?.reason;
+
+/** What of the pods' addresses can't be pinged by each other. */
+export async function unreachable(pods: readonly Pod[]): Promise<string[]> {
+  const probes = pods.flatMap((from) =>
+    pods.flatMap((to) =>
+      to.ips.map(async (ip) => {
+        const { ok, detail } = await from.probe({ kind: 'ping', to: ip });
+        return ok ? [] : [`${from.name} -> ${ip}: ${detail}`];
+      }),
+    ),
+  );
+  return (await Promise.all(probes)).flat();
+}
