@@ -122,7 +122,10 @@ t.test('a peer whose command fails', async (t) => {
   await cluster.etcdctl('put', `${PREFIX}/subnets/10.244.77.0-24`, value);
   await cluster.etcdctl('put', `${PREFIX}/subnets/10.244.78.0-24`, value.replace('.77', '.78'));
   const states = async () => (await agentStatus(nodes[0]))?.peers.filter(({ key }) => /\.7[78]\./.test(key));
-  await until('the failure', async () => (await states())?.some(({ state }) => state === 'failed') ?? false);
+  await until('both answers', async () => {
+    const found = (await states())?.map(({ state }) => state).sort();
+    return found?.join() === 'failed,programmed';
+  });
   t.match(await states(), [
     { key: '10.244.77.0-24', state: 'failed', reason: 'SubnetAddCommand (sh): exit status 3: no way' },
     { key: '10.244.78.0-24', state: 'programmed' },
