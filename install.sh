@@ -504,7 +504,7 @@ uninstall() {
   mapfile -t paths < <(awk -F '\t' '$1 == "file" { print $3 }' "$state/manifest" | sort -u)
   mapfile -t dirs < <(awk -F '\t' '$1 == "dir" { print $3 }' "$state/manifest" | sort -ru)
   for path in ${paths[@]+"${paths[@]}"}; do take_away "$path"; done
-  rm -rf "$root/usr/lib/.flannel-ts.new" "$root/usr/lib/.flannel-ts.old" "${root:?}/$PROGRAM"
+  rm -rf "$root/usr/lib/.flannel-ts.new" "$root/usr/lib/.flannel-ts.old" "$root/${PROGRAM:?}"
   say "removed:   /$PROGRAM"
   # The record goes last, but for the folders that hold it.
   for path in ${dirs[@]+"${dirs[@]}"}; do rmdir "$root/$path" 2>/dev/null || true; done
