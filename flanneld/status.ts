@@ -1,14 +1,14 @@
 // `flanneld status`: asks the agent's socket and says it in words. Exit codes: 0 ready and nothing differs, 1 otherwise,
 // 2 no agent answers.
 
-import { asNetError, NetError } from '../model/errors.ts';
+import { asNetError } from '../model/errors.ts';
 import { cniLines } from './cni/view.ts';
 import type { ProbeStatus } from './probe/prober.ts';
 import { firewallRemarks } from './firewall/findings.ts';
 import { hostLines } from './host-settings.ts';
 import { request } from './http.ts';
 import type { AgentStatus } from './progress.ts';
-import { statusSocketPath } from './status-socket.ts';
+import { noAgent, statusSocketPath } from './status-socket.ts';
 
 const TIMEOUT_MS = 5000;
 /** Differences that are written out for people. */
@@ -36,13 +36,7 @@ export async function statusReport(subnetFile: string, json: boolean, now: numbe
 
 function ask(socketPath: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const fail = (cause: Error & { code?: string }) =>
-      reject(
-        new NetError('not-ready', `no agent answers on ${socketPath}: ${cause.code ?? cause.message}`, {
-          cause,
-          subject: socketPath,
-        }),
-      );
+    const fail = (cause: Error) => reject(noAgent(socketPath, cause));
     const call = request({ socketPath, path: '/status', timeout: TIMEOUT_MS }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));

@@ -5,7 +5,7 @@
 
 import { HEADER_LENGTH } from 'netlink/dist/structs.js';
 import { NetError } from '../model/errors.ts';
-import { aligned, AttributeWriter, attributesOf, type Output, textOf } from './attributes.ts';
+import { aligned, AttributeWriter, attributesOf, type Output, textOf, u32 } from './attributes.ts';
 import { bind, close, errnoName, recv, send, sendAside, setsockopt, socket } from './ffi.ts';
 
 const AF_NETLINK = 16;
@@ -84,22 +84,16 @@ export interface NetlinkSocket {
 export function openNetlink(protocol = 0): NetlinkSocket {
   const fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
   bind(fd, Uint8Array.of(AF_NETLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
-  const on = int32(1);
+  const on = u32(1);
   for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK])
     setsockopt(fd, SOL_NETLINK, option, on);
-  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, int32(QUEUE_BYTES));
-  setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, int32(QUEUE_BYTES));
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, u32(QUEUE_BYTES));
+  setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, u32(QUEUE_BYTES));
   const timeout = Buffer.alloc(16);
   timeout.writeBigInt64LE(BigInt(TIMEOUT_SECONDS));
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, timeout);
   return conversation(fd);
 }
-
-const int32 = (value: number): Buffer => {
-  const bytes = Buffer.alloc(4);
-  bytes.writeInt32LE(value);
-  return bytes;
-};
 
 const incoming = Buffer.alloc(BUFFER_BYTES);
 const outgoing = Buffer.alloc(OUTGOING_BYTES);

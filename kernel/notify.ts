@@ -2,6 +2,7 @@
 // times a second. Node can't wait for a descriptor it didn't make, and the netlink package's socket, which can, aborts the
 // process when the kernel reports an overrun (libuv's status for POLLERR becomes a null string in its binding.cc).
 
+import { u32 } from './attributes.ts';
 import { type DeviceNames, networkChanges, ruleChanges } from './changes.ts';
 import { bind, close, recvNow, setsockopt, socket } from './ffi.ts';
 import type { Change } from './kernel.ts';
@@ -44,7 +45,7 @@ export function watchKernel(names: () => DeviceNames, onChange: (change: Change)
     if (!open) return;
     open = false;
     clearInterval(timer);
-    for (const fd of [network, rules]) closeListener(fd);
+    for (const fd of [network, rules]) close(fd);
   };
 }
 
@@ -52,17 +53,9 @@ export function watchKernel(names: () => DeviceNames, onChange: (change: Change)
 export function listenTo(protocol: number, groups: readonly number[]): number {
   const fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
   bind(fd, Uint8Array.of(AF_NETLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
-  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, int32(QUEUE_BYTES));
-  for (const group of groups) setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, int32(group));
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, u32(QUEUE_BYTES));
+  for (const group of groups) setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, u32(group));
   return fd;
-}
-
-export const closeListener = (fd: number): void => close(fd);
-
-function int32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeInt32LE(value);
-  return bytes;
 }
 
 /** The changes that wait in a socket's queue, at most so many. */

@@ -2,8 +2,9 @@
 // than what is done with it. rtnetlink puts its notifications into the queues of listening sockets before the change's own
 // request returns, and nftables counts its transactions, so the answer is as fresh as a reading would be.
 
+import { close } from './ffi.ts';
 import type { NetlinkSocket } from './netlink.ts';
-import { closeListener, listenTo, receive } from './notify.ts';
+import { listenTo, receive } from './notify.ts';
 
 const NETLINK_ROUTE = 0;
 /** linux/rtnetlink.h, RTNLGRP_*: links, IPv4 addresses, IPv6 addresses, and the settings of both families. */
@@ -53,7 +54,7 @@ export function openLinkRevisions(): LinkRevisions {
       if (!changed.has(index)) changed.set(index, serial);
       return Math.max(all, changed.get(index) ?? 0);
     },
-    close: () => closeListener(fd),
+    close: () => close(fd),
   };
 }
 

@@ -1,8 +1,7 @@
 // The client of `flanneld policy`: asks the agent's status socket and prints what it says.
 
-import { NetError } from '../../model/errors.ts';
 import { request } from '../http.ts';
-import { statusSocketPath } from '../status-socket.ts';
+import { noAgent, statusSocketPath } from '../status-socket.ts';
 import { type PolicyCommand, printTraced, printWhy, refused, TRACE_PATH, whyPath } from './command.ts';
 import type { TraceLine } from './routes.ts';
 import type { WhyAnswer } from './why.ts';
@@ -29,13 +28,7 @@ export async function askPolicy(command: PolicyCommand, write: (text: string) =>
 /** Hands over line by line. @throws NetError not-ready when nobody answers, or the agent says why not */
 function ask(socketPath: string, path: string, onLine: (line: string) => void): Promise<void> {
   return new Promise((resolve, reject) => {
-    const fail = (cause: Error & { code?: string }) =>
-      reject(
-        new NetError('not-ready', `no agent answers on ${socketPath}: ${cause.code ?? cause.message}`, {
-          cause,
-          subject: socketPath,
-        }),
-      );
+    const fail = (cause: Error) => reject(noAgent(socketPath, cause));
     const call = request({ socketPath, path }, (response) => {
       let rest = '';
       response.setEncoding('utf8');
