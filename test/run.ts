@@ -1,12 +1,11 @@
 // Runs the tests by tiers and ends with one plain line: `N passed, N failed, N skipped`. See usage below.
 
-import { randomInt, randomUUID } from 'node:crypto';
+import { randomInt } from 'node:crypto';
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { type AllowedSkips, judgeSkip } from './support/allowed-skips.ts';
-import { differences, endMarked, type MachineState, machineState } from './support/machine-state.ts';
+import { privateMachine } from './support/private-machine.ts';
 import { childrenSeconds } from './support/processor-time.ts';
 import { type Job, runJob } from './support/run-job.ts';
 import type { Outcome } from './support/tap-results.ts';
@@ -30,18 +29,17 @@ Environment:
 
 interface Tier {
   readonly files: (path: string) => boolean;
+  /** Each file runs on a machine of its own as far as it can tell, see support/private-machine.ts. */
   readonly needsRoot: boolean;
-  /** How many files at once. Tests that change the machine run one by one, so that a leak has one culprit. */
-  readonly jobs: number;
   /** For one file; a soak run gets as much more as it counts more. */
   readonly seconds: number;
 }
 
 const tiers: Readonly<Record<string, Tier>> = {
-  check: { files: (path) => !/^test\/(root|cluster|kubernetes)\//.test(path), needsRoot: false, jobs: 2, seconds: 60 },
-  root: { files: (path) => path.startsWith('test/root/'), needsRoot: true, jobs: 1, seconds: 300 },
-  cluster: { files: (path) => path.startsWith('test/cluster/'), needsRoot: true, jobs: 1, seconds: 600 },
-  kubernetes: { files: (path) => path.startsWith('test/kubernetes/'), needsRoot: true, jobs: 1, seconds: 900 },
+  check: { files: (path) => !/^test\/(root|cluster|kubernetes)\//.test(path), needsRoot: false, seconds: 60 },
+  root: { files: (path) => path.startsWith('test/root/'), needsRoot: true, seconds: 300 },
+  cluster: { files: (path) => path.startsWith('test/cluster/'), needsRoot: true, seconds: 600 },
+  kubernetes: { files: (path) => path.startsWith('test/kubernetes/'), needsRoot: true, seconds: 900 },
 };
 const plans: Readonly<Record<string, readonly string[]>> = {
   check: ['check'],
@@ -52,10 +50,10 @@ const plans: Readonly<Record<string, readonly string[]>> = {
   soak: ['check', 'root', 'cluster', 'kubernetes'],
 };
 const SOAK_FACTOR = 20;
-/** How long a test's processes may take to be gone after its end. */
-const LEAK_GRACE = 5000;
-/** By this variable the processes that a test file has started are known, wherever they have gone. */
-const MARK = 'FLANNEL_TEST_MARK';
+/** How many files run at once. */
+const JOBS = 2;
+/** Test files that download something. */
+const ONLINE = ['test/root/image.test.ts'];
 
 const root = join(import.meta.dirname, '..');
 process.chdir(root);
@@ -87,6 +85,8 @@ const results: { readonly file: string; readonly outcome: Outcome }[] = [];
 const interrupt = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => interrupt.abort());
 
+const node = process.execPath;
+const QUIET = '--disable-warning=ExperimentalWarning';
 const say = (text: string): void => {
   process.stdout.write(`${text}\n`);
 };
@@ -103,54 +103,38 @@ function jobsOf(tierName: string, tier: Tier): Job[] {
   const tools: Job[] =
     tierName === 'check'
       ? [
-          { ...shared, name: 'types', tap: false, command: ['node_modules/typescript/bin/tsc', '--noEmit'] },
-          { ...shared, name: 'lint', tap: false, command: ['node_modules/@biomejs/biome/bin/biome', 'check'] },
+          { ...shared, name: 'types', tap: false, command: [node, 'node_modules/typescript/bin/tsc', '--noEmit'] },
+          { ...shared, name: 'lint', tap: false, command: [node, 'node_modules/@biomejs/biome/bin/biome', 'check'] },
         ]
       : [];
   const files = globSync('test/**/*.test.ts').filter(tier.files).sort();
   const tests = files.map((name): Job => {
-    return { ...shared, name, tap: true, command: ['--disable-warning=ExperimentalWarning', name] };
+    const command = tier.needsRoot ? privateMachine(name, ONLINE.includes(name)) : [node, QUIET, name];
+    return { ...shared, name, tap: true, command };
   });
   return [...tools, ...tests].filter(({ name }) => selected(name));
 }
 
-/** What is on the machine now and was not before, once it has stopped changing. */
-async function leaks(before: MachineState, mark: string): Promise<string[]> {
-  const deadline = Date.now() + LEAK_GRACE;
-  for (;;) {
-    const found = differences(before, machineState(mark));
-    if (found.length === 0 || Date.now() > deadline) return found;
-    await sleep(100);
-  }
-}
-
 async function run(job: Job, tier: Tier): Promise<void> {
   const started = Date.now();
-  const used = childrenSeconds();
-  const mark = randomUUID();
-  const before = tier.needsRoot ? machineState(mark) : undefined;
   const outcomes: Outcome[] = [];
   const record = (outcome: Outcome): void => {
     const judged = judgeSkip(allowed, job.name, outcome);
     outcomes.push(judged);
     results.push({ file: job.name, outcome: judged });
     // A file of the slow tiers takes minutes: show that it moves.
-    if (tier.needsRoot && judged.name !== '') say(`  ${judged.state === 'failed' ? 'FAILED ' : ''}${judged.name}`);
+    if (tier.needsRoot && judged.name !== '') {
+      say(`  ${judged.state === 'failed' ? 'FAILED ' : ''}${job.name} > ${judged.name}`);
+    }
   };
-  if (tier.needsRoot) say(job.name);
-  await runJob({ ...job, environment: { ...job.environment, [MARK]: mark } }, interrupt.signal, record);
-  if (before) {
-    const left = await leaks(before, mark);
-    endMarked(mark);
-    if (left.length > 0) record({ state: 'failed', name: 'leaves nothing behind', details: left.join('\n') });
-  }
+  await runJob(job, interrupt.signal, record);
   const failed = count('failed', outcomes);
   const skipped = count('skipped', outcomes);
   const summary = [
     failed === 0 ? 'ok    ' : 'FAILED',
     `${job.name}:`,
     `${count('passed', outcomes)} passed${failed ? `, ${failed} failed` : ''}${skipped ? `, ${skipped} skipped` : ''}`,
-    `(${((Date.now() - started) / 1000).toFixed(1)} s${tier.jobs === 1 ? `, ${(childrenSeconds() - used).toFixed(1)} s of processor` : ''})`,
+    `(${((Date.now() - started) / 1000).toFixed(1)} s)`,
   ];
   say(summary.join(' '));
 }
@@ -166,7 +150,7 @@ async function runTier(name: string, tier: Tier): Promise<void> {
   const worker = async (): Promise<void> => {
     for (let job = queue.shift(); job && !interrupt.signal.aborted; job = queue.shift()) await run(job, tier);
   };
-  await Promise.all(Array.from({ length: tier.jobs }, worker));
+  await Promise.all(Array.from({ length: JOBS }, worker));
 }
 
 say(`seed ${seed}${soak ? ', full counts' : ''}`);
@@ -182,6 +166,7 @@ for (const { file, outcome } of results) {
 }
 const outcomes = results.map(({ outcome }) => outcome);
 const [passed, failed, skipped] = (['passed', 'failed', 'skipped'] as const).map((state) => count(state, outcomes));
+say(`\n${childrenSeconds().toFixed(0)} s of processor`);
 if (failed) say(`\nwhole output: build/test/; again with FLANNEL_TEST_SEED=${seed}`);
 if (interrupt.signal.aborted) say('\ninterrupted');
 if (!passed && !failed) say('\nno test ran');

@@ -1,8 +1,9 @@
-// What a test may leave behind on the machine: namespaces, links, nftables rules and processes. Counters, indexes and
+// What a test may leave behind: namespaces, links, nftables rules, processes and temporary files. Counters, indexes and
 // states that change by themselves are left out.
 
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 
 /** Every thing that is there, as one line each. */
 export type MachineState = ReadonlySet<string>;
@@ -37,56 +38,35 @@ function rules(): string[] {
   return found;
 }
 
-/** A file of /proc, or nothing for a process that has ended meanwhile or that nobody may look into. */
-function peek(read: () => string): string {
+/** A file of /proc, or nothing for a process that has ended meanwhile. */
+function peek(path: string): string {
   try {
-    return read();
+    return readFileSync(path, 'utf8');
   } catch {
     return '';
   }
 }
 
-interface Process {
-  readonly pid: number;
-  /** Differs from an earlier process with the same pid. */
-  readonly started: string;
-  readonly command: string;
-  readonly marked: boolean;
-  /** Runs in another network namespace, and what had started it is gone. */
-  readonly abandoned: boolean;
-}
-
-function processes(mark: string): Process[] {
-  const home = readlinkSync('/proc/self/ns/net');
+/** All but this one and what has ended and waits for its parent. */
+function processes(): string[] {
   return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .flatMap((name) => {
-      const stat = peek(() => readFileSync(`/proc/${name}/stat`, 'utf8'));
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      const command = peek(() => readFileSync(`/proc/${name}/cmdline`, 'utf8'))
-        .replaceAll('\0', ' ')
-        .trim();
-      if (command === '' || fields[0] === 'Z') return [];
-      const namespace = peek(() => readlinkSync(`/proc/${name}/ns/net`));
-      return {
-        pid: Number(name),
-        started: fields[19] ?? '',
-        command,
-        marked: peek(() => readFileSync(`/proc/${name}/environ`, 'utf8')).includes(mark),
-        abandoned: fields[1] === '1' && namespace !== '' && namespace !== home,
-      };
+      const stat = peek(`/proc/${name}/stat`);
+      const [state] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      const command = peek(`/proc/${name}/cmdline`).replaceAll('\0', ' ').trim();
+      return command === '' || state === 'Z' ? [] : [`process ${name} ${command}`];
     });
 }
 
-/** The mark is in the environment of all that a test starts, but for programs that it runs with an environment of theirs. */
-const suspects = (mark: string): Process[] => processes(mark).filter(({ marked, abandoned }) => marked || abandoned);
-
-export function machineState(mark: string): MachineState {
+/** Of the namespaces of the calling process. */
+export function machineState(): MachineState {
   return new Set([
     ...lines('netns', 'ip', 'netns', 'list').map((line) => line.replace(/ \(id: \d+\)$/, '')),
     ...links(),
     ...rules(),
-    ...suspects(mark).map(({ pid, started, command }) => `process ${pid} (started ${started}) ${command}`),
+    ...readdirSync(tmpdir()).map((name) => `file ${tmpdir()}/${name}`),
+    ...processes(),
   ]);
 }
 
@@ -95,16 +75,4 @@ export function differences(before: MachineState, after: MachineState): string[]
   const gone = [...before].filter((line) => !after.has(line) && !line.startsWith('process '));
   const left = [...after].filter((line) => !before.has(line));
   return [...left.map((line) => `left behind: ${line}`), ...gone.map((line) => `gone: ${line}`)];
-}
-
-/** Ends what a test file has started and left. */
-export function endMarked(mark: string): void {
-  for (const { pid, marked } of processes(mark)) {
-    if (!marked) continue;
-    try {
-      process.kill(pid, 'SIGKILL');
-    } catch {
-      // It has ended by itself.
-    }
-  }
 }

@@ -9,7 +9,7 @@ import { type Outcome, tapResults } from './tap-results.ts';
 export interface Job {
   /** The file's path, or the tool's name. */
   readonly name: string;
-  /** Arguments for node. */
+  /** The program and its arguments. */
   readonly command: readonly string[];
   /** Whether its standard output is TAP; otherwise the exit status is the outcome. */
   readonly tap: boolean;
@@ -38,7 +38,8 @@ export async function runJob(job: Job, stop: AbortSignal, report: (outcome: Outc
   mkdirSync(dirname(logFile), { recursive: true });
   const log = createWriteStream(logFile);
   // A process group of its own, so that a stop reaches what the file has started too.
-  const child = spawn(process.execPath, job.command, {
+  const [program = process.execPath, ...args] = job.command;
+  const child = spawn(program, args, {
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...job.environment, TAP_TIMEOUT: String(job.seconds) },
