@@ -42,21 +42,20 @@ die() {
 
 # run WHAT ADVICE COMMAND...: says what, runs the command quietly, shows its output only when it fails.
 run() {
-  local what=$1 advice=$2 log status
+  local what=$1 advice=$2 output status
   shift 2
   say "$what"
-  log=$(mktemp)
   # As a condition of `if` the command would run without -e.
   set +e
-  (
+  output=$(
     set -e
-    "$@"
-  ) >"$log" 2>&1 </dev/null
+    "$@" 2>&1 </dev/null
+  )
   status=$?
   set -e
-  [[ $status -eq 0 ]] || tail -n 40 "$log" >&2
-  rm -f "$log"
-  [[ $status -eq 0 ]] || die "failed: $what; $advice"
+  [[ $status -eq 0 ]] && return
+  tail -n 40 <<<"$output" >&2
+  die "failed: $what; $advice"
 }
 
 # ---- deps: packages, node_modules, build/bin ------------------------------------------------------------------------
