@@ -16,7 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import t, { type Test } from 'tap';
 import { count } from '../support/count.ts';
 import { below, random } from '../support/seed.ts';
@@ -81,6 +81,37 @@ for (const [name, prepare] of [
     t.strictSame(picture(root), before);
   });
 }
+
+t.test('without --root it is the host itself, and uninstall leaves that as it was too', async (t) => {
+  const layers = tree(t);
+  const folders = ['etc', 'opt', 'usr', 'var/lib'];
+  for (const name of folders)
+    for (const layer of ['upper', 'work']) mkdirSync(join(layers, name, layer), { recursive: true });
+  const overlay = (name: string) =>
+    `mount -t overlay -o lowerdir=/${name},upperdir=${layers}/${name}/upper,workdir=${layers}/${name}/work overlay /${name}`;
+  const script = [
+    'set -e',
+    ...folders.map(overlay),
+    './install.sh',
+    'ls /usr/lib/flannel-ts',
+    './install.sh uninstall',
+  ];
+  const listing = execFileSync('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script.join('\n')], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.match(listing, /^flanneld$/m);
+  const changed = folders.flatMap((name) =>
+    readdirSync(join(layers, name, 'upper'), { recursive: true, withFileTypes: true })
+      .map(
+        (entry) =>
+          [entry, join('/', name, relative(join(layers, name, 'upper'), entry.parentPath), entry.name)] as const,
+      )
+      .filter(([entry, path]) => !entry.isDirectory() || !existsSync(path))
+      .map(([, path]) => path),
+  );
+  t.strictSame(changed, []);
+});
 
 t.test('the list asks for host ports and bandwidth, and every executable has its name', async (t) => {
   const root = tree(t);
