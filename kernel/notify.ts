@@ -36,16 +36,21 @@ export function watchKernel(names: () => DeviceNames, onChange: (change: Change)
   const rules = listenTo(NETLINK_NETFILTER, RULE_GROUPS);
   const known = names();
   const buffer = Buffer.alloc(DATAGRAM_BYTES);
-  const timer = setInterval(() => {
+  return lookAt([network, rules], () => {
     for (const change of drain(network, buffer, (datagram) => networkChanges(datagram, known))) onChange(change);
     for (const change of drain(rules, buffer, ruleChanges)) onChange(change);
-  }, LOOK_MS).unref();
+  });
+}
+
+/** Looks at sockets many times a second, until the returned function is called, which closes them. */
+export function lookAt(sockets: readonly number[], look: () => void): () => void {
+  const timer = setInterval(look, LOOK_MS).unref();
   let open = true;
   return () => {
     if (!open) return;
     open = false;
     clearInterval(timer);
-    for (const fd of [network, rules]) close(fd);
+    for (const fd of sockets) close(fd);
   };
 }
 

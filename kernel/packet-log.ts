@@ -4,7 +4,7 @@
 import { NetError } from '../model/errors.ts';
 import { attribute, attributesOf, textOf } from './attributes.ts';
 import { close, errnoName, send } from './ffi.ts';
-import { listenTo, receive } from './notify.ts';
+import { listenTo, lookAt, receive } from './notify.ts';
 
 const NETLINK_NETFILTER = 12;
 /** NFNL_SUBSYS_ULOG << 8 with NFULNL_MSG_PACKET and NFULNL_MSG_CONFIG. */
@@ -20,7 +20,6 @@ const BIND = 1;
 const COPY_PACKET = 2;
 const LOGGED = { payload: 9, prefix: 10 } as const;
 
-const LOOK_MS = 50;
 const MOST_DATAGRAMS = 100;
 const DATAGRAM_BYTES = 1 << 16;
 
@@ -47,20 +46,13 @@ export function listenToLog(group: number, bytes: number, onPacket: (logged: Log
     close(fd);
     throw error;
   }
-  const timer = setInterval(() => {
+  return lookAt([fd], () => {
     for (let count = 0; count < MOST_DATAGRAMS; count++) {
       const length = receive(fd, buffer);
       if (length === undefined) break;
       if (length !== 'lost') for (const logged of packetsIn(buffer.subarray(0, length))) onPacket(logged);
     }
-  }, LOOK_MS).unref();
-  let open = true;
-  return () => {
-    if (!open) return;
-    open = false;
-    clearInterval(timer);
-    close(fd);
-  };
+  });
 }
 
 /** The kernel answers inside the send. */

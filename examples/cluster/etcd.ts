@@ -69,6 +69,7 @@ export function etcdServers(machines: readonly Machine[], { tls, flags = [] }: E
       `--initial-cluster=${cluster}`,
       `--listen-metrics-urls=${HEALTH}`,
       ...serverFlags(tls),
+      ...peerFlags(tls),
       ...flags,
     ];
     const etcdctl = etcdctlOf(machine, endpoints.slice(index, index + 1), tls);
@@ -113,7 +114,19 @@ function memberOf(machine: Machine, etcdctl: EtcdMember['etcdctl'], start: () =>
   return member;
 }
 
-const serverFlags = (tls: EtcdTls | undefined): string[] =>
+/** Between the servers. */
+const peerFlags = (tls: EtcdTls | undefined): string[] =>
+  tls === undefined
+    ? []
+    : [
+        `--peer-cert-file=${tls.server.certificate}`,
+        `--peer-key-file=${tls.server.key}`,
+        `--peer-trusted-ca-file=${tls.authority}`,
+        '--peer-client-cert-auth',
+      ];
+
+/** Of a server, towards its clients. */
+export const serverFlags = (tls: EtcdTls | undefined): string[] =>
   tls === undefined
     ? []
     : [
@@ -121,13 +134,10 @@ const serverFlags = (tls: EtcdTls | undefined): string[] =>
         `--key-file=${tls.server.key}`,
         `--trusted-ca-file=${tls.authority}`,
         '--client-cert-auth',
-        `--peer-cert-file=${tls.server.certificate}`,
-        `--peer-key-file=${tls.server.key}`,
-        `--peer-trusted-ca-file=${tls.authority}`,
-        '--peer-client-cert-auth',
       ];
 
-const clientFlags = (tls: EtcdTls | undefined): string[] =>
+/** Of etcdctl. */
+export const clientFlags = (tls: EtcdTls | undefined): string[] =>
   tls === undefined ? [] : [`--cacert=${tls.authority}`, `--cert=${tls.client.certificate}`, `--key=${tls.client.key}`];
 
 const agentTlsFlags = (tls: EtcdTls | undefined): string[] =>

@@ -12,7 +12,7 @@ const MESSAGE_BYTES = 40;
 const TYPES = { set: 1, begin: 3, commit: 4, count: 5 } as const;
 
 /** In the order of an answer: udp-proxy/common.h. */
-const COUNTERS = [
+export const COUNTERS = [
   'sentPackets',
   'sentBytes',
   'deliveredPackets',

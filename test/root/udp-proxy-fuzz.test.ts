@@ -1,5 +1,6 @@
 // The udp backend's data path, compiled with sanitizers, against packets and messages at random.
 
+import type { ProxyCounters } from '../../flanneld/backend/udp-control.ts';
 import t, { type Test } from 'tap';
 import { type Ip, ip, prefix } from '../../model/ip.ts';
 import { count } from '../support/count.ts';
@@ -8,7 +9,6 @@ import { makeNamespace } from '../support/namespace.ts';
 import { below, random } from '../support/seed.ts';
 import { DEVICE, makeOverlay, type OverlayNode, underlayOf } from '../support/udp-overlay.ts';
 import {
-  type Counters,
   compileProxy,
   deletion,
   MESSAGE_BYTES,
@@ -81,7 +81,7 @@ function damaged(packet: Buffer, next: Random): Buffer {
 }
 
 /** All datagrams of peers that became something. A large packet that the device refused counts its parts. */
-const accounted = ({ deliveredPackets, inMalformed, inTtl, inFailed }: Counters): number =>
+const accounted = ({ deliveredPackets, inMalformed, inTtl, inFailed }: ProxyCounters): number =>
   deliveredPackets + inMalformed + inTtl + inFailed;
 
 t.test('packets from a peer: nothing breaks, and every one is accounted for', async (t) => {

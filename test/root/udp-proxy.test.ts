@@ -2,11 +2,12 @@
 
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import type { ProxyCounters } from '../../flanneld/backend/udp-control.ts';
 import t, { type Test } from 'tap';
 import { type Family, FAMILIES, type Ip, ip, type Prefix, prefix } from '../../model/ip.ts';
 import { isWholeTcp, tcpPacket, udpPacket } from '../support/ip-packet.ts';
 import { DEVICE, MTU, makeOverlay, type OverlayNode, routesTo, setRoutes, underlayOf } from '../support/udp-overlay.ts';
-import { type Counters, compileProxy, deletion, PORT, type Route, setting } from '../support/udp-proxy.ts';
+import { compileProxy, deletion, PORT, type Route, setting } from '../support/udp-proxy.ts';
 import {
   capture,
   type Datagram,
@@ -31,20 +32,20 @@ const overlay = async (t: Test, family: Family = 4): Promise<[OverlayNode, Overl
   (await makeOverlay(t, [binary, binary], family)) as [OverlayNode, OverlayNode];
 
 /** The counters that have grown, and by how much. */
-function growth(before: Counters, after: Counters): Partial<Counters> {
-  const entries = Object.entries(after).map(([name, value]) => [name, value - before[name as keyof Counters]]);
+function growth(before: ProxyCounters, after: ProxyCounters): Partial<ProxyCounters> {
+  const entries = Object.entries(after).map(([name, value]) => [name, value - before[name as keyof ProxyCounters]]);
   return Object.fromEntries(entries.filter(([, value]) => value !== 0));
 }
 
 /** What a node counts while something happens to it. */
-async function counted({ proxy }: OverlayNode, happening: () => void): Promise<Partial<Counters>> {
+async function counted({ proxy }: OverlayNode, happening: () => void): Promise<Partial<ProxyCounters>> {
   const before = await proxy.counters();
   happening();
   return growth(before, await proxy.counters());
 }
 
 /** The same, of packets from peers only: the kernel sends some of its own the other way. */
-async function countedIn(node: OverlayNode, happening: () => void): Promise<Partial<Counters>> {
+async function countedIn(node: OverlayNode, happening: () => void): Promise<Partial<ProxyCounters>> {
   const grown = Object.entries(await counted(node, happening));
   return Object.fromEntries(grown.filter(([name]) => name.startsWith('in') || name.startsWith('delivered')));
 }

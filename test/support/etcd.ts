@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { clientFlags, serverFlags } from '../../examples/cluster/etcd.ts';
 import type { TestCertificates } from './certificates.ts';
 
 const run = promisify(execFile);
@@ -150,19 +151,6 @@ async function untilHealthy(ask: () => Promise<unknown>): Promise<void> {
     }
   }
 }
-
-const serverFlags = (tls: TestCertificates | undefined): string[] =>
-  tls === undefined
-    ? []
-    : [
-        `--cert-file=${tls.server.certificate}`,
-        `--key-file=${tls.server.key}`,
-        `--trusted-ca-file=${tls.authority}`,
-        '--client-cert-auth',
-      ];
-
-const clientFlags = (tls: TestCertificates | undefined): string[] =>
-  tls === undefined ? [] : [`--cacert=${tls.authority}`, `--cert=${tls.client.certificate}`, `--key=${tls.client.key}`];
 
 /** Whether there is an etcd to run. */
 export function hasEtcd(): boolean {

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import type { Duplex, Readable } from 'node:stream';
 import type { Test } from 'tap';
 import { addressOf, familyOf, type Ip, lengthOf, type Prefix, toBytes } from '../../model/ip.ts';
+import { ANSWER_BYTES, COUNTERS, type ProxyCounters } from '../../flanneld/backend/udp-control.ts';
 import type { TestNamespace } from './namespace.ts';
 
 const SOURCE = join(import.meta.dirname, '../../flanneld/backend/udp-proxy.c');
@@ -19,28 +20,6 @@ export const SANITIZED: readonly string[] = ['-O1', '-g', '-fsanitize=address,un
 export const PORT = 8285;
 export const MAX_ROUTES = 16384;
 export const MESSAGE_BYTES = 40;
-const COUNTERS = [
-  'sentPackets',
-  'sentBytes',
-  'deliveredPackets',
-  'deliveredBytes',
-  'outMalformed',
-  'outNoRoute',
-  'outTtl',
-  'outFailed',
-  'inNotAPeer',
-  'inMalformed',
-  'inTtl',
-  'inFailed',
-  'icmpSent',
-  'icmpLimited',
-  'routes',
-  'routesRefused',
-] as const;
-const ANSWER_BYTES = COUNTERS.length * 8;
-
-export type Counters = Readonly<Record<(typeof COUNTERS)[number], number>>;
-
 export interface Route {
   readonly network: Prefix;
   readonly nextHop: Ip;
@@ -87,7 +66,7 @@ export function setting({ network, nextHop, port = PORT }: Route): Buffer {
 export const replacement = (routes: readonly Route[]): Buffer =>
   Buffer.concat([message('begin'), ...routes.map(setting), message('commit')]);
 
-function countersOf(bytes: Buffer): Counters {
+function countersOf(bytes: Buffer): ProxyCounters {
   const entries = COUNTERS.map((name, index) => [name, Number(bytes.readBigUInt64BE(index * 8))]);
   return Object.fromEntries(entries);
 }
@@ -103,7 +82,7 @@ export class UdpProxy {
   readonly #child: ChildProcess;
   readonly #control: Duplex;
   #received = Buffer.alloc(0);
-  #waiting: PromiseWithResolvers<Counters>[] = [];
+  #waiting: PromiseWithResolvers<ProxyCounters>[] = [];
 
   constructor(binary: string, where: TestNamespace, args: readonly string[]) {
     // Looking for leaks needs privileges, and nothing is allocated.
@@ -137,14 +116,14 @@ export class UdpProxy {
       this.#waiting.shift()?.resolve(countersOf(this.#received));
   }
 
-  #answer(): Promise<Counters> {
-    const waiting = Promise.withResolvers<Counters>();
+  #answer(): Promise<ProxyCounters> {
+    const waiting = Promise.withResolvers<ProxyCounters>();
     this.#waiting.push(waiting);
     return waiting.promise;
   }
 
   /** Resolves when it forwards. To be called once, at once. */
-  ready(): Promise<Counters> {
+  ready(): Promise<ProxyCounters> {
     return this.#answer();
   }
 
@@ -154,7 +133,7 @@ export class UdpProxy {
   }
 
   /** The counters when everything sent before is done. @throws Error when the proxy ends instead */
-  counters(): Promise<Counters> {
+  counters(): Promise<ProxyCounters> {
     this.send(message('count'));
     return this.#answer();
   }
