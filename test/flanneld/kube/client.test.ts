@@ -8,7 +8,7 @@ import { openClient } from '../../../flanneld/kube/client.ts';
 
 const ALWAYS = new AbortController().signal;
 
-async function rig(t: Test, listener: RequestListener) {
+async function rig(t: Test, listener: RequestListener, silenceMs = 30_000) {
   const server = createServer(listener);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const access = {
@@ -16,7 +16,7 @@ async function rig(t: Test, listener: RequestListener) {
     authorization: 'Bearer t',
     tls: {},
   };
-  const client = openClient(async () => access, { silenceMs: 100, watchSilenceMs: 100 });
+  const client = openClient(async () => access, { silenceMs, watchSilenceMs: silenceMs });
   t.teardown(async () => {
     client.close();
     server.closeAllConnections();
@@ -40,13 +40,13 @@ t.test('no answer, half an answer, no JSON', async (t) => {
     (_, response) => void response.writeHead(200).end('<html>'),
     ({ socket }) => void socket.destroy(),
   ];
-  const { client } = await rig(t, (request, response) => answers.shift()?.(request, response));
+  const { client } = await rig(t, (request, response) => answers.shift()?.(request, response), 100);
   while (answers.length > 0)
     await t.rejects(client.get('/x', {}, ALWAYS), { code: 'kube-unreachable', transient: true, message: /^GET \/x: / });
 });
 
 t.test('a watch that falls silent ends with an error', async (t) => {
-  const { client } = await rig(t, (_, response) => void response.writeHead(200).write('{"n":1}\n{"n'));
+  const { client } = await rig(t, (_, response) => void response.writeHead(200).write('{"n":1}\n{"n'), 100);
   const seen: string[] = [];
   await t.rejects(
     (async () => {
