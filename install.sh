@@ -141,7 +141,8 @@ modules() {
 
 # How the agent's Node.js is run: it lives for months and its lists of peers are garbage most of the time, so memory
 # counts more than the time that collecting takes. A small young generation, an old one that may outgrow what is alive
-# by a third, and one malloc arena instead of eight for each processor.
+# by a third, and one malloc arena instead of eight for each processor. Eight threads of libuv: most of them wait in
+# kernel/remove-links.ts.
 MEMORY_FLAGS='--max-semi-space-size=2 --heap-growing-percent=33'
 
 # launcher PROGRAM UP: the text of an executable that runs PROGRAM of the folder UP, relative to the executable.
@@ -149,7 +150,7 @@ launcher() {
   cat <<EOF
 #!/bin/sh
 # Runs $1 with the Node.js that lies beside it. The folder is found from this file's own place.
-export MALLOC_ARENA_MAX=1
+export MALLOC_ARENA_MAX=1 UV_THREADPOOL_SIZE=8
 self=\$0
 case \$self in */*) ;; *) self=./\$self ;; esac
 [ ! -L "\$self" ] || self=\$(command -p readlink -f -- "\$self")
