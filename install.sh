@@ -8,6 +8,8 @@ umask 022
 
 RUN_PACKAGES=(libnftables1 nftables)
 BUILD_PACKAGES=(g++ gcc libc6-dev linux-libc-dev make python3)
+# Nobody has to have these; they come along when others are installed.
+WELCOME_PACKAGES=(musl-tools)
 TEST_PACKAGES=(containernetworking-plugins conntrack curl etcd-client etcd-server ethtool hostname iperf3 iproute2 iptables
   iputils-ping mount openssl procps strace tcpdump util-linux)
 # The names under which container runtimes execute the one client.
@@ -92,6 +94,7 @@ packages() {
   fi
   [[ $EUID -eq 0 ]] || die "packages are missing, and only root can install them: apt-get install ${missing[*]}"
   run 'packages: updating the list' 'check the network and the sources of apt' apt update
+  missing+=("${WELCOME_PACKAGES[@]}")
   run "packages: installing ${missing[*]}" 'run apt-get install with these names to see more' \
     apt_without_services "${missing[@]}"
 }
@@ -177,7 +180,18 @@ put() {
 
 # compile SOURCE EXECUTABLE: one static executable, which runs in whatever mount namespace it is executed in.
 compile() {
-  cc -std=gnu11 -O2 -Wall -Wextra -static -s -o "$2" "$1"
+  "${CC[@]}" -std=gnu11 -O2 -Wall -Wextra -static -s -o "$2" "$1"
+}
+
+# The compiler for what is executed again and again. The GNU C library begins by asking the processor what it can do, which
+# a hypervisor has to answer: with musl, the process is there and gone in a third of the time.
+quick_cc() {
+  if command -v musl-gcc >/dev/null; then
+    # It has no headers of the kernel.
+    CC=(musl-gcc -idirafter /usr/include -idirafter "/usr/include/$(gcc -print-multiarch)")
+  else
+    CC=(cc)
+  fi
 }
 
 # build_program NAME SOURCE: build/bin/NAME, when anything beside its source is newer.
@@ -191,7 +205,10 @@ build_program() {
 
 build_programs() {
   local bin=$tree/build/bin name
+  local CC
+  quick_cc
   build_program flannel cni-plugin/client.c
+  CC=(cc)
   build_program udp-proxy flanneld/backend/udp-proxy.c
   for name in "${CNI_NAMES[@]:1}"; do
     [[ $bin/$name -ef $bin/flannel ]] || ln -f "$bin/flannel" "$bin/$name"
