@@ -22,13 +22,15 @@ export interface Devices {
   learn(reply: Reply): void;
 }
 
-export function devicesOf(socket: NetlinkSocket): Devices {
+/** `known`: as they were a moment ago. */
+export function devicesOf(socket: NetlinkSocket, known: readonly Pick<Link, 'name' | 'index'>[] = []): Devices {
   const names = new Map<number, string>();
   const indexes = new Map<string, number>();
   const learn = (name: string, index: number) => {
     names.set(index, name);
     indexes.set(name, index);
   };
+  for (const { name, index } of known) if (index !== undefined) learn(name, index);
   const ask = (request: Request): Reply | undefined => unlessMissing(() => socket.get(request));
   return {
     learn: (reply) => learn(nameIn(reply), indexIn(reply)),
@@ -57,7 +59,7 @@ export function devicesOf(socket: NetlinkSocket): Devices {
 const MISSING = ['ENODEV', 'ENOENT', 'ENXIO', 'ENODATA'];
 
 /** Undefined where the kernel says that the device, or the table, isn't there, or acknowledges without saying anything. */
-function unlessMissing<T>(read: () => T): T | undefined {
+export function unlessMissing<T>(read: () => T): T | undefined {
   try {
     return read();
   } catch (error) {
@@ -66,10 +68,10 @@ function unlessMissing<T>(read: () => T): T | undefined {
   }
 }
 
-/** Reads what the query asks for; `inside` runs a function inside the namespace. */
-export function readState(socket: NetlinkSocket, query: Query, inside: <T>(run: () => T) => T): State {
+/** Reads what the query asks for, in the namespace the thread is in. */
+export function readState(socket: NetlinkSocket, query: Query): State {
   const devices = devicesOf(socket);
-  const links = withTxChecksums(readLinks(socket, query, devices), inside);
+  const links = withTxChecksums(readLinks(socket, query, devices));
   return {
     links,
     addresses: readAddresses(socket, query, devices),
@@ -82,7 +84,7 @@ export function readState(socket: NetlinkSocket, query: Query, inside: <T>(run: 
     fdb: perDevice(query.fdb, devices, (name, index) =>
       dump(socket, listFdb(index)).map((reply) => readFdb(reply, name)),
     ),
-    sysctls: query.sysctls === undefined ? [] : inside(() => (query.sysctls ?? []).map(readSysctl)).filter(present),
+    sysctls: (query.sysctls ?? []).map(readSysctl).filter(present),
     qdiscs: perDevice(query.qdiscs, devices, (name, index) =>
       getQdiscs(name, index).map((request) =>
         readQdisc(
@@ -113,10 +115,10 @@ function readLinks(socket: NetlinkSocket, query: Query, devices: Devices): Link[
 }
 
 /** What of a VXLAN device rtnetlink doesn't tell. */
-function withTxChecksums(links: Link[], inside: <T>(run: () => T) => T): Link[] {
+function withTxChecksums(links: Link[]): Link[] {
   const names = links.filter(({ kind }) => kind === 'vxlan').map(({ name }) => name);
   if (names.length === 0) return links;
-  const checksums = inside(() => readTxChecksums(names));
+  const checksums = readTxChecksums(names);
   return links.map((link) => (checksums.has(link.name) ? { ...link, txChecksum: checksums.get(link.name) } : link));
 }
 
