@@ -235,6 +235,7 @@ function setCommands(have: Table, want: Table, owns: OwnsName) {
     }
     const head = headOf(set);
     if (old === undefined) add.push({ verb: 'add', type: 'set', set: head });
+    else if (sameItems(old.elements, set.elements)) continue;
     const [before, after] = [new Set(old?.elements), new Set(set.elements)];
     const stale = [...before].filter((element) => !after.has(element));
     const missing = [...after].filter((element) => !before.has(element));
@@ -243,6 +244,10 @@ function setCommands(have: Table, want: Table, owns: OwnsName) {
   }
   return { remove, add };
 }
+
+/** In the same order too, as they are when nothing has changed: that is told without looking any of them up. */
+const sameItems = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((item, at) => item === b[at]);
 
 /** A map's element without what it gives. */
 const keyOf = (element: string): string => element.split(' : ')[0] as string;
