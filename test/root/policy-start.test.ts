@@ -1,5 +1,5 @@
-// The start of a pod that policies isolate: peers send to its addresses from before its namespace has an interface, a process
-// inside sends from before ADD, agents are killed meanwhile, and the addresses belonged to pods with live flows. Nothing gets
+// The start of a pod that policies isolate: peers send to its addresses from before its namespace exists, a process inside
+// sends from before ADD, agents are killed meanwhile, and the addresses belonged to pods with live flows. Nothing gets
 // through, as both ends of the pair see it.
 
 import type { ChildProcess } from 'node:child_process';
@@ -7,11 +7,13 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { ip, toBytes } from '../../model/ip.ts';
 import { count } from '../support/count.ts';
 import { type CniHost, compilePrograms, makeHost } from '../support/cni-host.ts';
 import { until } from '../support/cni-host-checks.ts';
+import { below, random } from '../support/seed.ts';
 
 t.setTimeout(0);
 const bin = compilePrograms(t);
@@ -31,6 +33,7 @@ const ADDRESSES = Array.from({ length: 5 }, (_, at) => [`10.5.16.${at + 2}`, `fd
 const MODES = { bridge: { isDefaultGateway: true }, routed: { isDefaultGateway: true, mode: 'routed' } } as const;
 /** So that `npm test` has 25 in both modes together. */
 const STARTS = Math.ceil(count(500) / 2);
+const MOST_KILL_MS = 40;
 const [FROM_PEER, FROM_POD] = ['sent-by-a-peer', 'sent-by-the-pod'];
 
 const podOf = (name: string, role: string) =>
@@ -95,6 +98,7 @@ async function starts(t: Test, delegate: object): Promise<void> {
     'net.bridge.bridge-nf-call-iptables=0',
     'net.bridge.bridge-nf-call-ip6tables=0',
   ]);
+  const next = random('policy-start');
   let agent = await node.startAgent({ flags: FLAGS });
   const verb = (command: string, id: string, name: string) =>
     node.one(command, id, {
@@ -109,11 +113,13 @@ async function starts(t: Test, delegate: object): Promise<void> {
 
   /** One start, with racers at both ends from before the interface is there. Whether either has seen the other. */
   async function start(id: string, name: string, killing: boolean): Promise<boolean> {
-    await node.addPods([id]);
     const peer = await racer(node, 'peer', FROM_PEER, FROM_POD, others);
+    await node.addPods([id]);
     const pod = await racer(node, id, FROM_POD, FROM_PEER, own);
     const adding = verb('ADD', id, name);
     if (killing) {
+      // Anywhere in the ADD, before it and after it.
+      await sleep(below(MOST_KILL_MS, next));
       await agent.kill();
       agent = await node.startAgent({ flags: FLAGS });
     }
