@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { ip, toBytes } from '../../model/ip.ts';
+import type { CniOutput } from '../support/cni.ts';
 import { count } from '../support/count.ts';
 import { type CniHost, compilePrograms, makeHost } from '../support/cni-host.ts';
 import { until } from '../support/cni-host-checks.ts';
@@ -46,10 +47,10 @@ spec: { podSelector: { matchLabels: { role: shut } }, policyTypes: [Ingress, Egr
 
 interface Racer {
   /**
-   * A frame of the other side to one of the addresses, in hexadecimal. One to another address may come by the MAC that a
-   * pod before had with it: nobody takes it.
+   * A frame of the other side to the MAC and one of the addresses, in hexadecimal. One to another pair may come by the MAC that
+   * a pod before, or this one before its agent was killed, had with that address: nobody takes it.
    */
-  seen(addresses: readonly string[]): string | undefined;
+  seen(mac: string, addresses: readonly string[]): string | undefined;
   end(): Promise<void>;
 }
 
@@ -68,10 +69,11 @@ async function racer(node: CniHost, id: string, mark: string, looked: string, to
   });
   await until(() => text.includes('ready'));
   return {
-    seen(addresses) {
+    seen(mac, addresses) {
       const bytes = addresses.map((address) => Buffer.from(toBytes(ip(address))).toString('hex'));
       const frames = [...text.matchAll(/^seen (\w+)$/gm)].map(([, frame = '']) => frame);
-      return frames.find((frame) => bytes.some((each) => destinationOf(frame).endsWith(each)));
+      const isTo = (frame: string) => frame.startsWith(mac.replaceAll(':', ''));
+      return frames.find((frame) => isTo(frame) && bytes.some((each) => destinationOf(frame).endsWith(each)));
     },
     async end() {
       if (child.exitCode !== null || child.signalCode !== null) return;
@@ -81,6 +83,11 @@ async function racer(node: CniHost, id: string, mark: string, looked: string, to
     },
   };
 }
+
+const endOf = ({ interfaces = [], ips = [] }: CniOutput) => ({
+  mac: interfaces.find(({ sandbox }) => sandbox !== undefined)?.mac ?? '',
+  addresses: ips.map(({ address }) => address.split('/')[0] as string),
+});
 
 for (const [mode, delegate] of Object.entries(MODES)) {
   t.test(mode, async (t) => starts(t, delegate));
@@ -108,7 +115,7 @@ async function starts(t: Test, delegate: object): Promise<void> {
   await node.addPods(['peer']);
   const { output, status } = await verb('ADD', 'peer', 'peer');
   t.equal(status, 0, JSON.stringify(output));
-  const own = (output.ips ?? []).map(({ address }) => address.split('/')[0] as string);
+  const { mac: ownMac, addresses: own } = endOf(output);
   const others = ADDRESSES.filter((address) => !own.includes(address));
 
   /** One start, with racers at both ends from before the interface is there. Whether either has seen the other. */
@@ -126,12 +133,13 @@ async function starts(t: Test, delegate: object): Promise<void> {
     const first = await adding;
     const added = first.status === 0 ? first : await verb('ADD', id, name);
     t.equal(added.status, 0, `${id}: ${JSON.stringify(added.output)}`);
-    const given = (added.output.ips ?? []).map(({ address }) => address.split('/')[0] as string);
-    const seen = () => pod.seen(given) ?? peer.seen(own);
-    if (name === 'open') await until(() => pod.seen(given) !== undefined && peer.seen(own) !== undefined);
+    const { mac, addresses } = endOf(added.output);
+    const [atPod, atPeer] = [() => pod.seen(mac, addresses), () => peer.seen(ownMac, own)];
+    const seen = () => atPod() ?? atPeer();
+    if (name === 'open') await until(() => atPod() !== undefined && atPeer() !== undefined);
     else {
       // Long enough for all that waited for neighbours.
-      await node.machine.run('ping', ['-c', '3', '-i', '0.1', given[0] ?? '']);
+      await node.machine.run('ping', ['-c', '3', '-i', '0.1', addresses[0] ?? '']);
       t.equal(seen(), undefined, `${id}: nothing passed`);
     }
     t.equal((await verb('DEL', id, name)).status, 0);
