@@ -16,7 +16,7 @@ import type { PolicySource } from './source.ts';
 
 const LOOK_MS = 1000;
 /** Between an event and the look: a file that is replaced makes several. */
-const SETTLE_MS = 3;
+const SETTLE_MS = 1;
 const MOST_BYTES = 1 << 24;
 /** The files of a mounted ConfigMap are links through one that begins so and is replaced. */
 const LINKED = '..';

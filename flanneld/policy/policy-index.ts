@@ -57,13 +57,23 @@ export function createPolicyIndex(): PolicyIndex {
 
 /** Lists with the same policies as before are the same lists. */
 function group(policies: readonly Policy[], before: ByLabel): ByLabel {
-  const groups = Map.groupBy(policies, ({ pods }) => pods.labels[0]?.join('\0') ?? '');
+  const groups = Map.groupBy(policies, wantedLabel);
   return new Map(
     [...groups].map(([key, group]) => {
       const old = before.get(key);
       return [key, old !== undefined && sameItems(old, group) ? old : group];
     }),
   );
+}
+
+const wanted = new WeakMap<Policy, string>();
+
+function wantedLabel(policy: Policy): string {
+  const known = wanted.get(policy);
+  if (known !== undefined) return known;
+  const label = policy.pods.labels[0]?.join('\0') ?? '';
+  wanted.set(policy, label);
+  return label;
 }
 
 const sameItems = <T>(a: readonly T[], b: readonly T[]): boolean =>
