@@ -157,6 +157,10 @@ t.test('who asks which policy drops what is told', async (t) => {
   t.match(metrics, /flannel_policies 2\n/);
   t.match(metrics, /flannel_policies_invalid 1\n/);
   t.match(metrics, /flannel_policy_isolated_pods [12]\n/);
+  t.match(
+    agent.log(),
+    /NetworkPolicy x\/wrong: spec\.policyTypes: expected a list .*; it isolates the pods it selects/,
+  );
   const refused = await unknown;
   t.equal(refused.status, 1);
   t.match(refused.message, /"code":11.*network policy of pod x\/c .* has no Pod x\/c/);
