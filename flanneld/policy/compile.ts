@@ -3,7 +3,7 @@
 
 import type { Ip } from '../../model/ip.ts';
 import type { Identifier } from '../../model/ruleset.ts';
-import { type AllowedQuestion, allowedBy, inputsOf } from './allowed.ts';
+import { type AllowedParts, type AllowedQuestion, allowedBy, inputsOf } from './allowed.ts';
 import { DIRECTIONS, type Direction, type NamedPort, type Pod, type Policy } from './objects.ts';
 import { createPodIndex } from './pod-index.ts';
 import { createPolicyIndex } from './policy-index.ts';
@@ -43,6 +43,7 @@ export function createCompiler(unknownPod: UnknownPod, logged = false): Compiler
   const policies = createPolicyIndex();
   let known = new Map<Identifier, Known>();
   const questions = new WeakMap<Pod, Asked>();
+  const parts: AllowedParts = new WeakMap();
 
   return (world) => {
     pods.use(world);
@@ -96,7 +97,7 @@ export function createCompiler(unknownPod: UnknownPod, logged = false): Compiler
   function answer(name: Identifier, question: AllowedQuestion, before: Known | undefined): Known {
     const inputs = inputsOf(question, pods);
     const same = before?.inputs.length === inputs.length && inputs.every((input, at) => input === before.inputs[at]);
-    const profile = same ? before.profile : profileOf(name, question.direction, allowedBy(question, pods));
+    const profile = same ? before.profile : profileOf(name, question.direction, allowedBy(question, pods, parts));
     return { question, version: pods.version(), inputs, profile };
   }
 
