@@ -75,13 +75,14 @@ export function createApplier({ kernel, clock, log, established, signal }: Appli
   const ownership = countTransactions(clock);
 
   async function commit(transaction: Transaction): Promise<void> {
-    const landed = ownership.expect();
+    const made = ownership.expect();
     try {
       if (elementsIn(transaction) > MOST_ELEMENTS) await aside(transaction);
       else kernel.commit(transaction);
       counts.transactions++;
+      made.landed();
     } catch (error) {
-      landed.failed();
+      made.failed();
       throw error;
     }
   }
@@ -193,11 +194,18 @@ function countTransactions(clock: Clock) {
     seen = made;
   };
   return {
+    /** A large one takes its time. */
     expect() {
       made++;
       cancel();
-      cancel = clock.after(SETTLE_MS, settle);
-      return { failed: () => void made-- };
+      const landed = () => {
+        cancel = clock.after(SETTLE_MS, settle);
+      };
+      const failed = () => {
+        made--;
+        landed();
+      };
+      return { landed, failed };
     },
     isForeign(change: Change): boolean {
       if (change.type === 'overrun') {

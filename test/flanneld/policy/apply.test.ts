@@ -28,7 +28,7 @@ async function settled(): Promise<void> {
   for (let turns = 0; turns < 5; turns++) await turn();
 }
 
-function rig(established: 'cut' | 'keep' = 'cut') {
+function rig(established: 'cut' | 'keep' = 'cut', asideTakes: () => Promise<void> = async () => undefined) {
   const kernel = createFakeKernel();
   const [clock, log, stop] = [testClock(), testLog(), new AbortController()];
   const done: string[] = [];
@@ -40,6 +40,7 @@ function rig(established: 'cut' | 'keep' = 'cut') {
         done.push(`commit ${size(transaction)}`);
       },
       async commitAside(transaction) {
+        await asideTakes();
         await kernel.commitAside(transaction);
         done.push('aside');
       },
@@ -86,6 +87,18 @@ t.test('many elements in a process of their own', async (t) => {
   const r = rig('keep');
   await r.want(cluster(2000, FROM_ALL));
   t.same(r.done, ['aside']);
+});
+
+t.test('one that takes long is not taken for somebody else’s', async (t) => {
+  const slow = Promise.withResolvers<void>();
+  const r = rig('keep', () => slow.promise);
+  void r.want(cluster(2000, FROM_ALL));
+  await r.pass(3000);
+  t.same(r.done, []);
+  slow.resolve();
+  await r.pass(3000);
+  t.same(r.done, ['aside']);
+  t.match(r.applier.status(), { current: true, replacements: 1 });
 });
 
 t.test('a failure keeps what was in force, and is made up for whole', async (t) => {
