@@ -28,6 +28,12 @@ export async function detach(
   await disconnect(record, dependencies);
   await endForeign(record, dependencies, request);
   freeRecorded(record, files);
+  forgetSource(record, dependencies);
+}
+
+/** After the record, by which whoever compares the tables meanwhile would put back what has just been taken out. */
+function forgetSource(record: Attachment, { sources, bootId }: Dependencies): void {
+  if (record.bootId === bootId) sources?.forget(record);
 }
 
 async function disconnect(record: Attachment, dependencies: Dependencies): Promise<void> {
@@ -38,7 +44,6 @@ async function disconnect(record: Attachment, dependencies: Dependencies): Promi
   // After the port, so that nothing gets in by it unlooked at.
   if (link !== undefined && guardedMac !== undefined)
     unguard(kernel, spoofTable([{ name: link.name, mac: guardedMac }]));
-  dependencies.sources?.forget(record);
   await forgetFlows(kernel, record.addresses);
 }
 
@@ -57,6 +62,7 @@ export async function detachOwn(record: Attachment, files: Attachments, dependen
     ifb: undefined,
   };
   files.write({ ...record, ...nothing, addresses: [] });
+  forgetSource(record, dependencies);
 }
 
 /** Whether nothing is left of the attachment but another plugin's part. */

@@ -146,3 +146,20 @@ t.test('attachments from before are guarded in one transaction; strays go, flags
   t.equal(m.elements('bridge').length, 16);
   t.strictSame([...m.sources.bridges()], ['cni0']);
 });
+
+t.test('whoever compares the tables in the middle of a DEL puts nothing back', async (t) => {
+  const m = guarded(t);
+  m.sources.sync();
+  await m.run('ADD', { containerId: 'pod1' });
+  const { kernel } = m.dependencies;
+  let compared = 0;
+  const forgetEnds: typeof kernel.forgetEnds = async (ends) => {
+    compared++;
+    m.sources.sync();
+    await kernel.forgetEnds(ends);
+  };
+  Object.assign(m.dependencies, { kernel: { ...kernel, forgetEnds } });
+  await m.run('DEL', { containerId: 'pod1' });
+  t.equal(compared, 1);
+  t.strictSame(m.elements('bridge'), []);
+});
