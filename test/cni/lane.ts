@@ -17,7 +17,7 @@ export interface Lane {
 }
 
 const SOCKET = '/run/flannel/cni.sock';
-const START_MS = 10_000;
+const START_MS = 30_000;
 
 /** Whatever a row may have made: pods, links, rules, files. What the agent keeps in memory must survive that. */
 const SWEEP = `

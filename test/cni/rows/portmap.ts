@@ -8,7 +8,7 @@ import { type Row, since } from '../table.ts';
 import { bridgeConfig, DUAL, type Net, V4 } from './attached.ts';
 import { rules } from './bridge-rules.ts';
 import { container, runtimeOn } from './runtime.ts';
-import { ask, HOST, neighbour, OUTSIDE, serve } from './traffic.ts';
+import { ask, askInVain, HOST, neighbour, OUTSIDE, serve } from './traffic.ts';
 
 export interface Mapping {
   readonly hostPort: number;
@@ -57,7 +57,7 @@ const tcp: Row = {
     assert.equal(outside, 'pod 192.0.2.2', "from the neighbour, with the neighbour's address");
     await runtime.del(pod);
     await runtime.del(pod);
-    assert.equal(await ask(stage, { from: OUTSIDE, to: HOST.v4, port }), undefined, 'after DEL');
+    assert.equal(await askInVain(stage, { from: OUTSIDE, to: HOST.v4, port }), undefined, 'after DEL');
     assert.doesNotMatch(await rules(stage), /192\.168\.0\.2\b|fd00::2\b/, "no rule speaks of the pod's addresses");
   },
 };
@@ -137,7 +137,11 @@ const hostIps: Row = {
     assert.ok(await reached(HOST.v4, 8053, 'udp'));
     assert.ok(!(await reached(HOST.v4, 8083)), 'not by another address than the one asked for');
     assert.ok(!(await reached(HOST.v4, 8085)), 'not by the other family');
-    assert.equal(await ask(stage, { from: 'pod', to: '192.0.2.2', port: 8080 }), undefined, 'only local addresses');
+    assert.equal(
+      await askInVain(stage, { from: 'pod', to: '192.0.2.2', port: 8080 }),
+      undefined,
+      'only local addresses',
+    );
   },
 };
 

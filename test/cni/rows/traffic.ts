@@ -11,8 +11,8 @@ export const NEIGHBOUR = { v4: '192.0.2.2', v6: '2001:db8:ffff::2' };
 export const OUTSIDE = 'outside';
 
 const ECHO = join(import.meta.dirname, '../echo.ts');
-/** Seconds until a client gives up: nothing here is further away than one hop. */
-const PATIENCE = '1.5';
+/** Seconds until a client gives up that should get an answer, and one that shouldn't: all is one hop away. */
+const [PATIENCE, DOUBT] = ['15', '1.5'];
 
 export async function neighbour(stage: Stage): Promise<void> {
   await stage.pod(OUTSIDE);
@@ -43,14 +43,21 @@ export interface Question {
   readonly port: number;
 }
 
-/** What the server says: its name and the address it saw. Undefined when there is no answer. */
-export async function ask(stage: Stage, { from, protocol = 'tcp', to, port }: Question): Promise<string | undefined> {
+async function answer(stage: Stage, seconds: string, question: Question): Promise<string | undefined> {
+  const { from, protocol = 'tcp', to, port } = question;
   const inside = from === undefined ? [] : ['nsenter', `--net=/run/netns/${from}`];
   const script = `exec 3<>/dev/${protocol}/${to}/${port} && echo >&3 && head -n 1 <&3`;
-  const [command, ...args] = [...inside, 'timeout', PATIENCE, 'bash', '-c', script];
+  const [command, ...args] = [...inside, 'timeout', seconds, 'bash', '-c', script];
   const { stdout } = await stage.machine.run(command as string, args);
   return stdout.trim() === '' ? undefined : stdout.trim();
 }
+
+/** What the server says: its name and the address it saw. Undefined when there is no answer. */
+export const ask = (stage: Stage, question: Question): Promise<string | undefined> => answer(stage, PATIENCE, question);
+
+/** The same where no answer should come. */
+export const askInVain = (stage: Stage, question: Question): Promise<string | undefined> =>
+  answer(stage, DOUBT, question);
 
 const ping = async ({ machine }: Stage, from: string, to: string, seconds: string): Promise<boolean> => {
   const words = ['ping', '-n', '-q', '-c', '1', '-i', '0.2', '-w', seconds, to];
