@@ -2,9 +2,10 @@
 // --dry-run print it.
 
 import type { Failure, Kernel, Query } from '../kernel/kernel.ts';
-import { diff } from '../model/diff.ts';
+import { diffInSlices } from '../model/diff.ts';
 import { asNetError, type NetError } from '../model/errors.ts';
 import { diffTable, type OwnsName, printTransaction, type Table, type Transaction } from '../model/ruleset.ts';
+import { finish, type Sliced } from '../model/slices.ts';
 import type { State } from '../model/state.ts';
 import { printStep, type Step } from '../model/steps.ts';
 import type { Plan } from './plan.ts';
@@ -13,7 +14,7 @@ import type { Plan } from './plan.ts';
 export interface Target {
   /** What has to be read to compare. */
   readonly query: Query;
-  plan(have: State): Plan;
+  plan(have: State): Sliced<Plan>;
   readonly table: Table;
   /** Which chains and sets of the table are ours. */
   readonly ownsChain: OwnsName;
@@ -26,10 +27,14 @@ export interface Difference {
 }
 
 /** Reads and compares; changes nothing. @throws NetError kernel, foreign-object */
-export function examine(kernel: Kernel, target: Target): Difference {
-  const have = kernel.read(kernel.host, target.query);
-  const plan = target.plan(have);
-  return { plan, steps: diff(have, plan.want, plan.owns), transaction: tableDifference(kernel, target) };
+export const examine = (kernel: Kernel, target: Target): Difference => finish(examineInSlices(kernel, target));
+
+/** The same where there are thousands of peers. */
+export function* examineInSlices(kernel: Kernel, target: Target): Sliced<Difference> {
+  const have = yield* kernel.readInSlices(target.query);
+  const plan = yield* target.plan(have);
+  const steps = yield* diffInSlices(have, plan.want, plan.owns);
+  return { plan, steps, transaction: tableDifference(kernel, target) };
 }
 
 /** A table that isn't there and would be empty isn't made. */
@@ -46,14 +51,18 @@ export interface Outcome {
 }
 
 /** Applies what it can; the rules first, so that no packet of a new peer leaves untranslated. */
-export function applyDifference(kernel: Kernel, { steps, transaction }: Omit<Difference, 'plan'>): Outcome {
+export const applyDifference = (kernel: Kernel, difference: Omit<Difference, 'plan'>): Outcome =>
+  finish(applyInSlices(kernel, difference));
+
+/** The same where there are thousands of peers. */
+export function* applyInSlices(kernel: Kernel, { steps, transaction }: Omit<Difference, 'plan'>): Sliced<Outcome> {
   let rulesError: NetError | undefined;
   try {
     if (transaction !== undefined) kernel.commit(transaction);
   } catch (error) {
     rulesError = asNetError(error);
   }
-  return { failures: kernel.apply(kernel.host, steps), rulesError };
+  return { failures: yield* kernel.applyInSlices(steps), rulesError };
 }
 
 /** The `ip`, `bridge`, `sysctl` and `nft` lines that a person would type, in the order of applying. */

@@ -11,7 +11,7 @@ import { examine, printDifference, type Target } from './difference.ts';
 import { type KnownPeers, learn, mayRemove, peerChanges, settle } from './known-peers.ts';
 import type { Log } from './log.ts';
 import { ownLeaseKeeper } from './own-lease.ts';
-import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts';
+import { PLANNING_SYSCTLS, type PlanInput, planInSlices, wantedSysctls } from './plan.ts';
 import type { Prepared } from './prepare.ts';
 import { followAssignment } from './follow-assignment.ts';
 import { followConfig } from './follow-config.ts';
@@ -211,7 +211,7 @@ export function targetOf(
       routes: { families: [...new Set(networks.map(familyOf))] },
       sysctls: [...PLANNING_SYSCTLS, ...wantedSysctls(input).map(({ key }) => key)],
     },
-    plan: (have) => planHost(input, have),
+    plan: (have) => planInSlices(input, have),
     table: rulesTable(site.networks, lease.subnet, config),
     ownsChain: ownsChains(networks),
   };

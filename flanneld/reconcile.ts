@@ -1,13 +1,23 @@
 // The loop that holds the host to what is wanted. Level-triggered: whatever happened (a lease, a restart, a person's
-// `ip route del`), the answer is to read everything again and apply the difference, so a lost event costs nothing.
+// `ip route del`), the answer is to read everything again and apply the difference, so a lost event costs nothing. With
+// thousands of peers that takes long, and is done in slices.
 
 import type { Kernel } from '../kernel/kernel.ts';
 import { diff } from '../model/diff.ts';
 import { describe } from '../model/errors.ts';
 import type { Lease } from '../model/lease.ts';
+import type { Sliced } from '../model/slices.ts';
 import { printStep } from '../model/steps.ts';
 import type { Clock } from './clock.ts';
-import { applyDifference, type Difference, examine, type Outcome, printDifference, type Target } from './difference.ts';
+import {
+  applyInSlices,
+  type Difference,
+  examineInSlices,
+  type Outcome,
+  printDifference,
+  type Target,
+} from './difference.ts';
+import { inSlices, type SlicedWork } from './in-slices.ts';
 import type { Log } from './log.ts';
 import { failureTexts, nodeFailures, type PeerStatus, peerStatuses } from './peer-status.ts';
 import type { Plan } from './plan.ts';
@@ -21,6 +31,8 @@ const PATIENT_RUNS = 5;
 const LONGEST_QUIET_MS = 1000;
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 30_000;
+/** Runs in a row that are given up for a lease that came meanwhile: the next one isn't. */
+const MOST_GIVEN_UP = 3;
 /** Changes that are written out in the log; the rest is counted. */
 const LOGGED_CHANGES = 10;
 
@@ -69,6 +81,8 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
   let failedRuns = 0;
   let sameRuns = 0;
   let last: Attempt | undefined;
+  let current: Current | undefined;
+  let givenUp = 0;
 
   const schedule = (at: number, reason?: string) => {
     if (reason !== undefined) reasons.add(reason);
@@ -78,24 +92,51 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
   };
   const run = () => {
     scheduled = undefined;
+    // What is asked for meanwhile has its own run afterwards.
+    if (current !== undefined) return;
     const why = reasons.size > 0 ? [...reasons] : [failedRuns > 0 ? 'retry' : 'resync'];
     reasons = new Set();
-    const current = runOnce(options, why, last?.run.peers ?? []);
-    if (current === undefined) return schedule(clock.now() + resyncMs);
-    sameRuns = current.made !== '' && current.made === last?.made ? sameRuns + 1 : 0;
-    last = current;
+    const work = inSlices(clock, runOnce(options, why, last?.run.peers ?? []), ended);
+    current = { why, work };
+    work.start();
+  };
+  const ended = (attempt: Attempt | undefined) => {
+    current = undefined;
+    givenUp = 0;
+    const asked = reasons.size > 0;
+    if (attempt === undefined) return schedule(clock.now() + resyncMs);
+    sameRuns = attempt.made !== '' && attempt.made === last?.made ? sameRuns + 1 : 0;
+    last = attempt;
     lastEnd = clock.now();
-    failedRuns = isFailed(current.run) ? failedRuns + 1 : 0;
+    failedRuns = isFailed(attempt.run) ? failedRuns + 1 : 0;
     schedule(lastEnd + (failedRuns > 0 ? Math.min(retryAfter(failedRuns), resyncMs) : resyncMs));
-    report(current.run);
-    options.onRun(current.run);
+    if (asked) schedule(quietUntil());
+    report(attempt.run);
+    options.onRun(attempt.run);
+  };
+  /** What it has read is no longer so, and what it is about to do may not be right. */
+  const interrupt = () => {
+    if (current === undefined) return;
+    const { why, work } = current;
+    if (++givenUp > MOST_GIVEN_UP) return work.finish();
+    work.stop();
+    current = undefined;
+    for (const reason of why) reasons.add(reason);
+    schedule(clock.now());
   };
   const quietUntil = () => lastEnd + Math.max(quietAfter(sameRuns), QUIET_FACTOR * (last?.run.durationMs ?? 0));
 
   return {
     trigger: (reason) => schedule(Math.max(clock.now(), quietUntil()), reason),
-    hurry: (fresh, gone) => last?.plan && changeAtOnce(options, last.plan, fresh, gone),
-    stop: () => scheduled?.cancel(),
+    hurry(fresh, gone) {
+      if (last?.plan === undefined || fresh.length + gone.length === 0) return;
+      interrupt();
+      changeAtOnce(options, last.plan, fresh, gone);
+    },
+    stop() {
+      scheduled?.cancel();
+      current?.work.stop();
+    },
   };
 }
 
@@ -116,18 +157,24 @@ interface Attempt {
   readonly made: string;
 }
 
+/** A run that has begun. */
+interface Current {
+  readonly why: readonly string[];
+  readonly work: SlicedWork;
+}
+
 /** One run; undefined when there is nothing to hold the host to. What a failing read leaves unknown is as it was. */
-function runOnce(
+function* runOnce(
   { kernel, clock, log, target }: ReconcileOptions,
   reasons: readonly string[],
   peers: readonly PeerStatus[],
-): Attempt | undefined {
+): Sliced<Attempt | undefined> {
   const at = clock.now();
   try {
     const wanted = target();
     if (wanted === undefined) return undefined;
-    const difference = examine(kernel, wanted);
-    const outcome = applyDifference(kernel, difference);
+    const difference = yield* examineInSlices(kernel, wanted);
+    const outcome = yield* applyInSlices(kernel, difference);
     const run = runOf(difference, outcome, { at, reasons, durationMs: clock.now() - at });
     const made = firstChanges(difference);
     logChanges(log, made, run);

@@ -96,6 +96,14 @@ export function attributesOf(data: Buffer = Buffer.alloc(0)): Map<number, Buffer
   return found;
 }
 
+/** Whether one of a type is in the stream of attributes that begins at a place. */
+export function hasAttribute(data: Buffer, start: number, type: number): boolean {
+  for (let at = start; at + HEADER <= data.length; at += Math.max(HEADER, aligned(data.readUInt16LE(at)))) {
+    if ((data.readUInt16LE(at + 2) & TYPE_MASK) === type) return true;
+  }
+  return false;
+}
+
 /** The text of a string attribute. */
 export function textOf(value: Buffer | undefined): string | undefined {
   const end = value?.indexOf(0) ?? -1;

@@ -53,6 +53,9 @@ export interface Announcement {
   readonly addresses: readonly Ip[];
 }
 
+/** Steps that are applied between two pauses. */
+const SLICE = 100;
+
 interface Trap {
   readonly text: RegExp;
   readonly errno: string;
@@ -86,6 +89,17 @@ export function createFakeKernel(): FakeKernel {
     }
   };
 
+  const apply = (namespace: Namespace, steps: readonly Step[]) => {
+    const net = spaces.netOf(namespace);
+    const failures = steps.flatMap((step) => applyStep(net, step));
+    const done = steps.filter((step) => !failures.some((failure) => failure.step === step));
+    if (namespace.id === spaces.host.id) {
+      revisions.note(done);
+      tellLater(listeners, done.flatMap(changesOf));
+    }
+    return failures;
+  };
+
   const commitRules = (transaction: Transaction) => {
     try {
       spring(printTransaction(transaction));
@@ -100,13 +114,17 @@ export function createFakeKernel(): FakeKernel {
     host: spaces.host,
     openNamespace: spaces.open,
     read: (namespace, query) => readNet(spaces.netOf(namespace), query),
-    apply: (namespace, steps) => {
-      const net = spaces.netOf(namespace);
-      const failures = steps.flatMap((step) => applyStep(net, step));
-      const done = steps.filter((step) => !failures.some((failure) => failure.step === step));
-      if (namespace.id === spaces.host.id) {
-        revisions.note(done);
-        tellLater(listeners, done.flatMap(changesOf));
+    *readInSlices(query) {
+      const state = readNet(spaces.netOf(spaces.host), query);
+      yield;
+      return state;
+    },
+    apply,
+    *applyInSlices(steps) {
+      const failures: Failure[] = [];
+      for (let at = 0; at < steps.length; at += SLICE) {
+        if (at > 0) yield;
+        failures.push(...apply(spaces.host, steps.slice(at, at + SLICE)));
       }
       return failures;
     },
@@ -226,6 +244,7 @@ function readNet(net: Net, query: Query): State {
     routes: net.routes
       .filter(({ table, destination }) => table === MAIN_TABLE && routes?.families.includes(familyOf(destination)))
       .filter(({ device }) => routes?.device === undefined || device?.name === routes.device)
+      .filter(({ protocol, via }) => via === undefined || protocol !== routes?.withoutGatewaysOf)
       .map(readRoute),
     neighbours: net.neighbours
       .filter(({ device }) => asked(query.neighbours, device.name))

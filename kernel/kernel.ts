@@ -4,8 +4,16 @@
 import type { NetError } from '../model/errors.ts';
 import type { Family, Ip, Mac, Prefix } from '../model/ip.ts';
 import type { ChainHead, HandledRule, Table, Transaction } from '../model/ruleset.ts';
+import type { Sliced } from '../model/slices.ts';
 import type { Namespace, Route, State } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
+
+export interface RouteQuery {
+  readonly families: readonly Family[];
+  readonly device?: string | undefined;
+  /** Those that this protocol (rtm_protocol) made and that have a gateway are left out: of thousands of peers, all. */
+  readonly withoutGatewaysOf?: number | undefined;
+}
 
 /** What of a namespace to read; what is absent is not read. Devices that don't exist give nothing. */
 export interface Query {
@@ -14,7 +22,7 @@ export interface Query {
   /** Addresses of these devices, or of all. */
   readonly addresses?: readonly string[] | 'all' | undefined;
   /** Routes of the main table (local and multicast tables left out). */
-  readonly routes?: { readonly families: readonly Family[]; readonly device?: string | undefined } | undefined;
+  readonly routes?: RouteQuery | undefined;
   /** Permanent neighbours of these devices. */
   readonly neighbours?: readonly string[] | undefined;
   /** Permanent forwarding entries (with a destination) of these VXLAN devices. */
@@ -80,11 +88,17 @@ export interface Kernel {
   /** A consistent reading of each part (dumps that the kernel interrupted are repeated). @throws NetError kernel */
   read(namespace: Namespace, query: Query): State;
 
+  /** The same for the host where there may be thousands of objects. Each part is as it was at one moment. */
+  readInSlices(query: Query): Sliced<State>;
+
   /**
    * Applies the steps in their order and goes on after one that fails. Nothing is thrown for a failed step: it is
    * returned with its error (code `kernel`, errno, subject).
    */
   apply(namespace: Namespace, steps: readonly Step[]): Failure[];
+
+  /** The same for the host where there may be thousands of steps. */
+  applyInSlices(steps: readonly Step[]): Sliced<Failure[]>;
 
   /**
    * A number that is another one once the host's device with this index, its addresses, or whether all devices forward,

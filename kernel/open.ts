@@ -1,9 +1,10 @@
 // The real kernel behind the Kernel interface.
 
 import { NetError } from '../model/errors.ts';
+import { finish } from '../model/slices.ts';
 import type { Namespace } from '../model/state.ts';
 import { createAnnouncer } from './announce.ts';
-import { applySteps } from './apply.ts';
+import { applySteps, type Target } from './apply.ts';
 import { setTxChecksum } from './checksum.ts';
 import { forgetFlows } from './conntrack.ts';
 import { forgetterOfEnds } from './forget-ends.ts';
@@ -45,22 +46,26 @@ export function openKernel(): Kernel {
     }
   }
 
+  function targetIn(namespace: Namespace, socket: NetlinkSocket): Target {
+    const devices = devicesOf(socket);
+    return {
+      socket,
+      indexOf: (name) => devices.indexOf(name) ?? noDevice(name),
+      forget: devices.forget,
+      writeSysctl: (sysctl) => inNamespace(host, namespace, () => writeSysctl(sysctl)),
+      setTxChecksum: (device, on) => inNamespace(host, namespace, () => setTxChecksum(device, on)),
+    };
+  }
+
   return {
     host,
     openNamespace,
     read: (namespace, query) =>
-      withSocket(namespace, (socket) => readState(socket, query, (run) => inNamespace(host, namespace, run))),
+      withSocket(namespace, (socket) => finish(readState(socket, query, (run) => inNamespace(host, namespace, run)))),
+    readInSlices: (query) => readState(hostSocket, query, (run) => run()),
     apply: (namespace, steps) =>
-      withSocket(namespace, (socket) => {
-        const devices = devicesOf(socket);
-        return applySteps(steps, {
-          socket,
-          indexOf: (name) => devices.indexOf(name) ?? noDevice(name),
-          forget: devices.forget,
-          writeSysctl: (sysctl) => inNamespace(host, namespace, () => writeSysctl(sysctl)),
-          setTxChecksum: (device, on) => inNamespace(host, namespace, () => setTxChecksum(device, on)),
-        });
-      }),
+      withSocket(namespace, (socket) => finish(applySteps(steps, targetIn(namespace, socket)))),
+    applyInSlices: (steps) => applySteps(steps, targetIn(host, hostSocket)),
     linkRevision(index) {
       revisions ??= openLinkRevisions();
       return revisions.of(index);

@@ -2,7 +2,8 @@
 
 import { hasErrno, NetError } from '../model/errors.ts';
 import { FAMILIES } from '../model/ip.ts';
-import type { Link, State } from '../model/state.ts';
+import { mapped, type Sliced } from '../model/slices.ts';
+import type { Address, Link, Route, State } from '../model/state.ts';
 import { listAddresses, readAddress } from './address.ts';
 import { readTxChecksums } from './checksum.ts';
 import type { Query } from './kernel.ts';
@@ -10,7 +11,7 @@ import { getLink, getLinkByIndex, indexIn, listLinks, nameIn, type NameOf, readL
 import { listFdb, listNeighbours, readFdb, readNeighbour } from './neighbour.ts';
 import type { NetlinkSocket, Reply, Request } from './netlink.ts';
 import { getQdiscs, listFilters, readQdisc, readRedirect } from './qdisc.ts';
-import { listRoutes, readRoute } from './route.ts';
+import { isGatewayOf, listRoutes, readRoute } from './route.ts';
 import { readSysctl } from './sysctl.ts';
 
 /** Names and indexes of a namespace's devices, asked for one by one and remembered. */
@@ -66,33 +67,36 @@ function unlessMissing<T>(read: () => T): T | undefined {
   }
 }
 
-/** Reads what the query asks for; `inside` runs a function inside the namespace. */
-export function readState(socket: NetlinkSocket, query: Query, inside: <T>(run: () => T) => T): State {
+/**
+ * Reads what the query asks for; `inside` runs a function inside the namespace. What the kernel lists is taken from it at
+ * once, and made into values a slice at a time.
+ */
+export function* readState(socket: NetlinkSocket, query: Query, inside: <T>(run: () => T) => T): Sliced<State> {
   const devices = devicesOf(socket);
-  const links = withTxChecksums(readLinks(socket, query, devices), inside);
   return {
-    links,
-    addresses: readAddresses(socket, query, devices),
-    routes: readRoutes(socket, query, devices),
-    neighbours: perDevice(query.neighbours, devices, (name, index) =>
-      FAMILIES.flatMap((family) => dump(socket, listNeighbours(family, index))).map((reply) =>
-        readNeighbour(reply, name),
+    links: withTxChecksums(readLinks(socket, query, devices), inside),
+    addresses: yield* readAddresses(socket, query, devices),
+    routes: yield* readRoutes(socket, query, devices),
+    neighbours: yield* perDevice(query.neighbours, devices, (name, index) =>
+      mapped(
+        FAMILIES.flatMap((family) => dump(socket, listNeighbours(family, index))),
+        (reply) => readNeighbour(reply, name),
       ),
     ),
-    fdb: perDevice(query.fdb, devices, (name, index) =>
-      dump(socket, listFdb(index)).map((reply) => readFdb(reply, name)),
+    fdb: yield* perDevice(query.fdb, devices, (name, index) =>
+      mapped(dump(socket, listFdb(index)), (reply) => readFdb(reply, name)),
     ),
     sysctls: query.sysctls === undefined ? [] : inside(() => (query.sysctls ?? []).map(readSysctl)).filter(present),
-    qdiscs: perDevice(query.qdiscs, devices, (name, index) =>
-      getQdiscs(name, index).map((request) =>
+    qdiscs: yield* perDevice(query.qdiscs, devices, (name, index) =>
+      mapped(getQdiscs(name, index), (request) =>
         readQdisc(
           unlessMissing(() => socket.get(request)),
           name,
         ),
       ),
     ),
-    redirects: perDevice(query.qdiscs, devices, (name, index) =>
-      dump(socket, listFilters(name, index)).map((reply) => readRedirect(reply, name, devices.nameOf)),
+    redirects: yield* perDevice(query.qdiscs, devices, (name, index) =>
+      mapped(dump(socket, listFilters(name, index)), (reply) => readRedirect(reply, name, devices.nameOf)),
     ),
   };
 }
@@ -125,30 +129,33 @@ const asked =
   ({ name }: Link): boolean =>
     links === 'all' || links.includes(name);
 
-function readAddresses(socket: NetlinkSocket, { addresses }: Query, devices: Devices) {
+function* readAddresses(socket: NetlinkSocket, { addresses }: Query, devices: Devices): Sliced<Address[]> {
   if (addresses === undefined) return [];
   const read = (reply: Reply) => readAddress(reply, devices.nameOf);
-  if (addresses === 'all') return dump(socket, listAddresses()).map(read).filter(present);
-  return perDevice(addresses, devices, (_name, index) => dump(socket, listAddresses(index)).map(read));
+  if (addresses === 'all') return yield* mapped(dump(socket, listAddresses()), read);
+  return yield* perDevice(addresses, devices, (_name, index) => mapped(dump(socket, listAddresses(index)), read));
 }
 
-function readRoutes(socket: NetlinkSocket, { routes }: Query, devices: Devices) {
+function* readRoutes(socket: NetlinkSocket, { routes }: Query, devices: Devices): Sliced<Route[]> {
   if (routes === undefined) return [];
   const index = routes.device === undefined ? undefined : devices.indexOf(routes.device);
   if (routes.device !== undefined && index === undefined) return [];
-  return routes.families
-    .flatMap((family) => dump(socket, listRoutes(family, index)))
-    .map((reply) => readRoute(reply, devices.nameOf))
-    .filter(present);
+  const { withoutGatewaysOf: left } = routes;
+  return yield* mapped(
+    routes.families.flatMap((family) => dump(socket, listRoutes(family, index))),
+    (reply) => (left !== undefined && isGatewayOf(reply, left) ? undefined : readRoute(reply, devices.nameOf)),
+  );
 }
 
-function perDevice<T>(
+function* perDevice<T>(
   names: readonly string[] | undefined,
   devices: Devices,
-  read: (name: string, index: number) => (T | undefined)[],
-): T[] {
-  return (names ?? []).flatMap((name) => {
+  read: (name: string, index: number) => Sliced<T[]>,
+): Sliced<T[]> {
+  const found: T[] = [];
+  for (const name of names ?? []) {
     const index = devices.indexOf(name);
-    return index === undefined ? [] : read(name, index).filter(present);
-  });
+    if (index !== undefined) for (const value of yield* read(name, index)) found.push(value);
+  }
+  return found;
 }

@@ -16,7 +16,7 @@ import {
   withLength,
 } from '../model/ip.ts';
 import { MAIN_TABLE, type Route } from '../model/state.ts';
-import { attributesOf, u32 } from './attributes.ts';
+import { attributesOf, hasAttribute, u32 } from './attributes.ts';
 import type { IndexOf, NameOf } from './link.ts';
 import { FLAGS, type Reply, type Request } from './netlink.ts';
 import { AF, familyOfAf, SCOPES, scopeName, scopeNumber } from './wire.ts';
@@ -136,6 +136,10 @@ export function getRoute(address: Ip): Request {
     },
   };
 }
+
+/** Whether the protocol made the route, and gave it a gateway: told without reading all of it. */
+export const isGatewayOf = ({ data }: Reply, protocol: number): boolean =>
+  data[5] === protocol && hasAttribute(data, HEADER, RTA.gateway);
 
 type Attributes = ReadonlyMap<number, Buffer>;
 

@@ -54,6 +54,26 @@ export const ROUTE_READING_CASES: Readonly<Record<string, Case>> = {
     },
   ),
 
+  "a protocol's routes by a gateway can be left out": both(
+    (t, s, { family, destination, destination2, far, gateway }) => {
+      const direct = family === 4 ? '10.7.0.0/16' : 'fd07::/64';
+      must(
+        t,
+        s,
+        add.route({ destination, via: far, device: 'v0', onlink: true, protocol: 251 }),
+        add.route({ destination: destination2, via: gateway, protocol: 4 }),
+        add.route({ destination: direct, device: 'v0', protocol: 251 }),
+      );
+      const all = read(s, { routes: { families: [family] } }).routes;
+      const some = read(s, { routes: { families: [family], withoutGatewaysOf: 251 } }).routes;
+      t.strictSame(
+        some,
+        all.filter((route) => route.destination !== destination),
+      );
+      t.equal(some.length, all.length - 1, 'what others made, and what leads to a device, is read');
+    },
+  ),
+
   'a deletion matches what it states': both((t, s, plan) => {
     const { destination, far, self, gateway, gateway2, family } = plan;
     const ignored = family === 4 ? 'ESRCH' : 'ok';

@@ -133,14 +133,14 @@ t.test('a host that cannot be read', async (t) => {
   const kernel = fakeHost();
   const held = target(kernel, STATES[1] as Wanted);
   let broken = true;
-  const read: FakeKernel['read'] = (...args) => {
+  const readInSlices: FakeKernel['readInSlices'] = (query) => {
     if (broken) throw new Error('netlink is gone');
-    return kernel.read(...args);
+    return kernel.readInSlices(query);
   };
   const clock = testClock();
   const runs: Run[] = [];
   startReconciler({
-    kernel: { ...kernel, read },
+    kernel: { ...kernel, readInSlices },
     clock,
     log: testLog(),
     resyncMs: 5000,
@@ -218,4 +218,95 @@ t.test('routes of leases that are gone go at once, the rest by the run that foll
   reconciler.trigger('leases');
   clock.advance(20);
   t.notMatch(dumpSorted(kernel), /10\.244\.2\.0/);
+});
+
+/** Time passes with every look at the clock, so that each slice is a short one; what is due waits for `turn`. */
+function busyClock() {
+  let now = 1_000_000;
+  let due: { at: number; run: () => void }[] = [];
+  const after = (ms: number, run: () => void) => {
+    const entry = { at: now + ms, run };
+    due.push(entry);
+    return () => {
+      due = due.filter((other) => other !== entry);
+    };
+  };
+  return {
+    now: () => now++,
+    after,
+    soon: (run: () => void) => after(0, run),
+    /** Lets the first of what is due within so many milliseconds run; whether there was any. */
+    turn(ms: number): boolean {
+      const [next] = due.filter(({ at }) => at <= now + ms).sort((a, b) => a.at - b.at);
+      if (next === undefined) return false;
+      due = due.filter((entry) => entry !== next);
+      now = Math.max(now, next.at);
+      next.run();
+      return true;
+    },
+  };
+}
+
+const member = (number: number) =>
+  peerLease([4, 6], number, { mac: `02:00:00:00:00:${number.toString(16).padStart(2, '0')}` });
+
+t.test('a run over many peers lets others have their turn', async (t) => {
+  const kernel = fakeHost();
+  const clock = busyClock();
+  const peers = Array.from({ length: 200 }, (_, number) => member(number + 2));
+  const runs: Run[] = [];
+  const wanted = { what: 'vxlan', options: { Type: 'vxlan' }, families: [4, 6] as const };
+  const reconciler = startReconciler({
+    kernel,
+    clock,
+    log: testLog(),
+    resyncMs: 3_600_000,
+    target: () => target(kernel, { ...wanted, peers }),
+    onRun: (run) => void runs.push(run),
+  });
+  const turns = () => {
+    let count = 0;
+    while (clock.turn(1000)) count++;
+    return count;
+  };
+  reconciler.trigger('leases');
+  const first = turns();
+  t.ok(first > 5, `${first} turns in a run that programs`);
+  t.match(runs, [{ problems: [] }]);
+  t.ok(runs[0]?.peers.every(({ state }) => state === 'programmed'));
+  const complete = dumpSorted(kernel);
+
+  reconciler.trigger('route changed');
+  const second = turns();
+  t.ok(second > 3, `${second} turns in a run that finds nothing`);
+  t.match(runs[1], { changes: 0 });
+
+  const late = member(220);
+  reconciler.trigger('route changed');
+  for (let count = 0; count < 3; count++) clock.turn(1000);
+  t.equal(runs.length, 2, 'in the middle of a run');
+  peers.push(late);
+  reconciler.hurry([late], []);
+  t.match(dumpSorted(kernel), /10\.244\.220\.0\/24 via/, 'a lease that comes in the middle does not wait for its end');
+  reconciler.trigger('leases');
+  turns();
+  t.equal(runs.at(-1)?.changes, 0, 'and is not taken for a leftover by what the run had planned');
+  t.match(runs.at(-1)?.reasons, ['route changed', 'leases']);
+
+  reconciler.trigger('route changed');
+  let hurried = 0;
+  for (const before = runs.length; runs.length === before; hurried++) {
+    for (let count = 0; count < 3; count++) clock.turn(1000);
+    const next = member(221 + hurried);
+    peers.push(next);
+    reconciler.hurry([next], []);
+  }
+  t.ok(hurried < 10, 'leases that come all the time do not keep it from ending');
+  turns();
+  reconciler.hurry([], peers.splice(200));
+  reconciler.trigger('leases');
+  turns();
+  t.equal(dumpSorted(kernel), complete);
+  reconciler.stop();
+  t.notOk(clock.turn(3_600_000), 'nothing is left to run');
 });
