@@ -54,15 +54,28 @@ export interface Outcome {
 export const applyDifference = (kernel: Kernel, difference: Omit<Difference, 'plan'>): Outcome =>
   finish(applyInSlices(kernel, difference));
 
-/** The same where there are thousands of peers. */
-export function* applyInSlices(kernel: Kernel, { steps, transaction }: Omit<Difference, 'plan'>): Sliced<Outcome> {
+/** Steps that the kernel takes at a time: a few milliseconds. */
+const SLICE = 200;
+
+/** The same where there are thousands of peers, without the steps that are left out when it is their turn. */
+export function* applyInSlices(
+  kernel: Kernel,
+  { steps, transaction }: Omit<Difference, 'plan'>,
+  isLeftOut: (step: Step) => boolean = () => false,
+): Sliced<Outcome> {
   let rulesError: NetError | undefined;
   try {
     if (transaction !== undefined) kernel.commit(transaction);
   } catch (error) {
     rulesError = asNetError(error);
   }
-  return { failures: yield* kernel.applyInSlices(steps), rulesError };
+  const failures: Failure[] = [];
+  for (let at = 0; at < steps.length; at += SLICE) {
+    if (at > 0) yield;
+    const due = steps.slice(at, at + SLICE).filter((step) => !isLeftOut(step));
+    failures.push(...kernel.apply(kernel.host, due));
+  }
+  return { failures, rulesError };
 }
 
 /** The `ip`, `bridge`, `sysctl` and `nft` lines that a person would type, in the order of applying. */

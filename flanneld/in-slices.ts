@@ -1,6 +1,6 @@
 // Does long work a little at a time: between two slices, whatever else waits has its turn, an ADD of the CNI plugin above all.
 
-import { finish, type Sliced } from '../model/slices.ts';
+import type { Sliced } from '../model/slices.ts';
 import type { Clock } from './clock.ts';
 
 /** Milliseconds that nothing else has a turn for. A step that is begun is ended. */
@@ -11,8 +11,6 @@ export interface SlicedWork {
   start(): void;
   /** Gives the work up where it is. */
   stop(): void;
-  /** Does the rest of it at once. */
-  finish(): void;
 }
 
 /** `done` is called with what the work gives, unless it is stopped. */
@@ -30,9 +28,5 @@ export function inSlices<T>(clock: Clock, work: Sliced<T>, done: (result: T) => 
   return {
     start: slice,
     stop: () => cancel(),
-    finish() {
-      cancel();
-      done(finish(work));
-    },
   };
 }

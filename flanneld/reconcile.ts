@@ -7,7 +7,8 @@ import { diff } from '../model/diff.ts';
 import { describe } from '../model/errors.ts';
 import type { Lease } from '../model/lease.ts';
 import type { Sliced } from '../model/slices.ts';
-import { printStep } from '../model/steps.ts';
+import { identity } from '../model/state.ts';
+import { printStep, type Step } from '../model/steps.ts';
 import type { Clock } from './clock.ts';
 import {
   applyInSlices,
@@ -31,8 +32,6 @@ const PATIENT_RUNS = 5;
 const LONGEST_QUIET_MS = 1000;
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 30_000;
-/** Runs in a row that are given up for a lease that came meanwhile: the next one isn't. */
-const MOST_GIVEN_UP = 3;
 /** Changes that are written out in the log; the rest is counted. */
 const LOGGED_CHANGES = 10;
 
@@ -82,7 +81,6 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
   let sameRuns = 0;
   let last: Attempt | undefined;
   let current: Current | undefined;
-  let givenUp = 0;
 
   const schedule = (at: number, reason?: string) => {
     if (reason !== undefined) reasons.add(reason);
@@ -96,13 +94,13 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
     if (current !== undefined) return;
     const why = reasons.size > 0 ? [...reasons] : [failedRuns > 0 ? 'retry' : 'resync'];
     reasons = new Set();
-    const work = inSlices(clock, runOnce(options, why, last?.run.peers ?? []), ended);
-    current = { why, work };
+    const hurried = new Set<string>();
+    const work = inSlices(clock, runOnce(options, why, last?.run.peers ?? [], hurried), ended);
+    current = { work, hurried };
     work.start();
   };
   const ended = (attempt: Attempt | undefined) => {
     current = undefined;
-    givenUp = 0;
     const asked = reasons.size > 0;
     if (attempt === undefined) return schedule(clock.now() + resyncMs);
     sameRuns = attempt.made !== '' && attempt.made === last?.made ? sameRuns + 1 : 0;
@@ -114,25 +112,11 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
     report(attempt.run);
     options.onRun(attempt.run);
   };
-  /** What it has read is no longer so, and what it is about to do may not be right. */
-  const interrupt = () => {
-    if (current === undefined) return;
-    const { why, work } = current;
-    if (++givenUp > MOST_GIVEN_UP) return work.finish();
-    work.stop();
-    current = undefined;
-    for (const reason of why) reasons.add(reason);
-    schedule(clock.now());
-  };
   const quietUntil = () => lastEnd + Math.max(quietAfter(sameRuns), QUIET_FACTOR * (last?.run.durationMs ?? 0));
 
   return {
     trigger: (reason) => schedule(Math.max(clock.now(), quietUntil()), reason),
-    hurry(fresh, gone) {
-      if (last?.plan === undefined || fresh.length + gone.length === 0) return;
-      interrupt();
-      changeAtOnce(options, last.plan, fresh, gone);
-    },
+    hurry: (fresh, gone) => last?.plan && changeAtOnce(options, last.plan, { ...current, fresh, gone }),
     stop() {
       scheduled?.cancel();
       current?.work.stop();
@@ -159,8 +143,9 @@ interface Attempt {
 
 /** A run that has begun. */
 interface Current {
-  readonly why: readonly string[];
   readonly work: SlicedWork;
+  /** What has been changed at once since then, by {@link identity}: what it has read of that is no longer so. */
+  readonly hurried: Set<string>;
 }
 
 /** One run; undefined when there is nothing to hold the host to. What a failing read leaves unknown is as it was. */
@@ -168,13 +153,15 @@ function* runOnce(
   { kernel, clock, log, target }: ReconcileOptions,
   reasons: readonly string[],
   peers: readonly PeerStatus[],
+  hurried: ReadonlySet<string>,
 ): Sliced<Attempt | undefined> {
   const at = clock.now();
+  const isHurried = ({ item }: Step) => hurried.size > 0 && hurried.has(identity(item));
   try {
     const wanted = target();
     if (wanted === undefined) return undefined;
     const difference = yield* examineInSlices(kernel, wanted);
-    const outcome = yield* applyInSlices(kernel, difference);
+    const outcome = yield* applyInSlices(kernel, difference, isHurried);
     const run = runOf(difference, outcome, { at, reasons, durationMs: clock.now() - at });
     const made = firstChanges(difference);
     logChanges(log, made, run);
@@ -186,14 +173,20 @@ function* runOnce(
   }
 }
 
+/** Leases that came or went, and where what is done for them is noted. */
+interface Hurry extends Partial<Pick<Current, 'hurried'>> {
+  readonly fresh: readonly Lease[];
+  readonly gone: readonly Lease[];
+}
+
 function changeAtOnce(
   { kernel, log }: ReconcileOptions,
   { more, routesOf }: Pick<Plan, 'more' | 'routesOf'>,
-  fresh: readonly Lease[],
-  gone: readonly Lease[],
+  { fresh, gone, hurried }: Hurry,
 ): void {
   const steps = diff(routesOf(gone), more(fresh), () => true);
   if (steps.length === 0) return;
+  for (const { item } of steps) hurried?.add(identity(item));
   const facts = () => ({ changes: steps.slice(0, LOGGED_CHANGES).map(printStep) });
   try {
     kernel.apply(kernel.host, steps);

@@ -2,7 +2,6 @@
 // steps after it need the new index.
 
 import { asNetError, NetError } from '../model/errors.ts';
-import type { Sliced } from '../model/slices.ts';
 import type { Link, Sysctl } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
 import { addAddress, deleteAddress } from './address.ts';
@@ -13,8 +12,8 @@ import type { NetlinkSocket, Request } from './netlink.ts';
 import { addQdisc, addRedirect, deleteQdisc, deleteRedirect } from './qdisc.ts';
 import { addRoute, deleteRoute } from './route.ts';
 
-/** More messages don't wait: thousands of them would take memory, and the kernel's time, all at once. */
-const MOST_PENDING = 200;
+/** More messages don't wait: thousands of them would take memory all at once, and a datagram holds a few hundred. */
+const MOST_PENDING = 500;
 
 /** A message that waits for the next datagram, and which step it is for. */
 interface Pending {
@@ -32,8 +31,8 @@ export interface Target {
   setTxChecksum(device: string, on: boolean): void;
 }
 
-/** Applies the steps and returns those that failed, in order. A full datagram is a slice. */
-export function* applySteps(steps: readonly Step[], target: Target): Sliced<Failure[]> {
+/** Applies the steps and returns those that failed, in order. */
+export function applySteps(steps: readonly Step[], target: Target): Failure[] {
   const errors: (NetError | undefined)[] = [];
   let pending: Pending[] = [];
 
@@ -48,9 +47,7 @@ export function* applySteps(steps: readonly Step[], target: Target): Sliced<Fail
 
   for (const [at, step] of steps.entries()) {
     const alone = step.item.type === 'sysctl' || (step.item.type === 'link' && step.verb !== 'change');
-    const full = pending.length >= MOST_PENDING;
-    if (alone || full) flush();
-    if (full) yield;
+    if (alone || pending.length >= MOST_PENDING) flush();
     try {
       if (step.item.type === 'sysctl') target.writeSysctl(step.item.value);
       else pending.push(...requestsOf(step, target.indexOf).map((request) => ({ at, request })));

@@ -53,9 +53,6 @@ export interface Announcement {
   readonly addresses: readonly Ip[];
 }
 
-/** Steps that are applied between two pauses. */
-const SLICE = 100;
-
 interface Trap {
   readonly text: RegExp;
   readonly errno: string;
@@ -89,17 +86,6 @@ export function createFakeKernel(): FakeKernel {
     }
   };
 
-  const apply = (namespace: Namespace, steps: readonly Step[]) => {
-    const net = spaces.netOf(namespace);
-    const failures = steps.flatMap((step) => applyStep(net, step));
-    const done = steps.filter((step) => !failures.some((failure) => failure.step === step));
-    if (namespace.id === spaces.host.id) {
-      revisions.note(done);
-      tellLater(listeners, done.flatMap(changesOf));
-    }
-    return failures;
-  };
-
   const commitRules = (transaction: Transaction) => {
     try {
       spring(printTransaction(transaction));
@@ -119,12 +105,13 @@ export function createFakeKernel(): FakeKernel {
       yield;
       return state;
     },
-    apply,
-    *applyInSlices(steps) {
-      const failures: Failure[] = [];
-      for (let at = 0; at < steps.length; at += SLICE) {
-        if (at > 0) yield;
-        failures.push(...apply(spaces.host, steps.slice(at, at + SLICE)));
+    apply: (namespace, steps) => {
+      const net = spaces.netOf(namespace);
+      const failures = steps.flatMap((step) => applyStep(net, step));
+      const done = steps.filter((step) => !failures.some((failure) => failure.step === step));
+      if (namespace.id === spaces.host.id) {
+        revisions.note(done);
+        tellLater(listeners, done.flatMap(changesOf));
       }
       return failures;
     },

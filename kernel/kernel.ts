@@ -97,9 +97,6 @@ export interface Kernel {
    */
   apply(namespace: Namespace, steps: readonly Step[]): Failure[];
 
-  /** The same for the host where there may be thousands of steps. */
-  applyInSlices(steps: readonly Step[]): Sliced<Failure[]>;
-
   /**
    * A number that is another one once the host's device with this index, its addresses, or whether all devices forward,
    * may have changed; of an IPv6 address that is added the kernel tells a little later. Other sysctls change silently.

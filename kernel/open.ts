@@ -4,7 +4,7 @@ import { NetError } from '../model/errors.ts';
 import { finish } from '../model/slices.ts';
 import type { Namespace } from '../model/state.ts';
 import { createAnnouncer } from './announce.ts';
-import { applySteps, type Target } from './apply.ts';
+import { applySteps } from './apply.ts';
 import { setTxChecksum } from './checksum.ts';
 import { forgetFlows } from './conntrack.ts';
 import { forgetterOfEnds } from './forget-ends.ts';
@@ -46,17 +46,6 @@ export function openKernel(): Kernel {
     }
   }
 
-  function targetIn(namespace: Namespace, socket: NetlinkSocket): Target {
-    const devices = devicesOf(socket);
-    return {
-      socket,
-      indexOf: (name) => devices.indexOf(name) ?? noDevice(name),
-      forget: devices.forget,
-      writeSysctl: (sysctl) => inNamespace(host, namespace, () => writeSysctl(sysctl)),
-      setTxChecksum: (device, on) => inNamespace(host, namespace, () => setTxChecksum(device, on)),
-    };
-  }
-
   return {
     host,
     openNamespace,
@@ -64,8 +53,16 @@ export function openKernel(): Kernel {
       withSocket(namespace, (socket) => finish(readState(socket, query, (run) => inNamespace(host, namespace, run)))),
     readInSlices: (query) => readState(hostSocket, query, (run) => run()),
     apply: (namespace, steps) =>
-      withSocket(namespace, (socket) => finish(applySteps(steps, targetIn(namespace, socket)))),
-    applyInSlices: (steps) => applySteps(steps, targetIn(host, hostSocket)),
+      withSocket(namespace, (socket) => {
+        const devices = devicesOf(socket);
+        return applySteps(steps, {
+          socket,
+          indexOf: (name) => devices.indexOf(name) ?? noDevice(name),
+          forget: devices.forget,
+          writeSysctl: (sysctl) => inNamespace(host, namespace, () => writeSysctl(sysctl)),
+          setTxChecksum: (device, on) => inNamespace(host, namespace, () => setTxChecksum(device, on)),
+        });
+      }),
     linkRevision(index) {
       revisions ??= openLinkRevisions();
       return revisions.of(index);
