@@ -307,7 +307,7 @@ production_packages() {
 # nothing of ES modules: they ask for require, and etcd3 for its definitions beside its own folder.
 bundle() {
   "$node" node_modules/esbuild/bin/esbuild flanneld/main.ts --bundle --splitting --platform=node --format=esm \
-    --target=node26 --outdir="$1/bundle" --external:koffi --external:raw-socket --minify-whitespace --log-level=warning \
+    --target=node26 --outdir="$1/bundle" --external:koffi --external:raw-socket --minify --log-level=warning \
     --banner:js='import { createRequire } from "node:module";
 const require = createRequire(import.meta.url), __dirname = import.meta.dirname;'
   cp -R -- node_modules/etcd3/proto "$1/proto"

@@ -96,15 +96,18 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
     reasons = new Set();
     const hurried = new Set<string>();
     const work = inSlices(clock, runOnce(options, why, last?.run.peers ?? [], hurried), ended);
-    current = { work, hurried };
+    current = { work, hurried, late: [] };
     work.start();
   };
   const ended = (attempt: Attempt | undefined) => {
+    const late = current?.late ?? [];
     current = undefined;
     const asked = reasons.size > 0;
     if (attempt === undefined) return schedule(clock.now() + resyncMs);
     sameRuns = attempt.made !== '' && attempt.made === last?.made ? sameRuns + 1 : 0;
     last = attempt;
+    // It was planned without them; should they go, their routes are to be known.
+    attempt.plan?.more(late);
     lastEnd = clock.now();
     failedRuns = isFailed(attempt.run) ? failedRuns + 1 : 0;
     schedule(lastEnd + (failedRuns > 0 ? Math.min(retryAfter(failedRuns), resyncMs) : resyncMs));
@@ -146,6 +149,8 @@ interface Current {
   readonly work: SlicedWork;
   /** What has been changed at once since then, by {@link identity}: what it has read of that is no longer so. */
   readonly hurried: Set<string>;
+  /** Leases that came since then. */
+  readonly late: Lease[];
 }
 
 /** One run; undefined when there is nothing to hold the host to. What a failing read leaves unknown is as it was. */
@@ -174,7 +179,7 @@ function* runOnce(
 }
 
 /** Leases that came or went, and where what is done for them is noted. */
-interface Hurry extends Partial<Pick<Current, 'hurried'>> {
+interface Hurry extends Partial<Pick<Current, 'hurried' | 'late'>> {
   readonly fresh: readonly Lease[];
   readonly gone: readonly Lease[];
 }
@@ -182,11 +187,12 @@ interface Hurry extends Partial<Pick<Current, 'hurried'>> {
 function changeAtOnce(
   { kernel, log }: ReconcileOptions,
   { more, routesOf }: Pick<Plan, 'more' | 'routesOf'>,
-  { fresh, gone, hurried }: Hurry,
+  { fresh, gone, hurried, late }: Hurry,
 ): void {
   const steps = diff(routesOf(gone), more(fresh), () => true);
   if (steps.length === 0) return;
   for (const { item } of steps) hurried?.add(identity(item));
+  late?.push(...fresh);
   const facts = () => ({ changes: steps.slice(0, LOGGED_CHANGES).map(printStep) });
   try {
     kernel.apply(kernel.host, steps);

@@ -318,6 +318,10 @@ t.test('leases that come and go in the middle of a run', async (t) => {
   reconciler.hurry([late], []);
   t.equal(runs.length, 1);
   t.match(dumpSorted(kernel), /10\.244\.220\.0\/24 via/, 'one that comes does not wait for the end of the run');
+  while (runs.length < 2) clock.turn(1000);
+  reconciler.hurry([], [late]);
+  t.notMatch(dumpSorted(kernel), /10\.244\.220\.0\/24 via/, 'and that goes before another run does not wait for that');
+  reconciler.hurry([late], []);
   reconciler.trigger('leases');
   settle();
   t.match(runs.slice(1), [{ reasons: ['route changed'] }, { reasons: ['leases'], changes: 0 }]);
