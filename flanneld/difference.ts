@@ -15,6 +15,8 @@ export interface Target {
   /** What has to be read to compare. */
   readonly query: Query;
   plan(have: State): Sliced<Plan>;
+  /** What the plan follows from besides what is there: where each is the same object, so is the plan. */
+  readonly basis: readonly unknown[];
   readonly table: Table;
   /** Which chains and sets of the table are ours. */
   readonly ownsChain: OwnsName;
@@ -26,16 +28,36 @@ export interface Difference {
   readonly transaction: Transaction | undefined;
 }
 
-/** Reads and compares; changes nothing. @throws NetError kernel, foreign-object */
-export const examine = (kernel: Kernel, target: Target): Difference => finish(examineInSlices(kernel, target));
+/** A moment when the host was as it should be, but for the rules. */
+export interface Settled {
+  readonly basis: readonly unknown[];
+  readonly fingerprint: string;
+}
 
-/** The same where there are thousands of peers. */
-export function* examineInSlices(kernel: Kernel, target: Target): Sliced<Difference> {
-  const have = yield* kernel.readInSlices(target.query);
+/** A difference, and the moment that it may be compared with; where that is so again, there is no plan, and are no steps. */
+export interface Examined extends Omit<Difference, 'plan'> {
+  readonly plan: Plan | undefined;
+  readonly moment: Settled;
+}
+
+/** Reads and compares; changes nothing. @throws NetError kernel, foreign-object */
+export const examine = (kernel: Kernel, target: Target): Difference =>
+  finish(examineInSlices(kernel, target, undefined)) as Difference;
+
+/** The same where there are thousands of peers; little is done where everything is as it was when it was settled. */
+export function* examineInSlices(kernel: Kernel, target: Target, settled: Settled | undefined): Sliced<Examined> {
+  const { basis } = target;
+  const former = settled !== undefined && isSame(settled.basis, basis) ? settled.fingerprint : undefined;
+  const { state: have, fingerprint } = yield* kernel.readInSlices(target.query, former);
+  const moment = { basis, fingerprint };
+  if (have === undefined) return { plan: undefined, steps: [], transaction: tableDifference(kernel, target), moment };
   const plan = yield* target.plan(have);
   const steps = yield* diffInSlices(have, plan.want, plan.owns);
-  return { plan, steps, transaction: tableDifference(kernel, target) };
+  return { plan, steps, transaction: tableDifference(kernel, target), moment };
 }
+
+const isSame = (a: readonly unknown[], b: readonly unknown[]): boolean =>
+  a.length === b.length && a.every((each, at) => each === b[at]);
 
 /** A table that isn't there and would be empty isn't made. */
 function tableDifference(kernel: Kernel, { table, ownsChain }: Target): Transaction | undefined {

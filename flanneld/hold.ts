@@ -217,6 +217,7 @@ export function targetOf(
       sysctls: [...PLANNING_SYSCTLS, ...wantedSysctls(input).map(({ key }) => key)],
     },
     plan: (have) => planInSlices(input, have),
+    basis: [prepared, lease, peers, removals],
     table: rulesTable(site.networks, lease.subnet, config),
     ownsChain: ownsChains(networks),
   };

@@ -12,10 +12,11 @@ import { printStep, type Step } from '../model/steps.ts';
 import type { Clock } from './clock.ts';
 import {
   applyInSlices,
-  type Difference,
+  type Examined,
   examineInSlices,
   type Outcome,
   printDifference,
+  type Settled,
   type Target,
 } from './difference.ts';
 import { inSlices, type SlicedWork } from './in-slices.ts';
@@ -95,7 +96,7 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
     const why = reasons.size > 0 ? [...reasons] : [failedRuns > 0 ? 'retry' : 'resync'];
     reasons = new Set();
     const hurried = new Set<string>();
-    const work = inSlices(clock, runOnce(options, why, last?.run.peers ?? [], hurried), ended);
+    const work = inSlices(clock, runOnce(options, why, last, hurried), ended);
     current = { work, hurried, late: [] };
     work.start();
   };
@@ -139,10 +140,17 @@ const retryAfter = (failedRuns: number): number =>
 /** A run, and what of its plan serves until the next; nothing when the host could not be read. */
 interface Attempt {
   readonly run: Run;
-  readonly plan?: Pick<Plan, 'more' | 'routesOf'> | undefined;
+  readonly plan?: Kept | undefined;
+  /** When nothing was to be done; undefined when something was. */
+  readonly settled?: Settled | undefined;
   /** The first of the changes that it made, as text. */
   readonly made: string;
 }
+
+type Kept = Pick<Plan, 'more' | 'routesOf'>;
+
+/** The plan as a whole holds what was wanted of everything. */
+const keptOf = (plan: Plan | undefined): Kept | undefined => plan && { more: plan.more, routesOf: plan.routesOf };
 
 /** A run that has begun. */
 interface Current {
@@ -157,7 +165,7 @@ interface Current {
 function* runOnce(
   { kernel, clock, log, target }: ReconcileOptions,
   reasons: readonly string[],
-  peers: readonly PeerStatus[],
+  last: Attempt | undefined,
   hurried: ReadonlySet<string>,
 ): Sliced<Attempt | undefined> {
   const at = clock.now();
@@ -165,14 +173,19 @@ function* runOnce(
   try {
     const wanted = target();
     if (wanted === undefined) return undefined;
-    const difference = yield* examineInSlices(kernel, wanted);
-    const outcome = yield* applyInSlices(kernel, difference, isHurried);
-    const run = runOf(difference, outcome, { at, reasons, durationMs: clock.now() - at });
-    const made = firstChanges(difference);
+    const examined = yield* examineInSlices(kernel, wanted, last?.settled);
+    const outcome = yield* applyInSlices(kernel, examined, isHurried);
+    const run = runOf(examined, outcome, last?.run.peers ?? [], { at, reasons, durationMs: clock.now() - at });
+    const made = firstChanges(examined);
     logChanges(log, made, run);
-    const { more, routesOf } = difference.plan;
-    return { run, plan: { more, routesOf }, made: made.join('\n') };
+    return {
+      run,
+      plan: keptOf(examined.plan) ?? last?.plan,
+      made: made.join('\n'),
+      settled: examined.steps.length === 0 && hurried.size === 0 ? examined.moment : undefined,
+    };
   } catch (error) {
+    const peers = last?.run.peers ?? [];
     const run: Run = { at, reasons, durationMs: clock.now() - at, changes: 0, problems: [describe(error)], peers };
     return { run, made: '' };
   }
@@ -186,7 +199,7 @@ interface Hurry extends Partial<Pick<Current, 'hurried' | 'late'>> {
 
 function changeAtOnce(
   { kernel, log }: ReconcileOptions,
-  { more, routesOf }: Pick<Plan, 'more' | 'routesOf'>,
+  { more, routesOf }: Kept,
   { fresh, gone, hurried, late }: Hurry,
 ): void {
   const steps = diff(routesOf(gone), more(fresh), () => true);
@@ -202,22 +215,24 @@ function changeAtOnce(
   }
 }
 
+/** @param known the peers as the last run left them, which is how they are where nothing was planned */
 function runOf(
-  { plan, steps, transaction }: Difference,
+  { plan, steps, transaction }: Examined,
   outcome: Outcome,
+  known: readonly PeerStatus[],
   facts: Pick<Run, 'at' | 'reasons' | 'durationMs'>,
 ): Run {
   const failures = failureTexts(outcome.failures);
-  const problems = nodeFailures(plan.peers, failures);
+  const problems = nodeFailures(plan?.peers ?? [], failures);
   return {
     ...facts,
     changes: steps.length + (transaction?.commands.length ?? 0),
     problems: outcome.rulesError === undefined ? problems : [describe(outcome.rulesError), ...problems],
-    peers: peerStatuses(plan.peers, failures),
+    peers: plan === undefined ? known : peerStatuses(plan.peers, failures),
   };
 }
 
-const firstChanges = ({ steps, transaction }: Difference): string[] =>
+const firstChanges = ({ steps, transaction }: Examined): string[] =>
   printDifference({ steps: steps.slice(0, LOGGED_CHANGES), transaction }).slice(0, LOGGED_CHANGES);
 
 function logChanges(log: Log, made: readonly string[], { changes, durationMs, reasons }: Run): void {

@@ -100,10 +100,11 @@ export function createFakeKernel(): FakeKernel {
     host: spaces.host,
     openNamespace: spaces.open,
     read: (namespace, query) => readNet(spaces.netOf(namespace), query),
-    *readInSlices(query) {
+    *readInSlices(query, former) {
       const state = readNet(spaces.netOf(spaces.host), query);
       yield;
-      return state;
+      const fingerprint = JSON.stringify(state);
+      return { fingerprint, state: fingerprint === former ? undefined : state };
     },
     apply: (namespace, steps) => {
       const net = spaces.netOf(namespace);

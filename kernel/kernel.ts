@@ -33,6 +33,13 @@ export interface Query {
   readonly sysctls?: readonly string[] | undefined;
 }
 
+export interface Reading {
+  /** Another one once anything that the query asks for differs. */
+  readonly fingerprint: string;
+  /** Each part as it was at one moment; undefined: as at the former reading. */
+  readonly state: State | undefined;
+}
+
 /** Flows to a port, as their first packet had it before any translation. */
 export interface PortFilter {
   readonly family: Family;
@@ -88,8 +95,11 @@ export interface Kernel {
   /** A consistent reading of each part (dumps that the kernel interrupted are repeated). @throws NetError kernel */
   read(namespace: Namespace, query: Query): State;
 
-  /** The same for the host where there may be thousands of objects. Each part is as it was at one moment. */
-  readInSlices(query: Query): Sliced<State>;
+  /**
+   * The same for the host where there may be thousands of objects. `former` is the fingerprint of an earlier reading by this
+   * query: where everything is as it was then, no state is made. @throws NetError kernel
+   */
+  readInSlices(query: Query, former?: string): Sliced<Reading>;
 
   /**
    * Applies the steps in their order and goes on after one that fails. Nothing is thrown for a failed step: it is

@@ -1,7 +1,6 @@
 // The real kernel behind the Kernel interface.
 
 import { NetError } from '../model/errors.ts';
-import { finish } from '../model/slices.ts';
 import type { Namespace } from '../model/state.ts';
 import { createAnnouncer } from './announce.ts';
 import { applySteps } from './apply.ts';
@@ -16,7 +15,7 @@ import { watchKernel } from './notify.ts';
 import { commitAside, nftables } from './nftables.ts';
 import { unmarkFlows } from './flow-marks.ts';
 import { indexIn, listLinks, nameIn } from './link.ts';
-import { devicesOf, readState } from './read.ts';
+import { devicesOf, readInSlices, readState } from './read.ts';
 import { type LinkRevisions, openLinkRevisions, rulesGeneration } from './revisions.ts';
 import { writeSysctl } from './sysctl.ts';
 
@@ -50,8 +49,8 @@ export function openKernel(): Kernel {
     host,
     openNamespace,
     read: (namespace, query) =>
-      withSocket(namespace, (socket) => finish(readState(socket, query, (run) => inNamespace(host, namespace, run)))),
-    readInSlices: (query) => readState(hostSocket, query, (run) => run()),
+      withSocket(namespace, (socket) => readState(socket, query, (run) => inNamespace(host, namespace, run))),
+    readInSlices: (query, former) => readInSlices(hostSocket, query, (run) => run(), former),
     apply: (namespace, steps) =>
       withSocket(namespace, (socket) => {
         const devices = devicesOf(socket);

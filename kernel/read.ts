@@ -2,11 +2,12 @@
 
 import { hasErrno, NetError } from '../model/errors.ts';
 import { FAMILIES } from '../model/ip.ts';
-import { mapped, type Sliced } from '../model/slices.ts';
-import type { Address, Link, Route, State } from '../model/state.ts';
+import { finish, mapped, type Sliced } from '../model/slices.ts';
+import type { Address, Link, State } from '../model/state.ts';
 import { listAddresses, readAddress } from './address.ts';
 import { readTxChecksums } from './checksum.ts';
-import type { Query } from './kernel.ts';
+import { fingerprintOf } from './fingerprint.ts';
+import type { Query, Reading } from './kernel.ts';
 import { getLink, getLinkByIndex, indexIn, listLinks, nameIn, type NameOf, readLink } from './link.ts';
 import { listFdb, listNeighbours, readFdb, readNeighbour } from './neighbour.ts';
 import type { NetlinkSocket, Reply, Request } from './netlink.ts';
@@ -67,39 +68,60 @@ function unlessMissing<T>(read: () => T): T | undefined {
   }
 }
 
+/** Runs a function inside the namespace that is read. */
+type Inside = <T>(run: () => T) => T;
+
+/** Reads what the query asks for. */
+export const readState = (socket: NetlinkSocket, query: Query, inside: Inside): State =>
+  finish(readInSlices(socket, query, inside, undefined)).state as State;
+
 /**
- * Reads what the query asks for; `inside` runs a function inside the namespace. What the kernel lists is taken from it at
- * once, and made into values a slice at a time.
+ * The same where there may be thousands of objects: what the kernel lists is taken from it at once, and made into values a
+ * slice at a time; not at all, where everything is as it was at a reading with the former fingerprint.
  */
-export function* readState(socket: NetlinkSocket, query: Query, inside: <T>(run: () => T) => T): Sliced<State> {
+export function* readInSlices(
+  socket: NetlinkSocket,
+  query: Query,
+  inside: Inside,
+  former: string | undefined,
+): Sliced<Reading> {
   const devices = devicesOf(socket);
+  const links = withTxChecksums(readLinks(socket, query, devices), inside);
+  const addresses = readAddresses(socket, query, devices);
+  const sysctls =
+    query.sysctls === undefined ? [] : inside(() => (query.sysctls ?? []).map(readSysctl)).filter(present);
+  const qdiscs = readQdiscs(socket, query, devices);
+  const routes = listedRoutes(socket, query, devices);
+  const neighbours = perDevice(query.neighbours, devices, (name, index) =>
+    FAMILIES.flatMap((family) => dump(socket, listNeighbours(family, index))).map(on(name)),
+  );
+  const fdb = perDevice(query.fdb, devices, (name, index) => dump(socket, listFdb(index)).map(on(name)));
+  const entries = [...neighbours, ...fdb].map(({ reply }) => reply);
+  const fingerprint = yield* fingerprintOf({ routes, neighbours: entries }, [links, addresses, sysctls, qdiscs]);
+  if (fingerprint === former) return { fingerprint, state: undefined };
   return {
-    links: withTxChecksums(readLinks(socket, query, devices), inside),
-    addresses: yield* readAddresses(socket, query, devices),
-    routes: yield* readRoutes(socket, query, devices),
-    neighbours: yield* perDevice(query.neighbours, devices, (name, index) =>
-      mapped(
-        FAMILIES.flatMap((family) => dump(socket, listNeighbours(family, index))),
-        (reply) => readNeighbour(reply, name),
-      ),
-    ),
-    fdb: yield* perDevice(query.fdb, devices, (name, index) =>
-      mapped(dump(socket, listFdb(index)), (reply) => readFdb(reply, name)),
-    ),
-    sysctls: query.sysctls === undefined ? [] : inside(() => (query.sysctls ?? []).map(readSysctl)).filter(present),
-    qdiscs: yield* perDevice(query.qdiscs, devices, (name, index) =>
-      mapped(getQdiscs(name, index), (request) =>
-        readQdisc(
-          unlessMissing(() => socket.get(request)),
-          name,
-        ),
-      ),
-    ),
-    redirects: yield* perDevice(query.qdiscs, devices, (name, index) =>
-      mapped(dump(socket, listFilters(name, index)), (reply) => readRedirect(reply, name, devices.nameOf)),
-    ),
+    fingerprint,
+    state: {
+      links,
+      addresses,
+      routes: yield* mapped(routes, (reply) => readRoute(reply, devices.nameOf)),
+      neighbours: yield* mapped(neighbours, ({ reply, name }) => readNeighbour(reply, name)),
+      fdb: yield* mapped(fdb, ({ reply, name }) => readFdb(reply, name)),
+      sysctls,
+      ...qdiscs,
+    },
   };
 }
+
+/** What is listed of a device. */
+interface OfDevice {
+  readonly name: string;
+  readonly reply: Reply;
+}
+
+const on =
+  (name: string) =>
+  (reply: Reply): OfDevice => ({ name, reply });
 
 const present = <T>(value: T | undefined): value is T => value !== undefined;
 
@@ -129,33 +151,47 @@ const asked =
   ({ name }: Link): boolean =>
     links === 'all' || links.includes(name);
 
-function* readAddresses(socket: NetlinkSocket, { addresses }: Query, devices: Devices): Sliced<Address[]> {
+function readAddresses(socket: NetlinkSocket, { addresses }: Query, devices: Devices): Address[] {
   if (addresses === undefined) return [];
   const read = (reply: Reply) => readAddress(reply, devices.nameOf);
-  if (addresses === 'all') return yield* mapped(dump(socket, listAddresses()), read);
-  return yield* perDevice(addresses, devices, (_name, index) => mapped(dump(socket, listAddresses(index)), read));
+  if (addresses === 'all') return dump(socket, listAddresses()).map(read).filter(present);
+  return perDevice(addresses, devices, (_name, index) => dump(socket, listAddresses(index)).map(read));
 }
 
-function* readRoutes(socket: NetlinkSocket, { routes }: Query, devices: Devices): Sliced<Route[]> {
+function listedRoutes(socket: NetlinkSocket, { routes }: Query, devices: Devices): Reply[] {
   if (routes === undefined) return [];
   const index = routes.device === undefined ? undefined : devices.indexOf(routes.device);
   if (routes.device !== undefined && index === undefined) return [];
   const { withoutGatewaysOf: left } = routes;
-  return yield* mapped(
-    routes.families.flatMap((family) => dump(socket, listRoutes(family, index))),
-    (reply) => (left !== undefined && isGatewayOf(reply, left) ? undefined : readRoute(reply, devices.nameOf)),
-  );
+  const listed = routes.families.flatMap((family) => dump(socket, listRoutes(family, index)));
+  return left === undefined ? listed : listed.filter((reply) => !isGatewayOf(reply, left));
 }
 
-function* perDevice<T>(
+const readQdiscs = (
+  socket: NetlinkSocket,
+  { qdiscs }: Query,
+  devices: Devices,
+): Pick<State, 'qdiscs' | 'redirects'> => ({
+  qdiscs: perDevice(qdiscs, devices, (name, index) =>
+    getQdiscs(name, index).map((request) =>
+      readQdisc(
+        unlessMissing(() => socket.get(request)),
+        name,
+      ),
+    ),
+  ),
+  redirects: perDevice(qdiscs, devices, (name, index) =>
+    dump(socket, listFilters(name, index)).map((reply) => readRedirect(reply, name, devices.nameOf)),
+  ),
+});
+
+function perDevice<T>(
   names: readonly string[] | undefined,
   devices: Devices,
-  read: (name: string, index: number) => Sliced<T[]>,
-): Sliced<T[]> {
-  const found: T[] = [];
-  for (const name of names ?? []) {
+  read: (name: string, index: number) => (T | undefined)[],
+): T[] {
+  return (names ?? []).flatMap((name) => {
     const index = devices.indexOf(name);
-    if (index !== undefined) for (const value of yield* read(name, index)) found.push(value);
-  }
-  return found;
+    return index === undefined ? [] : read(name, index).filter(present);
+  });
 }

@@ -340,3 +340,51 @@ t.test('leases that come and go in the middle of a run', async (t) => {
   t.notMatch(ends.at(-1), /10\.244\.152\.0/);
   reconciler.stop();
 });
+
+t.test('where nothing has changed, nothing is planned', async (t) => {
+  const kernel = fakeHost();
+  const clock = testClock();
+  const runs: Run[] = [];
+  let held = target(kernel, STATES[1] as Wanted);
+  let plans = 0;
+  const reconciler = startReconciler({
+    kernel,
+    clock,
+    log: testLog(),
+    resyncMs: 5000,
+    target: () => ({
+      ...held,
+      plan: (have) => {
+        plans++;
+        return held.plan(have);
+      },
+    }),
+    onRun: (run) => void runs.push(run),
+  });
+  const planned = () => {
+    const before = plans;
+    clock.advance(5000);
+    return plans - before;
+  };
+  reconciler.trigger('leases');
+  clock.advance(0);
+  t.equal(planned(), 1, 'after changes it is looked again');
+  t.strictSame([planned(), planned()], [0, 0]);
+  t.match(runs.at(-1), { changes: 0, problems: [], peers: [{ state: 'programmed' }, { state: 'programmed' }] });
+  const route = step('delete', { type: 'route', value: { destination: prefix('10.244.2.0/24'), device: 'flannel.1' } });
+  apply(kernel, route);
+  t.equal(planned(), 1);
+  t.match(runs.at(-1), { changes: 1 });
+  t.strictSame([planned(), planned()], [1, 0]);
+  kernel.commit({ family: 'inet', table: 'flannel', commands: [{ verb: 'delete', type: 'table' }] });
+  t.equal(planned(), 0);
+  t.ok((runs.at(-1)?.changes ?? 0) > 0, 'rules are compared all the same');
+  const late = peerLease([4], 7);
+  reconciler.hurry([late], []);
+  t.match(dumpSorted(kernel), /10\.244\.7\.0\/24 via/, 'what came since then is known');
+  t.equal(planned(), 1);
+  t.notMatch(dumpSorted(kernel), /10\.244\.7\.0/);
+  held = target(kernel, STATES[1] as Wanted);
+  t.strictSame([planned(), planned()], [1, 0], 'other leases are another plan');
+  reconciler.stop();
+});
