@@ -76,7 +76,7 @@ export const readState = (socket: NetlinkSocket, query: Query, inside: Inside): 
   finish(readInSlices(socket, query, inside, undefined)).state as State;
 
 /**
- * The same where there may be thousands of objects: what the kernel lists is taken from it at once, and made into values a
+ * The same where there may be thousands of objects: what the kernel lists is taken from it a kind at a time, and made into values a
  * slice at a time; not at all, where everything is as it was at a reading with the former fingerprint.
  */
 export function* readInSlices(
@@ -92,10 +92,13 @@ export function* readInSlices(
     query.sysctls === undefined ? [] : inside(() => (query.sysctls ?? []).map(readSysctl)).filter(present);
   const qdiscs = readQdiscs(socket, query, devices);
   const routes = listedRoutes(socket, query, devices);
+  yield;
   const neighbours = perDevice(query.neighbours, devices, (name, index) =>
     FAMILIES.flatMap((family) => dump(socket, listNeighbours(family, index))).map(on(name)),
   );
+  yield;
   const fdb = perDevice(query.fdb, devices, (name, index) => dump(socket, listFdb(index)).map(on(name)));
+  yield;
   const entries = [...neighbours, ...fdb].map(({ reply }) => reply);
   const fingerprint = yield* fingerprintOf({ routes, neighbours: entries }, [links, addresses, sysctls, qdiscs]);
   if (fingerprint === former) return { fingerprint, state: undefined };
