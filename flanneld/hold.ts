@@ -28,7 +28,7 @@ import { ensureSubnetFile } from './subnet-file.ts';
 
 type HoldDeps = Pick<
   AgentDeps,
-  'kernel' | 'config' | 'log' | 'clock' | 'proxy' | 'execute' | 'openEchoes' | 'programs' | 'onReady'
+  'kernel' | 'config' | 'log' | 'clock' | 'proxy' | 'execute' | 'openEchoes' | 'programs' | 'onSettled'
 > & {
   readonly manager: SubnetManager;
   readonly graceMs: number;
@@ -73,7 +73,7 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
   });
   progress.firewall = firewall;
   let own: Lease | undefined;
-  let wasReady = false;
+  let settled = false;
   const underlay = followUnderlay(deps, progress, {
     onAddress: manager.reconnect,
     onLease: () => checkOwn(own),
@@ -93,9 +93,9 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
       const before = unreadiness(progress);
       beside.hold(run);
       afterRun(deps, progress, run, before);
-      if (!wasReady && unreadiness(progress) === undefined) {
-        wasReady = true;
-        deps.onReady?.();
+      if (!settled && run.changes === 0 && unreadiness(progress) === undefined) {
+        settled = true;
+        deps.onSettled?.();
       }
       manager.observe?.(standingOf(progress));
     },

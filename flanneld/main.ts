@@ -122,8 +122,8 @@ async function agentOf(
   onAccepted: () => void,
 ): Promise<Agent> {
   if (cni !== undefined && config.cni.only) return cniOnly(cni.service, config, systemClock.now(), onAccepted);
-  const onReady = () => settleMemory(systemClock);
-  const agent = createAgent({ ...(await agentDeps(config, log)), kernel, onAccepted, onReady });
+  const onSettled = () => settleMemory(systemClock);
+  const agent = createAgent({ ...(await agentDeps(config, log)), kernel, onAccepted, onSettled });
   return cni === undefined ? agent : withCni(agent, cni.service);
 }
 

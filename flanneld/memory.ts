@@ -1,10 +1,10 @@
-// How much memory V8 keeps. A start makes garbage of all it reads and is over in a second: collecting it meanwhile would take
-// a third of that time. Afterwards the agent lives for months, and its memory counts more than the time that collecting takes.
+// How much memory V8 keeps. A start makes garbage of all it reads and is over soon: collecting it meanwhile would take a third
+// of that time. Afterwards the agent lives for months, and its memory counts more than the time that collecting takes.
 
 import { setFlagsFromString } from 'node:v8';
 import type { Clock } from './clock.ts';
 
-/** After the start (ms): the run that finds its own changes in place is over by then. */
+/** After a run has found everything in its place (ms): those that follow make little garbage. */
 const LATER_MS = 1000;
 /** The heap may outgrow what was alive when it was last collected by so much. */
 const GROWTH_PERCENT = 33;

@@ -4,7 +4,7 @@ import t from 'tap';
 import { settleMemory } from '../../flanneld/memory.ts';
 import { testClock } from './fixtures/host.ts';
 
-t.test('once, a while after the node is ready', async (t) => {
+t.test('once, a while after everything is in its place', async (t) => {
   const clock = testClock();
   const asked: unknown[] = [];
   const before = globalThis.gc;
@@ -14,7 +14,7 @@ t.test('once, a while after the node is ready', async (t) => {
   globalThis.gc = ((options) => void asked.push(options)) as typeof globalThis.gc;
   settleMemory(clock);
   clock.advance(999);
-  t.strictSame(asked, [], 'not while the node has better things to do');
+  t.strictSame(asked, [], 'not at once');
   clock.advance(1);
   t.match(asked, [{ type: 'major' }]);
   clock.advance(3_600_000);
