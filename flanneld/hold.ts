@@ -74,6 +74,8 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
   progress.firewall = firewall;
   let own: Lease | undefined;
   let settled = false;
+  /** Runs in a row that have changed nothing. */
+  let idle = 0;
   const underlay = followUnderlay(deps, progress, {
     onAddress: manager.reconnect,
     onLease: () => checkOwn(own),
@@ -93,7 +95,9 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
       const before = unreadiness(progress);
       beside.hold(run);
       afterRun(deps, progress, run, before);
-      if (!settled && run.changes === 0 && unreadiness(progress) === undefined) {
+      // The kernel is done with link-local addresses of new devices a while after everything else.
+      idle = run.changes === 0 ? idle + 1 : 0;
+      if (!settled && idle === 2) {
         settled = true;
         deps.onSettled?.();
       }

@@ -4,7 +4,7 @@
 import { setFlagsFromString } from 'node:v8';
 import type { Clock } from './clock.ts';
 
-/** After a run has found everything in its place (ms): those that follow make little garbage. */
+/** After everything was found in its place (ms): runs that find it so again make little garbage. */
 const LATER_MS = 1000;
 /** The heap may outgrow what was alive when it was last collected by so much. */
 const GROWTH_PERCENT = 33;
