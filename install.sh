@@ -140,8 +140,9 @@ modules() {
 }
 
 # How the agent's Node.js is run: it lives for months, so memory counts more than the time that collecting takes. A small
-# young generation, and one malloc arena instead of eight for each processor; the rest is flanneld/memory.ts.
-MEMORY_FLAGS='--max-semi-space-size=2 --expose-gc'
+# young generation, an old one that may outgrow what is alive by 60 % (and by less after the start: flanneld/memory.ts), and
+# one malloc arena instead of eight for each processor.
+MEMORY_FLAGS='--max-semi-space-size=2 --heap-growing-percent=60 --expose-gc'
 
 # launcher PROGRAM UP: the text of an executable that runs PROGRAM of the folder UP, relative to the executable.
 launcher() {
