@@ -1,5 +1,6 @@
 // How much memory V8 keeps. A start makes garbage of all it reads and is over soon: collecting it as eagerly as later would
-// take a third of that time. Afterwards the agent lives for months, and its memory counts more than the time that collecting takes.
+// take a third of that time. Afterwards the agent lives for months, and its memory counts more than the time that
+// collecting takes.
 
 import { setFlagsFromString } from 'node:v8';
 import type { Clock } from './clock.ts';

@@ -76,8 +76,8 @@ export const readState = (socket: NetlinkSocket, query: Query, inside: Inside): 
   finish(readInSlices(socket, query, inside, undefined)).state as State;
 
 /**
- * The same where there may be thousands of objects: what the kernel lists is taken from it a kind at a time, and made into values a
- * slice at a time; not at all, where everything is as it was at a reading with the former fingerprint.
+ * The same where there may be thousands of objects: what the kernel lists is taken from it a kind at a time, and made into
+ * values a slice at a time; not at all, where everything is as it was at a reading with the former fingerprint.
  */
 export function* readInSlices(
   socket: NetlinkSocket,
