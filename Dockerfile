@@ -1,6 +1,6 @@
 # The same image as deploy/image.sh makes without Docker: docker build --tag localhost/flannel-ts:0.1.0 .
 FROM debian:bookworm-slim AS build
-RUN apt-get update && apt-get install --yes --no-install-recommends npm g++ gcc libc6-dev linux-libc-dev make python3 binutils
+RUN apt-get update && apt-get install --yes --no-install-recommends npm g++ gcc libc6-dev linux-libc-dev make musl-tools python3 binutils
 COPY . /src
 RUN cd /src && deploy/rootfs.sh /image
 

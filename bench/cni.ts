@@ -14,6 +14,8 @@ import { type Figures, figures, ms, table } from './stats.ts';
 
 const VERSION = '1.0.0';
 const PARALLEL = { pods: 64, atOnce: 16 };
+/** Pods that come and go before: the first that counts is attached by a machine like any other's. */
+const WARM_UP = 20;
 
 export interface CniOptions {
   readonly root: string;
@@ -87,6 +89,14 @@ interface Run {
   readonly atOnce: number;
 }
 
+/** Network namespaces of these names, numbered. */
+async function makePods(machine: Machine, name: string, count: number): Promise<string[]> {
+  await machine.must('sh', ['-ec', `for i in $(seq 0 ${count - 1}); do ip netns add ${name}$i; done`], {
+    timeoutMs: 120_000,
+  });
+  return Array.from({ length: count }, (_, index) => `${name}${index}`);
+}
+
 /** One verb on every pod, plugin by plugin, as a runtime goes through a list: DEL backwards. */
 async function chainOver(run: Run, verb: 'ADD' | 'DEL', results: string[]): Promise<Series[]> {
   const { machine, contender, feature, timer, scratch, pods, atOnce } = run;
@@ -155,14 +165,14 @@ async function measure(
   const machine = await startMachine('bench');
   const scratch = mkdtempSync(`${tmpdir()}/flannel-bench-`);
   try {
-    const pods = Array.from({ length: count }, (_, index) => `pod${index}`);
-    await machine.must('sh', ['-ec', `for i in $(seq 0 ${count - 1}); do ip netns add pod$i; done`], {
-      timeoutMs: 120_000,
-    });
+    const pods = await makePods(machine, 'pod', count);
     const agent = contender.agent ? await startAgent(machine, options.root) : undefined;
     const answers = FEATURES.some(({ name, answer }) => name === feature && answer);
     const prober = answers ? build(options.root, 'first-answer') : undefined;
     const run = { machine, contender, feature, timer, prober, scratch, pods, atOnce };
+    const warmUp = { ...run, prober: undefined, pods: await makePods(machine, 'warm', WARM_UP) };
+    const forgotten: string[] = [];
+    for (const verb of ['ADD', 'DEL'] as const) await chainOver(warmUp, verb, forgotten);
     const results: string[] = [];
     const agentCpu = () => (agent === undefined ? 0 : cpuOf(agent));
     const before = agentCpu();

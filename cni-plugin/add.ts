@@ -7,7 +7,7 @@ import { NetError } from '../model/errors.ts';
 import { addressOf, familyOf, type Ip, type Mac, networkOf } from '../model/ip.ts';
 import type { Link } from '../model/state.ts';
 import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
-import { configurePod, createPair, ensureBridge, masquerade, routeToPod, settleCarrier } from './attach.ts';
+import { configurePod, createPair, ensureBridge, masquerade, routeToPod } from './attach.ts';
 import { type BridgeConfig, parseConfig, placesOf } from './config.ts';
 import { clearPrevious } from './del.ts';
 import { addExtras, type Extras, parseExtras, planExtras, recorded } from './extras.ts';
@@ -148,17 +148,18 @@ function connect(work: Work, record: KnownAttachment, reserved: IpamResult, undo
   const addresses = withGateways(config, reserved);
   const plan = planBridge(config, addresses.ips, sources !== undefined);
   const bridge = config.mode === 'routed' ? undefined : ensureBridge(kernel, config, plan);
-  const [ends, current] = createEnds(work, record, undo);
+  const [ends, current] = createEnds(work, record, bridge, undo);
   undo(() => sources?.forget(current));
   sources?.allow(current);
   if (bridge === undefined) routeToPod(kernel, ends, addresses);
-  else preparePort(work, ends, addresses, undo);
+  else preparePort(work, ends, bridge, addresses, undo);
   const routes = configurePod(kernel, pod, config, ends, addresses);
   if (config.ipMasq && addresses.ips.length > 0) masquerade(kernel, planMasquerade(config, reserved.ips));
   const shaping = { host: ends.host, mtu: config.mtu };
   const added = addExtras(dependencies, planExtras(extras, current, shaping), undo);
-  // The bridge has a carrier when one of its ports has: so in this order.
-  settleCarrier(kernel, bridge === undefined || bridge.operational ? [ends.host] : [ends.host, bridge.name]);
+  kernel.settleCarrier(ends.host);
+  // It has a carrier when one of its ports has.
+  if (bridge !== undefined && !bridge.operational) kernel.settleCarrier(bridge.name);
   const result = resultOf(config, bridge, ends, pod.path, { ...addresses, routes });
   return [
     { ...result, interfaces: [...result.interfaces, ...added] },
@@ -173,6 +174,7 @@ type BornEnds = Ends & { readonly podMac: Mac };
 function preparePort(
   { config, dependencies: { kernel } }: Work,
   ends: BornEnds,
+  bridge: Link,
   addresses: IpamResult,
   undo: Undo,
 ): void {
@@ -181,7 +183,7 @@ function preparePort(
     undo(() => unguard(kernel, spoofTable([port])));
     guard(kernel, spoofTable([port]));
   }
-  kernel.announce(config.bridge, port.mac, announced(config, addresses));
+  kernel.announce(bridge, port.mac, announced(config, addresses));
 }
 
 /** Addresses of which neighbours are told at once: an IPv6 address that may be a duplicate isn't claimed yet. */
@@ -192,6 +194,7 @@ const announced = ({ dad }: BridgeConfig, { ips }: IpamResult): Ip[] =>
 function createEnds(
   { config, pod, files, dependencies }: Work,
   record: KnownAttachment,
+  bridge: Link | undefined,
   undo: Undo,
 ): [BornEnds, Attachment] {
   const { kernel } = dependencies;
@@ -203,7 +206,7 @@ function createEnds(
     const current = { ...record, link, portMappings };
     if (salt > 0) files.write(current);
     undo(() => dependencies.removeLink(link));
-    if (createPair(kernel, pod, planHostEnd(config, ends, pod), ends)) return [ends, current];
+    if (createPair(kernel, pod, planHostEnd(config, ends, pod), ends, bridge)) return [ends, current];
   }
   throw new NetError('foreign-object', `${NAME_TRIES} names for the host's end are taken by other devices`, {
     subject: record.link?.name,

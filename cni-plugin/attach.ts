@@ -9,6 +9,7 @@ import { defaultPrefix, FAMILIES, type Family, familyOf, type Mac } from '../mod
 import type { Table } from '../model/ruleset.ts';
 import { type Address, EMPTY_STATE, type Link, type Namespace, type State } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
+import { ensureInPlace } from './in-place.ts';
 import { establish } from './masquerade.ts';
 import { bornPod, conflicts, type Ends, gatewayFor, isForwarding, planHost, planPod, settled } from './plan.ts';
 import { behind } from './routes.ts';
@@ -134,8 +135,9 @@ export function routeToPod(kernel: Kernel, ends: Ends, { ips }: IpamResult): voi
  * that name, since another device has it.
  * @throws NetError foreign-object when the pod has such an interface; kernel
  */
-export function createPair(kernel: Kernel, pod: Namespace, link: Link, ends: Ends): boolean {
-  const [failure] = kernel.apply(kernel.host, [{ verb: 'add', item: { type: 'link', value: link } }]);
+export function createPair(kernel: Kernel, pod: Namespace, link: Link, ends: Ends, bridge?: Link): boolean {
+  const step: Step = { verb: 'add', item: { type: 'link', value: link } };
+  const [failure] = kernel.apply(kernel.host, [step], bridge && [bridge]);
   if (failure === undefined) return true;
   if (!hasErrno(failure.error, 'EEXIST')) throw failure.error;
   if (linkOf(kernel, pod, ends.pod) !== undefined) {
@@ -168,15 +170,6 @@ export function configurePod(
   return failures.length === 0 ? addresses.routes : addRoutesBehind(kernel, pod, config, ends, addresses);
 }
 
-/**
- * Lets the devices forward now. A carrier that has come on counts when a worker of the kernel has seen it; until then what
- * is sent by the device is dropped. Who asks for a device is answered after that (net/core/link_watch.c,
- * linkwatch_sync_dev; before Linux 6.8 the worker is all there is).
- */
-export function settleCarrier(kernel: Kernel, devices: readonly string[]): void {
-  kernel.read(kernel.host, { links: devices });
-}
-
 /** A route that is there already is somebody else's: it must not be replaced. */
 const refusingOthers = (step: Step): Step => (step.item.type === 'route' ? { verb: 'add', item: step.item } : step);
 
@@ -195,24 +188,16 @@ function addRoutesBehind(
   return routes;
 }
 
-/** The generation of the rules with which a table's elements were put in place. */
-const masqueraded = new WeakMap<Namespace, { readonly table: string; readonly generation: number }>();
-
 /** Masquerades the table's subnets. @throws NetError kernel */
 export function masquerade(kernel: Kernel, table: Table): void {
-  const text = JSON.stringify(table.sets);
-  const last = masqueraded.get(kernel.host);
-  const generation = kernel.rulesGeneration();
-  if (last?.table === text && last.generation === generation) return;
-  try {
-    kernel.commit(addElements(table));
-  } catch {
-    // The first attachment with ipMasq since the table was there last, or a subnet that has changed.
-    kernel.commit(establish(kernel.readTable(table.family, table.name), table));
-  }
-  // Any other transaction between the two readings makes the next attachment look again.
-  if (kernel.rulesGeneration() === generation + 1)
-    masqueraded.set(kernel.host, { table: text, generation: generation + 1 });
+  ensureInPlace(kernel, JSON.stringify(table.sets), () => {
+    try {
+      kernel.commit(addElements(table));
+    } catch {
+      // The first attachment with ipMasq since the table was there last, or a subnet that has changed.
+      kernel.commit(establish(kernel.readTable(table.family, table.name), table));
+    }
+  });
 }
 
 /** A device of the host by what tells it from any other of that name. */

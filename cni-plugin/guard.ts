@@ -4,6 +4,7 @@
 import type { Kernel } from '../kernel/kernel.ts';
 import { hasErrno } from '../model/errors.ts';
 import type { Table } from '../model/ruleset.ts';
+import { commitElements } from './in-place.ts';
 import { takeOut } from './portmap.ts';
 import { SPOOF_TABLE, strayElements } from './spoof.ts';
 import { addElements, completion, elements, missingFrom, transaction } from './table.ts';
@@ -16,7 +17,7 @@ export function guard(kernel: Kernel, want: Table): void {
 /** The same in a table that may not be there: whether it is. @throws NetError kernel */
 export function guardIfThere(kernel: Kernel, want: Table): boolean {
   try {
-    kernel.commit(addElements(want));
+    commitElements(kernel, addElements(want));
     return true;
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return false;
@@ -27,7 +28,8 @@ export function guardIfThere(kernel: Kernel, want: Table): boolean {
 /** Takes the table's elements away, those that are there. @throws NetError kernel */
 export function unguard(kernel: Kernel, want: Table): void {
   try {
-    kernel.commit(
+    commitElements(
+      kernel,
       transaction(
         want.sets.flatMap((set) => takeOut(set, set.elements)),
         want,

@@ -8,6 +8,7 @@ import { familyOf } from '../model/ip.ts';
 import type { NftCommand, NftSet, Table } from '../model/ruleset.ts';
 import { EMPTY_STATE } from '../model/state.ts';
 import { printStep } from '../model/steps.ts';
+import { commitElements } from './in-place.ts';
 import { localhostSettings, type PortPlan, portTable, takeOut, takeOver } from './portmap.ts';
 import type { HostPort } from './portmap-config.ts';
 import {
@@ -40,7 +41,7 @@ export function openPorts(kernel: Kernel, plan: PortPlan): void {
 
 function claim(kernel: Kernel, want: Table): void {
   try {
-    kernel.commit(addElements(want));
+    commitElements(kernel, addElements(want));
   } catch (error) {
     if (!hasErrno(error, 'ENOENT') && !hasErrno(error, 'EEXIST')) throw error;
     // The first port since the table was there last, or one that another attachment has.
@@ -60,7 +61,7 @@ function claimOne(kernel: Kernel, set: NftSet, one: string): void {
 /** Commits, and tells whether it came to that or to one of the errnos. */
 function commits(kernel: Kernel, commands: readonly NftCommand[], ...expected: readonly string[]): boolean {
   try {
-    kernel.commit(transaction(commands));
+    commitElements(kernel, transaction(commands));
     return true;
   } catch (error) {
     if (expected.some((errno) => hasErrno(error, errno))) return false;

@@ -11,30 +11,30 @@ import { parseSubnetFile, type SubnetFile } from './subnet-file.ts';
  * The pod's namespace, open.
  * @throws NetError invalid-netns when it isn't one, or is the host's own: what a pod gets must never happen to the host
  */
-export function openPod(kernel: Kernel, path: string): OpenNamespace {
-  const pod = kernel.openNamespace(path);
-  if (pod.id !== kernel.host.id) return pod;
-  pod.close();
-  throw new NetError('invalid-netns', "plugin's netns and netns from CNI_NETNS should not be the same", {
-    subject: path,
-  });
-}
+export const openPod = (kernel: Kernel, path: string): OpenNamespace => notHost(kernel, kernel.openNamespace(path));
 
 /**
  * The pod's namespace for DEL: undefined when the path is empty, is gone, or is what a runtime leaves after unmounting.
  * @throws NetError invalid-netns when it is the host's own
  */
 export function openPodIfThere(kernel: Kernel, path: string): OpenNamespace | undefined {
-  if (path === '' || !isNamespace(kernel, path)) return undefined;
-  return openPod(kernel, path);
+  const found = path === '' ? undefined : openIfNamespace(kernel, path);
+  return found && notHost(kernel, found);
 }
 
-function isNamespace(kernel: Kernel, path: string): boolean {
+function notHost(kernel: Kernel, found: OpenNamespace): OpenNamespace {
+  if (found.id !== kernel.host.id) return found;
+  found.close();
+  throw new NetError('invalid-netns', "plugin's netns and netns from CNI_NETNS should not be the same", {
+    subject: found.path,
+  });
+}
+
+function openIfNamespace(kernel: Kernel, path: string): OpenNamespace | undefined {
   try {
-    kernel.openNamespace(path).close();
-    return true;
+    return kernel.openNamespace(path);
   } catch (error) {
-    if (hasCode(error, 'invalid-netns')) return false;
+    if (hasCode(error, 'invalid-netns')) return undefined;
     throw error;
   }
 }

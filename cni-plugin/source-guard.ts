@@ -17,11 +17,11 @@ export interface SourceGuard {
   /** What is missing for the attachment, in words for CHECK. @throws NetError kernel */
   differences(record: Attachment): string[];
   /**
-   * Brings the tables to what all attachments of the node need, in one transaction each, and makes their bridges hand over
-   * what they forward. Gives in words what was amiss. @throws NetError kernel, io
+   * Brings the tables to what all attachments of the node need, in one transaction each, and makes their bridges, and others,
+   * hand over what they forward. Gives in words what was amiss. @throws NetError kernel, io
    */
-  sync(): string[];
-  /** Bridges that attachments hang on. */
+  sync(others?: readonly string[]): string[];
+  /** Bridges that attachments hang on, and the others. */
   bridges(): readonly string[];
 }
 
@@ -34,6 +34,7 @@ export interface SourceGuardDeps {
 
 export function createSourceGuard({ kernel, bootId, readRecords }: SourceGuardDeps): SourceGuard {
   let bridges: ReadonlySet<string> = new Set();
+  let otherBridges: readonly string[] = [];
 
   /** Attachments whose port can be in this network namespace. */
   const present = (record: Attachment): boolean =>
@@ -48,7 +49,7 @@ export function createSourceGuard({ kernel, bootId, readRecords }: SourceGuardDe
   function syncTables(): string[] {
     const before = GUARD_FAMILIES.map((family) => kernel.readTable(family, GUARD_TABLE));
     const records = readRecords().filter(present);
-    bridges = new Set(records.flatMap(({ bridge }) => bridge ?? []));
+    bridges = new Set([...records.flatMap(({ bridge }) => bridge ?? []), ...otherBridges]);
     const sources = records.flatMap((record) => sourceOf(record) ?? []);
     return GUARD_FAMILIES.flatMap((family, at) => {
       const transaction = diffTable(before[at], sourceTable(family, sources), () => true);
@@ -82,7 +83,8 @@ export function createSourceGuard({ kernel, bootId, readRecords }: SourceGuardDe
       for (const table of tablesOf(record)) unguard(kernel, table);
     },
     differences: (record) => tablesOf(record).flatMap((table) => guardDifferences(kernel, table)),
-    sync() {
+    sync(others = []) {
+      otherBridges = others;
       const amiss = retried(syncTables);
       return [...amiss, ...syncBridges()];
     },

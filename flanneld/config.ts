@@ -8,7 +8,14 @@ import { type Arguments, type Environment, invalid, readArguments } from './argu
 import type { ChecksumChoice } from './checksum-offload.ts';
 import { DOCKER_USAGE, type DockerOptions, readDockerOptions } from './docker-options.ts';
 import { type Command, FLAGS, type Flag, type FlagName, type FlagValues } from './flags.ts';
-import { accessConfig, type KubeAccessConfig, type KubeConfig, kubeConfig } from './kube/options.ts';
+import {
+  accessConfig,
+  type KubeAccessConfig,
+  type KubeConfig,
+  kubeConfig,
+  type NodeChoice,
+  nodeIfNamed,
+} from './kube/options.ts';
 import { type PolicyCommand, POLICY_USAGE, readPolicyCommand } from './policy/command.ts';
 import { usage } from './usage.ts';
 
@@ -66,6 +73,8 @@ export interface PolicyConfig {
   readonly source: { readonly directory: string } | { readonly kube: KubeAccessConfig };
   readonly established: 'cut' | 'keep';
   readonly unknownPod: 'closed' | 'open';
+  /** Which node this is; undefined where the environment doesn't say. */
+  readonly node: NodeChoice | undefined;
   /** Whether samples of dropped packets are logged. */
   readonly logDenied: boolean;
 }
@@ -243,6 +252,7 @@ function policyConfig(values: FlagValues, command: string, env: Environment): Po
         : { directory: source.slice('dir:'.length) },
     established: values['policy-established'],
     unknownPod: values['policy-unknown-pod'],
+    node: nodeIfNamed(env),
     logDenied: values['policy-log-denied'],
   };
 }

@@ -4,6 +4,7 @@
 
 import { formatNeighbor } from 'netlink/dist/rt/gen_structs.js';
 import { familyOf, type Ip, type Mac, macBytes, toBytes } from '../model/ip.ts';
+import type { Link } from '../model/state.ts';
 import { close, sendTo, socket } from './ffi.ts';
 import { FLAGS, type NetlinkSocket, type Request } from './netlink.ts';
 import { devicesOf } from './read.ts';
@@ -28,30 +29,41 @@ const TARGET_LINK_LAYER_ADDRESS = 2;
 
 export interface Announcer {
   /** As the Kernel's. */
-  announce(device: string, mac: Mac, addresses: readonly Ip[]): void;
+  announce(device: Pick<Link, 'name' | 'index'>, mac: Mac, addresses: readonly Ip[]): void;
   close(): void;
+}
+
+interface Announcement {
+  /** Of the device. */
+  readonly index: number;
+  readonly frame: Buffer;
 }
 
 /** For the namespace of the netlink socket, which the thread is in whenever it announces. */
 export function createAnnouncer(netlink: NetlinkSocket): Announcer {
   let fd: number | undefined;
-  const sendAll = (index: number, frames: readonly Buffer[]) => {
-    // Protocol 0: it receives nothing.
-    fd ??= socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-    for (const frame of frames) sendTo(fd, frame, linkAddress(index, frame));
+  let unsent: Announcement[] = [];
+  // A bridge makes a copy for every port, a microsecond each: nobody needs to wait for that.
+  const sendAll = () => {
+    const announcements = unsent;
+    unsent = [];
+    try {
+      // Protocol 0: it receives nothing.
+      fd ??= socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+      for (const { index, frame } of announcements) sendTo(fd, frame, linkAddress(index, frame));
+    } catch {}
   };
   return {
-    announce(device, mac, addresses) {
-      const index = devicesOf(netlink).indexOf(device);
+    announce({ name, index = devicesOf(netlink).indexOf(name) }, mac, addresses) {
       if (index === undefined) return;
       netlink.batch(addresses.map((address) => rememberNeighbour(index, mac, address)));
-      const frames = addresses.map((address) => announcementOf(mac, address));
-      try {
-        sendAll(index, frames);
-      } catch {}
+      if (unsent.length === 0) setImmediate(sendAll);
+      unsent.push(...addresses.map((address) => ({ index, frame: announcementOf(mac, address) })));
     },
     close() {
+      if (unsent.length > 0) sendAll();
       if (fd !== undefined) close(fd);
+      fd = undefined;
     },
   };
 }

@@ -77,7 +77,7 @@ export function applySteps(steps: readonly Step[], target: Target): Failure[] {
 function bornPort(step: Step, target: Target): NetError | undefined {
   if (step.verb !== 'add' || step.item.type !== 'link' || step.item.value.port === undefined) return undefined;
   const { name, port } = step.item.value;
-  return target.socket.batch([changePort(name, port, target.indexOf)])[0];
+  return target.socket.batch([changePort(name, port)])[0];
 }
 
 function requestsOf({ verb, item }: Step, indexOf: IndexOf): Request[] {
@@ -109,7 +109,7 @@ function linkChanges(link: Link, indexOf: IndexOf): Request[] {
   const general = Object.keys(rest).some((key) => key !== 'name' && key !== 'kind');
   return [
     ...(general ? [changeLink(rest, indexOf)] : []),
-    ...(port === undefined ? [] : [changePort(link.name, port, indexOf)]),
+    ...(port === undefined ? [] : [changePort(link.name, port)]),
   ];
 }
 

@@ -116,6 +116,7 @@ export function createFakeKernel(): FakeKernel {
       }
       return failures;
     },
+    settleCarrier: () => undefined,
     linkRevision: (index) =>
       revisions.of(spaces.netOf(spaces.host).devices.find((device) => device.index === index)?.name),
     rulesGeneration: () => committed,
@@ -130,7 +131,7 @@ export function createFakeKernel(): FakeKernel {
     forgetFlows: (filter) => void forgotten.push(filter),
     forgetEnds: async (ends) => void forgotten.push(...ends.map((end) => ({ family: familyOf(end), end }))),
     forgotten,
-    announce: (device, mac, addresses) => void announced.push({ device, mac, addresses }),
+    announce: ({ name }, mac, addresses) => void announced.push({ device: name, mac, addresses }),
     announced,
     watch(onChange) {
       const listener = (change: Change) => onChange(change);

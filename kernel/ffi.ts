@@ -14,11 +14,15 @@ koffi.struct('EthtoolRequest', {
   rest: koffi.array('uint8_t', 16),
 });
 
+/** struct sock_fprog (linux/filter.h). */
+koffi.struct('SocketFilter', { length: 'uint16_t', program: 'const uint8_t *' });
+
 const raw = {
   close: libc.func('int close(int)'),
   socket: libc.func('int socket(int, int, int)'),
   bind: libc.func('int bind(int, const uint8_t *, uint32_t)'),
   setsockopt: libc.func('int setsockopt(int, int, int, const uint8_t *, uint32_t)'),
+  attachFilter: libc.func('int setsockopt(int, int, int, const SocketFilter *, uint32_t)'),
   getsockopt: libc.func('int getsockopt(int, int, int, _Out_ uint8_t *, _Inout_ uint32_t *)'),
   send: libc.func('long send(int, const uint8_t *, size_t, int)'),
   sendto: libc.func('long sendto(int, const uint8_t *, size_t, int, const uint8_t *, uint32_t)'),
@@ -69,6 +73,22 @@ export const setsockopt = (fd: number, level: number, option: number, value: Uin
 
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
+const SO_ATTACH_FILTER = 26;
+const FILTER_BYTES = koffi.sizeof('SocketFilter');
+const INSTRUCTION_BYTES = 8;
+
+/** setsockopt(2) of SO_ATTACH_FILTER: from now on the socket is given only what the program accepts. @throws NetError kernel */
+export const attachFilter = (fd: number, program: Uint8Array): void =>
+  void checked(
+    raw.attachFilter(
+      fd,
+      SOL_SOCKET,
+      SO_ATTACH_FILTER,
+      { length: program.length / INSTRUCTION_BYTES, program },
+      FILTER_BYTES,
+    ),
+    'setsockopt',
+  );
 
 /** getsockopt(2) of SO_PEERCRED: who connected a unix socket, as this process sees it. @throws NetError kernel */
 export function peerCredentials(fd: number): { readonly pid: number; readonly uid: number } {

@@ -5,7 +5,7 @@ import type { NetError } from '../model/errors.ts';
 import type { Family, Ip, Mac, Prefix } from '../model/ip.ts';
 import type { ChainHead, HandledRule, Table, Transaction } from '../model/ruleset.ts';
 import type { Sliced } from '../model/slices.ts';
-import type { Namespace, Route, State } from '../model/state.ts';
+import type { Link, Namespace, Route, State } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
 
 export interface RouteQuery {
@@ -103,9 +103,17 @@ export interface Kernel {
 
   /**
    * Applies the steps in their order and goes on after one that fails. Nothing is thrown for a failed step: it is
-   * returned with its error (code `kernel`, errno, subject).
+   * returned with its error (code `kernel`, errno, subject). Indexes of links that were `known` a moment ago aren't looked
+   * up again.
    */
-  apply(namespace: Namespace, steps: readonly Step[]): Failure[];
+  apply(namespace: Namespace, steps: readonly Step[], known?: readonly Link[]): Failure[];
+
+  /**
+   * Lets a device of the host forward as its carrier says now. The kernel leaves that to a worker, but for a device that
+   * somebody asks about (net/core/link_watch.c, linkwatch_sync_dev; before Linux 6.8 the worker is all there is). One that
+   * isn't there has none. @throws NetError kernel
+   */
+  settleCarrier(device: string): void;
 
   /**
    * A number that is another one once the host's device with this index, its addresses, or whether all devices forward,
@@ -155,11 +163,12 @@ export interface Kernel {
 
   /**
    * Tells the host and its neighbours on a device that the addresses are at a MAC from now on, whatever they remember.
-   * What can't be told is left to the neighbours' own time limits: nothing is thrown.
+   * The host knows at once; its neighbours are told in a moment, when this turn of the event loop is over, since each is
+   * sent a copy. What can't be told is left to the neighbours' own time limits: nothing is thrown.
    * Equivalent to: arping -U -I DEVICE ADDRESS (in IPv6 an unsolicited advertisement);
    * ip neighbour replace ADDRESS lladdr MAC nud stale dev DEVICE
    */
-  announce(device: string, mac: Mac, addresses: readonly Ip[]): void;
+  announce(device: Pick<Link, 'name' | 'index'>, mac: Mac, addresses: readonly Ip[]): void;
 
   /**
    * Tells of every change in the host's namespace from now on, a little later than it happens and never from inside

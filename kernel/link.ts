@@ -128,15 +128,14 @@ const bridgePort =
 
 /** Alters a link's general attributes and bridge options. Equivalent to: ip link set NAME … */
 export function changeLink(link: Link, indexOf: IndexOf): Request {
-  const index = indexOf(link.name);
-  const attributes = general(link, indexOf);
+  const attributes = [nameAttribute(link.name), ...general(link, indexOf)];
   return {
     type: RTM_NEWLINK,
     flags: 0,
     attempt: `change link ${link.name}`,
     subject: link.name,
     write(out) {
-      out.emit(formatLink({ index, flags: flagsOf(link), change: changeOf(link) }));
+      out.emit(formatLink({ flags: flagsOf(link), change: changeOf(link) }));
       pushAll(out, attributes);
       if (link.bridge !== undefined) out.push(IFLA.linkinfo, linkInfo('bridge', bridge(link.bridge)));
     },
@@ -147,15 +146,15 @@ export function changeLink(link: Link, indexOf: IndexOf): Request {
  * Sets a link's bridge port options; it must be a port already, which is why this is a message of its own.
  * Equivalent to: ip link set NAME type bridge_slave …
  */
-export function changePort(name: string, port: BridgePortOptions, indexOf: IndexOf): Request {
-  const index = indexOf(name);
+export function changePort(name: string, port: BridgePortOptions): Request {
   return {
     type: RTM_NEWLINK,
     flags: 0,
     attempt: `change bridge port ${name}`,
     subject: name,
     write(out) {
-      out.emit(formatLink({ index }));
+      out.emit(formatLink({}));
+      pushAll(out, [nameAttribute(name)]);
       out.push(IFLA.linkinfo, (info) => {
         info.push(IFLA_INFO.slaveKind, cString('bridge'));
         info.push(IFLA_INFO.slaveData, bridgePort(port));

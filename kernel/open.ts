@@ -14,8 +14,8 @@ import { type NetlinkSocket, openNetlink } from './netlink.ts';
 import { watchKernel } from './notify.ts';
 import { commitAside, nftables } from './nftables.ts';
 import { unmarkFlows } from './flow-marks.ts';
-import { indexIn, listLinks, nameIn } from './link.ts';
-import { devicesOf, readInSlices, readState } from './read.ts';
+import { getLink, indexIn, listLinks, nameIn } from './link.ts';
+import { devicesOf, readInSlices, readState, unlessMissing } from './read.ts';
 import { type LinkRevisions, openLinkRevisions, rulesGeneration } from './revisions.ts';
 import { writeSysctl } from './sysctl.ts';
 
@@ -34,34 +34,36 @@ export function openKernel(): Kernel {
   const announcer = createAnnouncer(hostSocket);
   let forgetEnds: ReturnType<typeof forgetterOfEnds> | undefined;
 
-  /** The host's socket is kept; one in another namespace lives as long as the function. */
-  function withSocket<T>(namespace: Namespace, use: (socket: NetlinkSocket) => T): T {
+  /** Runs the function in the namespace. The host's socket is kept; one in another lives as long as the function. */
+  function inside<T>(namespace: Namespace, use: (socket: NetlinkSocket) => T): T {
     if (namespace.id === host.id) return use(hostSocket);
-    const socket = inNamespace(host, namespace, () => openNetlink());
-    try {
-      return use(socket);
-    } finally {
-      socket.close();
-    }
+    return inNamespace(host, namespace, () => {
+      const socket = openNetlink();
+      try {
+        return use(socket);
+      } finally {
+        socket.close();
+      }
+    });
   }
 
   return {
     host,
     openNamespace,
-    read: (namespace, query) =>
-      withSocket(namespace, (socket) => readState(socket, query, (run) => inNamespace(host, namespace, run))),
-    readInSlices: (query, former) => readInSlices(hostSocket, query, (run) => run(), former),
-    apply: (namespace, steps) =>
-      withSocket(namespace, (socket) => {
-        const devices = devicesOf(socket);
+    read: (namespace, query) => inside(namespace, (socket) => readState(socket, query)),
+    readInSlices: (query, former) => readInSlices(hostSocket, query, former),
+    apply: (namespace, steps, known) =>
+      inside(namespace, (socket) => {
+        const devices = devicesOf(socket, known);
         return applySteps(steps, {
           socket,
           indexOf: (name) => devices.indexOf(name) ?? noDevice(name),
           forget: devices.forget,
-          writeSysctl: (sysctl) => inNamespace(host, namespace, () => writeSysctl(sysctl)),
-          setTxChecksum: (device, on) => inNamespace(host, namespace, () => setTxChecksum(device, on)),
+          writeSysctl,
+          setTxChecksum,
         });
       }),
+    settleCarrier: (device) => void unlessMissing(() => hostSocket.get(getLink(device))),
     linkRevision(index) {
       revisions ??= openLinkRevisions();
       return revisions.of(index);
@@ -71,7 +73,7 @@ export function openKernel(): Kernel {
       return rulesGeneration(generationSocket);
     },
     routeTo: (namespace, address) =>
-      withSocket(namespace, (socket) => readRouteTo(socket.get(getRoute(address)), address, devicesOf(socket).nameOf)),
+      inside(namespace, (socket) => readRouteTo(socket.get(getRoute(address)), address, devicesOf(socket).nameOf)),
     readTable: tables.read,
     listChains: tables.listChains,
     readChain: tables.readChain,

@@ -24,13 +24,15 @@ export interface Devices {
   learn(reply: Reply): void;
 }
 
-export function devicesOf(socket: NetlinkSocket): Devices {
+/** `known`: as they were a moment ago. */
+export function devicesOf(socket: NetlinkSocket, known: readonly Pick<Link, 'name' | 'index'>[] = []): Devices {
   const names = new Map<number, string>();
   const indexes = new Map<string, number>();
   const learn = (name: string, index: number) => {
     names.set(index, name);
     indexes.set(name, index);
   };
+  for (const { name, index } of known) if (index !== undefined) learn(name, index);
   const ask = (request: Request): Reply | undefined => unlessMissing(() => socket.get(request));
   return {
     learn: (reply) => learn(nameIn(reply), indexIn(reply)),
@@ -59,7 +61,7 @@ export function devicesOf(socket: NetlinkSocket): Devices {
 const MISSING = ['ENODEV', 'ENOENT', 'ENXIO', 'ENODATA'];
 
 /** Undefined where the kernel says that the device, or the table, isn't there, or acknowledges without saying anything. */
-function unlessMissing<T>(read: () => T): T | undefined {
+export function unlessMissing<T>(read: () => T): T | undefined {
   try {
     return read();
   } catch (error) {
@@ -68,29 +70,37 @@ function unlessMissing<T>(read: () => T): T | undefined {
   }
 }
 
-/** Runs a function inside the namespace that is read. */
-type Inside = <T>(run: () => T) => T;
+/** Reads what the query asks for, in the namespace the thread is in. */
+export const readState = (socket: NetlinkSocket, query: Query): State => finish(readAll(socket, query));
 
-/** Reads what the query asks for. */
-export const readState = (socket: NetlinkSocket, query: Query, inside: Inside): State =>
-  finish(readInSlices(socket, query, inside, undefined)).state as State;
+function* readAll(socket: NetlinkSocket, query: Query): Sliced<State> {
+  return yield* valuesOf(yield* listed(socket, query));
+}
 
 /**
  * The same where there may be thousands of objects: what the kernel lists is taken from it a kind at a time, and made into
  * values a slice at a time; not at all, where everything is as it was at a reading with the former fingerprint.
  */
-export function* readInSlices(
-  socket: NetlinkSocket,
-  query: Query,
-  inside: Inside,
-  former: string | undefined,
-): Sliced<Reading> {
+export function* readInSlices(socket: NetlinkSocket, query: Query, former: string | undefined): Sliced<Reading> {
+  const listing = yield* listed(socket, query);
+  const { routes, neighbours, fdb, devices: _, ...few } = listing;
+  const entries = [...neighbours, ...fdb].map(({ reply }) => reply);
+  const fingerprint = yield* fingerprintOf({ routes, neighbours: entries }, few);
+  return { fingerprint, state: fingerprint === former ? undefined : yield* valuesOf(listing) };
+}
+
+/** What there may be thousands of, as the kernel lists it, and the rest. */
+interface Listing extends Omit<State, 'routes' | 'neighbours' | 'fdb'> {
+  readonly devices: Devices;
+  readonly routes: readonly Reply[];
+  readonly neighbours: readonly OfDevice[];
+  readonly fdb: readonly OfDevice[];
+}
+
+function* listed(socket: NetlinkSocket, query: Query): Sliced<Listing> {
   const devices = devicesOf(socket);
-  const links = withTxChecksums(readLinks(socket, query, devices), inside);
+  const links = withTxChecksums(readLinks(socket, query, devices));
   const addresses = readAddresses(socket, query, devices);
-  const sysctls =
-    query.sysctls === undefined ? [] : inside(() => (query.sysctls ?? []).map(readSysctl)).filter(present);
-  const qdiscs = readQdiscs(socket, query, devices);
   const routes = listedRoutes(socket, query, devices);
   yield;
   const neighbours = perDevice(query.neighbours, devices, (name, index) =>
@@ -99,20 +109,16 @@ export function* readInSlices(
   yield;
   const fdb = perDevice(query.fdb, devices, (name, index) => dump(socket, listFdb(index)).map(on(name)));
   yield;
-  const entries = [...neighbours, ...fdb].map(({ reply }) => reply);
-  const fingerprint = yield* fingerprintOf({ routes, neighbours: entries }, [links, addresses, sysctls, qdiscs]);
-  if (fingerprint === former) return { fingerprint, state: undefined };
+  const sysctls = (query.sysctls ?? []).map(readSysctl).filter(present);
+  return { devices, links, addresses, routes, neighbours, fdb, sysctls, ...readQdiscs(socket, query, devices) };
+}
+
+function* valuesOf({ devices, ...listing }: Listing): Sliced<State> {
   return {
-    fingerprint,
-    state: {
-      links,
-      addresses,
-      routes: yield* mapped(routes, (reply) => readRoute(reply, devices.nameOf)),
-      neighbours: yield* mapped(neighbours, ({ reply, name }) => readNeighbour(reply, name)),
-      fdb: yield* mapped(fdb, ({ reply, name }) => readFdb(reply, name)),
-      sysctls,
-      ...qdiscs,
-    },
+    ...listing,
+    routes: yield* mapped(listing.routes, (reply) => readRoute(reply, devices.nameOf)),
+    neighbours: yield* mapped(listing.neighbours, ({ reply, name }) => readNeighbour(reply, name)),
+    fdb: yield* mapped(listing.fdb, ({ reply, name }) => readFdb(reply, name)),
   };
 }
 
@@ -142,10 +148,10 @@ function readLinks(socket: NetlinkSocket, query: Query, devices: Devices): Link[
 }
 
 /** What of a VXLAN device rtnetlink doesn't tell. */
-function withTxChecksums(links: Link[], inside: <T>(run: () => T) => T): Link[] {
+function withTxChecksums(links: Link[]): Link[] {
   const names = links.filter(({ kind }) => kind === 'vxlan').map(({ name }) => name);
   if (names.length === 0) return links;
-  const checksums = inside(() => readTxChecksums(names));
+  const checksums = readTxChecksums(names);
   return links.map((link) => (checksums.has(link.name) ? { ...link, txChecksum: checksums.get(link.name) } : link));
 }
 

@@ -1,13 +1,15 @@
 // The deletion of many links. One deletion waits 16 ms for the kernel's readers (RCU); a whole group dies in hardly more.
-// So whatever is to go while one group dies becomes the next group. Another thread waits for it: the rest of the process
-// goes on.
+// So whatever is to go while the lanes are taken becomes the next group. Other threads wait for it: the rest of the process
+// goes on. Most of that time the links are gone already, and only their memory isn't free yet (net/core/dev.c,
+// netdev_run_todo, which lets go of the kernel's lock before it waits): whoever asks about a link in between learns that it
+// isn't there, so a witness asks.
 
 import { randomInt } from 'node:crypto';
 import { asNetError, hasErrno, type NetError } from '../model/errors.ts';
 import type { Mac } from '../model/ip.ts';
-import { getLink, listLinks, readLink } from './link.ts';
+import { getLink, getLinkByIndex, listLinks, readLink } from './link.ts';
 import { deleteByIndex, deleteGroup, groupOf, moveToGroup } from './link-groups.ts';
-import { type NetlinkSocket, openNetlink } from './netlink.ts';
+import { type NetlinkSocket, openNetlink, type Request } from './netlink.ts';
 
 /** What a link must be to be deleted: another one of that name stays. */
 export interface DoomedLink {
@@ -29,6 +31,8 @@ export interface LinkRemover {
 
 /** While a group dies, other requests about links wait for the kernel's lock. */
 const MOST_AT_ONCE = 64;
+/** Groups that die side by side: each takes one of libuv's threads, a witness a second one for a moment. */
+const LANES = 5;
 /** Groups below are people's. */
 const GROUPS = [1 << 20, 1 << 30] as const;
 
@@ -40,52 +44,74 @@ interface Removal {
 
 type Found = Removal & { readonly index: number };
 
+interface Lane {
+  readonly socket: NetlinkSocket;
+  readonly witness: NetlinkSocket;
+  /** Of links, used for nothing else. */
+  group: number;
+}
+
 /**
  * Opens a remover of links in the namespace the thread is in. `choose` gives a number of a group that isn't used.
  * @throws NetError kernel
  */
 export function openLinkRemover(choose: (used: ReadonlySet<number>) => number = unusedGroup): LinkRemover {
-  const socket = openNetlink();
-  const newGroup = () => choose(new Set(socket.dump(listLinks()).map(groupOf)));
-  let group = newGroup();
+  const newGroup = (socket: NetlinkSocket) => choose(new Set(socket.dump(listLinks()).map(groupOf)));
+  const lanes = Array.from({ length: LANES }, (): Lane => {
+    const socket = openNetlink();
+    return { socket, witness: openNetlink(), group: newGroup(socket) };
+  });
+  const idle = [...lanes];
   const waiting: Removal[] = [];
-  let working = false;
 
-  async function work(): Promise<void> {
-    working = true;
-    while (waiting.length > 0) {
-      // What comes in the same turn dies together.
-      await new Promise(setImmediate);
-      const removals = waiting.splice(0, MOST_AT_ONCE);
-      try {
-        await removeTogether(removals.flatMap((removal) => find(socket, removal)));
-      } catch (error) {
-        for (const { reject } of removals) reject(asNetError(error));
-      }
-    }
-    working = false;
+  function startNext(): void {
+    const lane = waiting.length === 0 ? undefined : idle.pop();
+    if (lane === undefined) return;
+    void work(lane).finally(() => {
+      idle.push(lane);
+      startNext();
+    });
   }
 
-  async function removeTogether(found: readonly Found[]): Promise<void> {
+  async function work(lane: Lane): Promise<void> {
+    // What comes in the same turn dies together.
+    await new Promise(setImmediate);
+    const removals = waiting.splice(0, MOST_AT_ONCE);
+    try {
+      await removeTogether(
+        lane,
+        removals.flatMap((removal) => find(lane.socket, removal)),
+      );
+    } catch (error) {
+      for (const { reject } of removals) reject(asNetError(error));
+    }
+  }
+
+  async function removeTogether(lane: Lane, found: readonly Found[]): Promise<void> {
     const [first, second] = found;
     if (first === undefined) return;
-    if (second === undefined) return removeEach(socket, found);
-    const moves = found.map(({ link, index }) => moveToGroup(link.name, index, group));
-    const errors = await socket.batchAside([...moves, deleteGroup(group)]);
+    if (second === undefined) return removeEach(lane, found);
+    const moves = found.map(({ link, index }) => moveToGroup(link.name, index, lane.group));
+    const errors = await witnessed(lane, found, [...moves, deleteGroup(lane.group)]);
     const failed = errors[moves.length];
     if (failed === undefined) return settle(found, errors);
     // Someone has put a link there that can't be deleted, or the kernel has no groups: one by one.
-    group = newGroup();
-    await removeEach(socket, found);
+    lane.group = newGroup(lane.socket);
+    await removeEach(lane, found);
   }
 
   return {
     remove: (link) =>
       new Promise((resolve, reject) => {
         waiting.push({ link, resolve, reject });
-        if (!working) void work();
+        startNext();
       }),
-    close: () => socket.close(),
+    close() {
+      for (const { socket, witness } of lanes) {
+        socket.close();
+        witness.close();
+      }
+    },
   };
 }
 
@@ -112,8 +138,40 @@ function find(socket: NetlinkSocket, removal: Removal): Found[] {
   return [];
 }
 
-async function removeEach(socket: NetlinkSocket, found: readonly Found[]): Promise<void> {
-  settle(found, await socket.batchAside(found.map(({ link, index }) => deleteByIndex(link.name, index))));
+async function removeEach(lane: Lane, found: readonly Found[]): Promise<void> {
+  settle(
+    found,
+    await witnessed(
+      lane,
+      found,
+      found.map(({ link, index }) => deleteByIndex(link.name, index)),
+    ),
+  );
+}
+
+/** Carries out the deletion, and answers for each link when it is gone. Gives the errors when all is over. */
+async function witnessed(
+  { socket, witness }: Lane,
+  found: readonly Found[],
+  deletion: readonly Request[],
+): Promise<(NetError | undefined)[]> {
+  let over = false;
+  const dying = socket.batchAside(deletion).finally(() => {
+    over = true;
+  });
+  // Without a witness, the deletion's own end tells.
+  const testimony = testify(witness, found, () => over).catch(() => undefined);
+  const [errors] = await Promise.all([dying, testimony]);
+  return errors;
+}
+
+async function testify(witness: NetlinkSocket, found: readonly Found[], isOver: () => boolean): Promise<void> {
+  for (let living = found; living.length > 0 && !isOver(); ) {
+    const errors = await witness.batchAside(living.map(({ index }) => getLinkByIndex(index)));
+    const isGone = (at: number) => hasErrno(errors[at], 'ENODEV');
+    for (const [at, { resolve }] of living.entries()) if (isGone(at)) resolve(true);
+    living = living.filter((_, at) => !isGone(at));
+  }
 }
 
 function settle(found: readonly Found[], errors: readonly (NetError | undefined)[]): void {

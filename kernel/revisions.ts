@@ -2,7 +2,8 @@
 // than what is done with it. rtnetlink puts its notifications into the queues of listening sockets before the change's own
 // request returns, and nftables counts its transactions, so the answer is as fresh as a reading would be.
 
-import { close } from './ffi.ts';
+import { attachFilter, close } from './ffi.ts';
+import { linkFilter, MOST_INDEXES } from './link-filter.ts';
 import type { NetlinkSocket } from './netlink.ts';
 import { listenTo, receive } from './notify.ts';
 
@@ -45,13 +46,20 @@ export function openLinkRevisions(): LinkRevisions {
       at += Math.max(HEADER, (datagram.readUInt32LE(at) + 3) & ~3);
     }
   };
+  /** Listens to what is said of the device, too. */
+  const heed = (index: number) => {
+    if (changed.size === MOST_INDEXES) changed.clear();
+    all = ++serial;
+    changed.set(index, serial);
+    attachFilter(fd, linkFilter([...changed.keys()]));
+  };
   return {
     of(index) {
+      if (!changed.has(index)) heed(index);
       for (let length = receive(fd, buffer); length !== undefined; length = receive(fd, buffer)) {
         if (length === 'lost') all = ++serial;
         else take(buffer.subarray(0, length));
       }
-      if (!changed.has(index)) changed.set(index, serial);
       return Math.max(all, changed.get(index) ?? 0);
     },
     close: () => close(fd),

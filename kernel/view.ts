@@ -41,12 +41,20 @@ function linkTarget(path: string): string | undefined {
   }
 }
 
+/** Of this process, which never leaves it. */
+let ownMounts: string | undefined;
+
+/** Whether the process is in the mount namespace of this one, where all paths lead to the same. */
+export function sharesMounts(pid: number): boolean {
+  ownMounts ??= linkTarget('/proc/self/ns/mnt');
+  return ownMounts !== undefined && linkTarget(`/proc/${pid}/ns/mnt`) === ownMounts;
+}
+
 /**
- * Whether the directory is the same for the process, or would be if it were made; undefined when that can't be found
- * out.
+ * Whether the directory of a process in another mount namespace is the same for it, or would be if it were made; undefined
+ * when that can't be found out.
  */
 export function seesSame(pid: number, directory: string): boolean | undefined {
-  if (linkTarget(`/proc/${pid}/ns/mnt`) === linkTarget('/proc/self/ns/mnt')) return true;
   const theirs = pathSeenBy(pid, directory);
   if (theirs === undefined) return undefined;
   try {

@@ -79,30 +79,29 @@ export const isObject = (value: unknown): value is Record<string, unknown> =>
  * An object with these fields; keys it doesn't know are ignored, as runtimes add their own. With `anyCase`, keys match
  * whatever their case, as Go's decoder does.
  */
-export const object =
-  <F extends Fields>(fields: F, options: { readonly anyCase?: boolean } = {}): Check<Parsed<F>> =>
-  (value, path, problems) => {
+export const object = <F extends Fields>(
+  fields: F,
+  { anyCase = false }: { readonly anyCase?: boolean } = {},
+): Check<Parsed<F>> => {
+  const checks = Object.entries(fields).map(([key, field]) => ({ key, folded: key.toLowerCase(), field }));
+  return (value, path, problems) => {
     if (!isObject(value)) {
       problems.push(`${path || 'input'}: expected an object, got ${shown(value)}`);
       return undefined;
     }
-    const lookup = options.anyCase ? foldCase(value, Object.keys(fields)) : value;
-    const entries = Object.entries(fields).map(([key, field]) => [
-      key,
-      field(Object.hasOwn(lookup, key) ? lookup[key] : undefined, path ? `${path}.${key}` : key, problems),
-    ]);
-    return Object.fromEntries(entries) as Parsed<F>;
+    const result: Record<string, unknown> = {};
+    for (const { key, folded, field } of checks) {
+      const found = Object.hasOwn(value, key) || !anyCase ? key : sameInAnyCase(value, folded);
+      const inner = found !== undefined && Object.hasOwn(value, found) ? value[found] : undefined;
+      result[key] = field(inner, path ? `${path}.${key}` : key, problems);
+    }
+    return result as Parsed<F>;
   };
+};
 
-/** The object's values under the field names' own spelling; an exact match wins over one in another case. */
-function foldCase(value: Record<string, unknown>, names: readonly string[]): Record<string, unknown> {
-  const folded = new Map(Object.entries(value).map(([key, inner]) => [key.toLowerCase(), inner]));
-  return Object.fromEntries(
-    names
-      .filter((name) => Object.hasOwn(value, name) || folded.has(name.toLowerCase()))
-      .map((name) => [name, Object.hasOwn(value, name) ? value[name] : folded.get(name.toLowerCase())]),
-  );
-}
+/** The object's last key that is this one in some case. */
+const sameInAnyCase = (value: Record<string, unknown>, folded: string): string | undefined =>
+  Object.keys(value).findLast((key) => key.length === folded.length && key.toLowerCase() === folded);
 
 /** The parsed value. @throws NetError with `code`, naming `subject` and every problem */
 export function parse<T>(input: unknown, shape: Check<T>, subject: string, code: ErrorCode): T {

@@ -234,15 +234,42 @@ function setCommands(have: Table, want: Table, owns: OwnsName) {
       throw new NetError('foreign-object', `nft set ${set.name} exists with another type`, { subject: set.name });
     }
     const head = headOf(set);
-    if (old === undefined) add.push({ verb: 'add', type: 'set', set: head });
-    const [before, after] = [new Set(old?.elements), new Set(set.elements)];
+    if (old === undefined) {
+      add.push({ verb: 'add', type: 'set', set: head });
+      if (set.elements.length > 0) add.push(elementsOf('add', head, [...new Set(set.elements)]));
+      continue;
+    }
+    if (sameItems(old.elements, set.elements)) continue;
+    const [before, after] = [elementSet(old.elements), elementSet(set.elements)];
     const stale = [...before].filter((element) => !after.has(element));
     const missing = [...after].filter((element) => !before.has(element));
-    if (stale.length > 0) remove.push({ verb: 'delete', type: 'element', set: head, elements: stale.map(keyOf) });
-    if (missing.length > 0) add.push({ verb: 'add', type: 'element', set: head, elements: missing });
+    if (stale.length > 0) remove.push(elementsOf('delete', head, stale.map(keyOf)));
+    if (missing.length > 0) add.push(elementsOf('add', head, missing));
   }
   return { remove, add };
 }
+
+const elementsOf = (verb: 'add' | 'delete', set: SetHead, elements: readonly string[]): NftCommand => ({
+  verb,
+  type: 'element',
+  set,
+  elements,
+});
+
+/** What is wanted now is what there is the next time. */
+const elementSets = new WeakMap<readonly string[], ReadonlySet<string>>();
+
+function elementSet(elements: readonly string[]): ReadonlySet<string> {
+  const known = elementSets.get(elements);
+  if (known !== undefined) return known;
+  const made = new Set(elements);
+  elementSets.set(elements, made);
+  return made;
+}
+
+/** In the same order too, as they are when nothing has changed: that is told without looking any of them up. */
+const sameItems = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((item, at) => item === b[at]);
 
 /** A map's element without what it gives. */
 const keyOf = (element: string): string => element.split(' : ')[0] as string;

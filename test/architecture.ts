@@ -46,6 +46,7 @@ const DIRECTIONS: Readonly<Record<(typeof PRODUCT)[number], readonly string[]>> 
 /** Files that compute and do nothing else. */
 const PURE = [
   'model/**',
+  'kernel/link-filter.ts',
   'ipam/{config,ranges,allocate,reservation,resolv-conf}.ts',
   'cni-plugin/{answer,bandwidth,config,foreign,form,masquerade,mode,names,plan,portmap,portmap-config,protocol,result,routed,routes,sources,spoof,subnet-file,table,versions,vlan}.ts',
   'flanneld/{arguments,checksum-offload,config,config-change,difference,docker-options,flags,host-settings,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,usage}.ts',
@@ -55,7 +56,7 @@ const PURE = [
   'flanneld/probe/{notes,turns,window}.ts',
   'flanneld/rules/**',
   'flanneld/cni/{counters,queue}.ts',
-  'flanneld/policy/{allowed,command,compile,denials,documents,dropped,judge,named,objects,parse-pod,parse-policy,pod-index,profile,select,spans,table,transaction,why,world}.ts',
+  'flanneld/policy/{allowed,command,compile,denials,documents,dropped,judge,named,objects,parse-pod,parse-policy,pod-index,policy-index,profile,select,spans,table,transaction,why,world}.ts',
   'flanneld/firewall/{accepts,condition,filter,findings,iptables-rule,nft-rule,traffic}.ts',
 ];
 

@@ -4,7 +4,7 @@
 
 import type { NetnsId } from '../../cni-plugin/wire.ts';
 import type { Kernel, OpenNamespace } from '../../kernel/kernel.ts';
-import { pathSeenBy, seesSame } from '../../kernel/view.ts';
+import { pathSeenBy, seesSame, sharesMounts } from '../../kernel/view.ts';
 import { asNetError, hasCode, NetError } from '../../model/errors.ts';
 
 /** Who asks, and what it sees. */
@@ -82,6 +82,7 @@ const invisible = (path: string, id: NetnsId, cause: NetError | undefined): NetE
  * @throws NetError invalid-config naming the directory
  */
 export function requireSameDirectories({ pid }: ClientView, directories: readonly string[]): void {
+  if (sharesMounts(pid)) return;
   const hidden = directories.find((directory) => seesSame(pid, directory) === false);
   if (hidden === undefined) return;
   const message = `${hidden} is another directory for flanneld than for the runtime: mount it into flanneld's container`;

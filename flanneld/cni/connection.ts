@@ -22,6 +22,9 @@ export interface Connection {
 /** A client that has the result ends at once; one that is stopped has it in its socket. */
 const LINGER_MS = 5000;
 
+const GONE = new NetError('io', 'the client has gone', { errno: 'EPIPE' });
+const ANSWERED = new NetError('io', 'the client has its answer', { errno: 'EPIPE' });
+
 export function connectionOf(socket: Duplex): Connection {
   const leaving = new AbortController();
   const { take, next, fail } = inbox();
@@ -29,6 +32,7 @@ export function connectionOf(socket: Duplex): Connection {
   let refused = false;
 
   const leave = (error: NetError) => {
+    if (leaving.signal.aborted) return;
     leaving.abort(error);
     fail(error);
   };
@@ -37,7 +41,7 @@ export function connectionOf(socket: Duplex): Connection {
     refused = true;
     leave(asNetError(error));
   });
-  socket.on('close', () => leave(new NetError('io', 'the client has gone', { errno: 'EPIPE' })));
+  socket.on('close', () => leave(GONE));
   const read = messageReader();
   socket.on('data', (chunk: Buffer) => {
     try {
@@ -74,7 +78,7 @@ export function connectionOf(socket: Duplex): Connection {
         });
         socket.end(bytes);
         socket.resume();
-        leave(new NetError('io', 'the client has its answer', { errno: 'EPIPE' }));
+        leave(ANSWERED);
       });
     },
     drop: () => void socket.destroy(),

@@ -85,9 +85,10 @@ export function createQueue<L extends string>(lanes: Readonly<Record<L, Lane>>):
           startNext();
         };
         const entry: Entry<L> = { turn, start: () => void task().then(resolve, reject).finally(ended), refuse: reject };
-        turn.unless?.addEventListener('abort', () => withdraw(entry, turn.unless?.reason), { once: true });
         backlog.push(entry);
         startNext();
+        if (!backlog.includes(entry)) return;
+        turn.unless?.addEventListener('abort', () => withdraw(entry, turn.unless?.reason), { once: true });
       });
     },
     stop(reason) {

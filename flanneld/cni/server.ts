@@ -71,8 +71,7 @@ export function createCniServer(deps: CniServerDeps): CniServer {
 
   async function serve(socket: Duplex, { pid, uid }: Peer): Promise<void> {
     const connection = connectionOf(socket);
-    const late = new NetError('timeout', `the verb takes longer than ${deadlineMs} ms; try again later`);
-    const timer = setTimeout(() => void refuse(connection, late), deadlineMs);
+    const timer = setTimeout(() => void refuse(connection, tooLong(deadlineMs)), deadlineMs);
     try {
       if (uid !== 0 && uid !== deps.uid) throw notAllowed(uid);
       await answerCall(connection, await receive(connection, pid));
@@ -176,6 +175,9 @@ async function deliver(connection: Connection, answer: Answer, errors = ''): Pro
     return false;
   }
 }
+
+const tooLong = (deadlineMs: number): NetError =>
+  new NetError('timeout', `the verb takes longer than ${deadlineMs} ms; try again later`);
 
 const notAllowed = (uid: number): NetError =>
   new NetError(

@@ -70,11 +70,17 @@ function serverUrl(text: string): string {
 }
 
 function nodeChoice(env: Environment): NodeChoice {
+  const choice = nodeIfNamed(env);
+  if (choice !== undefined) return choice;
+  throw invalid('NODE_NAME: expected the name of this node, or POD_NAME and POD_NAMESPACE; got nothing', 'NODE_NAME');
+}
+
+/** Undefined where the environment doesn't say. @throws NetError invalid-flag */
+export function nodeIfNamed(env: Environment): NodeChoice | undefined {
   const { NODE_NAME: node, POD_NAME: pod, POD_NAMESPACE: namespace } = env;
   if (node) return { node: requireName('NODE_NAME', node) };
-  if (pod && namespace)
-    return { namespace: requireName('POD_NAMESPACE', namespace), pod: requireName('POD_NAME', pod) };
-  throw invalid('NODE_NAME: expected the name of this node, or POD_NAME and POD_NAMESPACE; got nothing', 'NODE_NAME');
+  if (!pod || !namespace) return undefined;
+  return { namespace: requireName('POD_NAMESPACE', namespace), pod: requireName('POD_NAME', pod) };
 }
 
 /** RFC 1123 subdomain, as Kubernetes demands of the names of nodes and pods; it becomes part of a URL. */

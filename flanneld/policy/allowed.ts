@@ -1,7 +1,17 @@
 // What a set of policies allows in one direction: the union of their rules, sorted by how it is looked up. Peers that are
 // pods become addresses, names of ports become numbers; what any rule allows is allowed. Pure.
 
-import { addressOf, contains, type Family, familyOf, type Ip, lengthOf, bitsOf, type Prefix } from '../../model/ip.ts';
+import {
+  addressOf,
+  contains,
+  FAMILIES,
+  type Family,
+  familyOf,
+  type Ip,
+  lengthOf,
+  bitsOf,
+  type Prefix,
+} from '../../model/ip.ts';
 import {
   type BlockPeer,
   type Direction,
@@ -42,16 +52,59 @@ export interface AllowedQuestion {
   readonly ownPorts: readonly NamedPort[];
 }
 
-export function allowedBy({ direction, policies, ownPorts }: AllowedQuestion, index: PodIndex): Allowed {
-  const nothing = (): AllowedPeers => ({ peers: new Set(), exact: new Set(), boxes: [] });
-  const allowed: Allowed = { open: false, ports: [], families: { 4: nothing(), 6: nothing() } };
-  for (const policy of policies) {
-    for (const rule of policy[direction] ?? []) {
-      const portsOf = (pod: Pod | undefined) =>
-        spansOf(rule.ports, direction === 'ingress' ? ownPorts : (pod?.ports ?? []));
-      addRule(allowed, rule, policy.namespace, portsOf, index);
-      if (direction === 'egress') addNamedElsewhere(allowed, rule, portsOf, index);
+export function allowedBy(question: AllowedQuestion, index: PodIndex, parts: AllowedParts = new WeakMap()): Allowed {
+  const allowed = nothing();
+  const keeps = question.policies.length > FEW;
+  for (const policy of question.policies) {
+    const own = { ...question, policies: [policy] };
+    const part = keeps ? partOf(own, policy, index, parts) : allowedByOne(own, policy, index);
+    allowed.open ||= part.open;
+    allowed.ports.push(...part.ports);
+    for (const family of FAMILIES) {
+      const [all, more] = [allowed.families[family], part.families[family]];
+      for (const peer of more.peers) all.peers.add(peer);
+      for (const exact of more.exact) all.exact.add(exact);
+      for (const box of more.boxes) all.boxes.push(box);
     }
+  }
+  return allowed;
+}
+
+/** What so many policies allow is found out again in no time, and takes no memory meanwhile. */
+const FEW = 32;
+
+/** What single policies allow, from the last time that each was asked. */
+export type AllowedParts = WeakMap<Policy, Partial<Record<Direction, Part>>>;
+
+interface Part {
+  readonly inputs: readonly unknown[];
+  readonly allowed: Allowed;
+}
+
+function nothing(): Allowed {
+  const none = (): AllowedPeers => ({ peers: new Set(), exact: new Set(), boxes: [] });
+  return { open: false, ports: [], families: { 4: none(), 6: none() } };
+}
+
+/** Of one policy. */
+function partOf(question: AllowedQuestion, policy: Policy, index: PodIndex, parts: AllowedParts): Allowed {
+  const inputs = inputsOf(question, index);
+  const known = parts.get(policy) ?? {};
+  const last = known[question.direction];
+  if (last?.inputs.length === inputs.length && inputs.every((input, at) => input === last.inputs[at]))
+    return last.allowed;
+  const allowed = allowedByOne(question, policy, index);
+  parts.set(policy, { ...known, [question.direction]: { inputs, allowed } });
+  return allowed;
+}
+
+function allowedByOne({ direction, ownPorts }: AllowedQuestion, policy: Policy, index: PodIndex): Allowed {
+  const allowed = nothing();
+  for (const rule of policy[direction] ?? []) {
+    const portsOf = (pod: Pod | undefined) =>
+      spansOf(rule.ports, direction === 'ingress' ? ownPorts : (pod?.ports ?? []));
+    addRule(allowed, rule, policy.namespace, portsOf, index);
+    if (direction === 'egress') addNamedElsewhere(allowed, rule, portsOf, index);
   }
   return allowed;
 }

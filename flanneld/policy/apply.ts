@@ -116,10 +116,10 @@ export function createApplier({ kernel, clock, log, established, signal }: Appli
   }
 
   /** Flows that carry a stamp of another time would pass for allowed: they lose it before any stamp is given. */
-  async function stamp({ compiled }: Wanted): Promise<void> {
+  async function stamp(): Promise<void> {
     if (!needsStamping(inForce)) return;
     kernel.unmarkFlows(STAMP_MASK);
-    await carryOut(planStamping(inForce, compiled));
+    await carryOut(planStamping(inForce));
   }
 
   async function run(): Promise<void> {
@@ -132,7 +132,7 @@ export function createApplier({ kernel, clock, log, established, signal }: Appli
         reached = now;
         lastMs = clock.now() - now.since;
         now.done.resolve(true);
-        await stamp(now);
+        await stamp();
         trouble = undefined;
         await sleep(clock, GATHER_MS, signal);
       } catch (error) {

@@ -3,9 +3,10 @@
 
 import type { Ip } from '../../model/ip.ts';
 import type { Identifier } from '../../model/ruleset.ts';
-import { type AllowedQuestion, allowedBy, inputsOf } from './allowed.ts';
+import { type AllowedParts, type AllowedQuestion, allowedBy, inputsOf } from './allowed.ts';
 import { DIRECTIONS, type Direction, type NamedPort, type Pod, type Policy } from './objects.ts';
 import { createPodIndex } from './pod-index.ts';
+import { createPolicyIndex } from './policy-index.ts';
 import { deniedChain, type Profile, profileName, profileOf } from './profile.ts';
 import { selects } from './select.ts';
 import type { Endpoint, World } from './world.ts';
@@ -30,29 +31,35 @@ export interface Compiled {
 export type Compiler = (world: World) => Compiled;
 
 interface Known {
+  readonly question: AllowedQuestion;
+  /** Of the pods that it was answered from. */
+  readonly version: number;
   readonly inputs: readonly unknown[];
   readonly profile: Profile;
 }
 
 export function createCompiler(unknownPod: UnknownPod, logged = false): Compiler {
-  const index = createPodIndex();
+  const pods = createPodIndex();
+  const policies = createPolicyIndex();
   let known = new Map<Identifier, Known>();
   const questions = new WeakMap<Pod, Asked>();
+  const parts: AllowedParts = new WeakMap();
 
   return (world) => {
-    index.use(world);
+    pods.use(world);
+    policies.use(world);
     const used = new Map<Identifier, Known>();
     const chains = { ingress: new Map<Ip, Identifier>(), egress: new Map<Ip, Identifier>() };
     for (const endpoint of world.endpoints) {
-      const policies = world.namespaces.get(endpoint.namespace)?.policies ?? [];
+      const all = world.namespaces.get(endpoint.namespace)?.policies ?? [];
       for (const direction of DIRECTIONS) {
-        const chain = chainOf(endpoint, policies, direction, used);
+        const chain = chainOf(endpoint, all, direction, used);
         if (chain !== undefined) for (const address of endpoint.addresses) chains[direction].set(address, chain);
       }
     }
     known = used;
     const profiles = [...used.values()].map(({ profile }) => profile).filter(({ open }) => !open);
-    const empty = ![...world.namespaces.values()].some(({ policies }) => policies.length > 0);
+    const empty = ![...world.namespaces.values()].some((namespace) => namespace.policies.length > 0);
     return {
       empty,
       profiles: profiles.sort((a, b) => (a.name < b.name ? -1 : 1)),
@@ -64,33 +71,41 @@ export function createCompiler(unknownPod: UnknownPod, logged = false): Compiler
 
   function chainOf(
     { pod }: Endpoint,
-    policies: readonly Policy[],
+    all: readonly Policy[],
     direction: Direction,
     used: Map<Identifier, Known>,
   ): Identifier | undefined {
     if (pod === undefined) {
-      const closed = unknownPod === 'closed' && policies.some((policy) => policy[direction] !== undefined);
+      const closed = unknownPod === 'closed' && all.some((policy) => policy[direction] !== undefined);
       return closed ? deniedChain(direction) : undefined;
     }
-    const asked = questionOf(pod, policies)[direction];
+    const asked = questionsOf(pod)[direction];
     if (asked === undefined) return undefined;
     const { profile } = used.get(asked.name) ?? remember(asked, used);
     return profile.open ? undefined : profile.name;
   }
 
   function remember({ name, question }: Question, used: Map<Identifier, Known>): Known {
-    const inputs = inputsOf(question, index);
     const before = known.get(name);
-    const same = before?.inputs.length === inputs.length && inputs.every((input, at) => input === before.inputs[at]);
-    const entry = same ? before : { inputs, profile: profileOf(name, question.direction, allowedBy(question, index)) };
+    // The very question, and no pod has changed that could be meant by it.
+    const holds = before?.question === question && before.version === pods.version();
+    const entry = holds ? before : answer(name, question, before);
     used.set(name, entry);
     return entry;
   }
 
-  function questionOf(pod: Pod, policies: readonly Policy[]): Asked {
+  function answer(name: Identifier, question: AllowedQuestion, before: Known | undefined): Known {
+    const inputs = inputsOf(question, pods);
+    const same = before?.inputs.length === inputs.length && inputs.every((input, at) => input === before.inputs[at]);
+    const profile = same ? before.profile : profileOf(name, question.direction, allowedBy(question, pods, parts));
+    return { question, version: pods.version(), inputs, profile };
+  }
+
+  function questionsOf(pod: Pod): Asked {
+    const selecting = policies.selecting(pod);
     const last = questions.get(pod);
-    if (last?.policies === policies) return last;
-    const asked = { policies, ingress: ask(pod, policies, 'ingress'), egress: ask(pod, policies, 'egress') };
+    if (last?.selecting === selecting) return last;
+    const asked = { selecting, ingress: ask(pod, selecting, 'ingress'), egress: ask(pod, selecting, 'egress') };
     questions.set(pod, asked);
     return asked;
   }
@@ -103,18 +118,25 @@ interface Question {
 
 /** Which profile a pod has; undefined where no policy isolates it. */
 interface Asked extends Readonly<Record<Direction, Question | undefined>> {
-  readonly policies: readonly Policy[];
+  readonly selecting: readonly Policy[];
 }
 
-function ask(pod: Pod, policies: readonly Policy[], direction: Direction): Question | undefined {
-  const question = questionFor(pod, policies, direction);
+function ask(pod: Pod, selecting: readonly Policy[], direction: Direction): Question | undefined {
+  const question = questionAbout(pod, selecting, direction);
   return question.policies.length === 0 ? undefined : { name: profileName(question), question };
 }
 
 /** What to ask for a pod, when these are the policies of its namespace. */
-export function questionFor(pod: Pod, policies: readonly Policy[], direction: Direction): AllowedQuestion {
-  const applying = policies.filter((policy) => policy[direction] !== undefined && selects(policy.pods, pod.labels));
-  return { direction, policies: applying, ownPorts: direction === 'ingress' ? portsNamed(applying, pod) : [] };
+export const questionFor = (pod: Pod, policies: readonly Policy[], direction: Direction): AllowedQuestion =>
+  questionAbout(
+    pod,
+    policies.filter((policy) => selects(policy.pods, pod.labels)),
+    direction,
+  );
+
+function questionAbout(pod: Pod, selecting: readonly Policy[], direction: Direction): AllowedQuestion {
+  const policies = selecting.filter((policy) => policy[direction] !== undefined);
+  return { direction, policies, ownPorts: direction === 'ingress' ? portsNamed(policies, pod) : [] };
 }
 
 /** Those of the pod's named ports that a rule of the policies for ingress names. */

@@ -4,7 +4,7 @@
 // A file that can't be understood says what it said when it could be; until then nothing is told at all. So a half-written file
 // takes nothing out of force. Files are best replaced by renaming: a half of one may well be a manifest.
 
-import { type FSWatcher, watch } from 'node:fs';
+import { type FSWatcher, type WatchListener, watch } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { readRegular, listDirectory, statAt } from '../../kernel/files.ts';
@@ -16,8 +16,10 @@ import type { PolicySource } from './source.ts';
 
 const LOOK_MS = 1000;
 /** Between an event and the look: a file that is replaced makes several. */
-const SETTLE_MS = 3;
+const SETTLE_MS = 1;
 const MOST_BYTES = 1 << 24;
+/** The files of a mounted ConfigMap are links through one that begins so and is replaced. */
+const LINKED = '..';
 const NAME = /^[^.].*\.(ya?ml|json)$/;
 
 interface Known {
@@ -32,16 +34,17 @@ interface Known {
 export function directorySource(directory: string, clock: Clock): PolicySource {
   let files = new Map<string, Known>();
 
-  /** Whether anything has changed since the last time. @throws NetError io, file-unreadable */
-  function look(): boolean {
+  /**
+   * Whether anything has changed since the last time, in the files by these names or, undefined, in any.
+   * @throws NetError io, file-unreadable
+   */
+  function look(names: readonly string[] | undefined): boolean {
     if (statAt(directory)?.isDirectory() !== true) throw missing(directory);
-    const names = listDirectory(directory)
-      .filter((name) => NAME.test(name))
-      .sort();
-    const now = new Map(names.flatMap((name) => entry(name, files.get(name))));
-    const changed = now.size !== files.size || [...now].some(([name, known]) => files.get(name) !== known);
-    files = now;
-    return changed;
+    const before = files;
+    const looked = (names ?? listDirectory(directory)).filter((name) => NAME.test(name)).sort();
+    const kept = [...before].filter(([name]) => names !== undefined && !looked.includes(name));
+    files = new Map([...kept, ...looked.flatMap((name) => entry(name, before.get(name)))]);
+    return files.size !== before.size || looked.some((name) => files.get(name) !== before.get(name));
   }
 
   function entry(name: string, before: Known | undefined): [string, Known][] {
@@ -61,9 +64,9 @@ export function directorySource(directory: string, clock: Clock): PolicySource {
     title: `directory ${directory}`,
     async watch({ onObjects, onTrouble }, signal) {
       let told = false;
-      await untilAborted(directory, clock, signal, () => {
+      await untilAborted(directory, clock, signal, (names) => {
         try {
-          if (!look() && told) return;
+          if (!look(names) && told) return;
           const all = [...files.values()];
           const errors = all.map(({ error }) => error).filter((error) => error !== undefined);
           const complete = all.every(({ manifests }) => manifests !== undefined);
@@ -113,16 +116,22 @@ function readFile(path: string): Manifests {
   throw new NetError('file-unreadable', `${path} is no file of at most ${MOST_BYTES} bytes`, { subject: path });
 }
 
-/** Calls a function now, after every event in the directory and once a second. */
-async function untilAborted(directory: string, clock: Clock, signal: AbortSignal, look: () => void): Promise<void> {
+/** What is to be looked at; undefined: everything. */
+type Look = (names: readonly string[] | undefined) => void;
+
+/** Calls a function now and once a second for all files, and after events in the directory for those that they name. */
+async function untilAborted(directory: string, clock: Clock, signal: AbortSignal, look: Look): Promise<void> {
   let watcher: FSWatcher | undefined;
-  let pending = false;
-  const soon = () => {
-    if (pending || signal.aborted) return;
-    pending = true;
+  let named: Set<string | null> = new Set();
+  const soon = (_: string, name: string | null) => {
+    const isFirst = named.size === 0;
+    named.add(name);
+    if (!isFirst || signal.aborted) return;
     clock.after(SETTLE_MS, () => {
-      pending = false;
-      if (!signal.aborted) look();
+      const names = [...named].filter((each) => each !== null);
+      const isAny = names.length < named.size || names.some((each) => each.startsWith(LINKED));
+      named = new Set();
+      if (!signal.aborted) look(isAny ? undefined : names);
     });
   };
   const close = () => {
@@ -131,14 +140,14 @@ async function untilAborted(directory: string, clock: Clock, signal: AbortSignal
   };
   while (!signal.aborted) {
     watcher ??= watching(directory, soon, close);
-    look();
+    look(undefined);
     await sleep(clock, LOOK_MS, signal);
   }
   close();
 }
 
 /** Undefined where there is no directory, or no more watches are to be had: then it is looked at every so often. */
-function watching(directory: string, onEvent: () => void, onEnd: () => void): FSWatcher | undefined {
+function watching(directory: string, onEvent: WatchListener<string>, onEnd: () => void): FSWatcher | undefined {
   try {
     return watch(directory, { persistent: false }, onEvent).on('error', onEnd);
   } catch {

@@ -2,7 +2,7 @@
 // ADD goes on, when its policies are in force; that is before its device exists, so there is no moment at which it could send or
 // be reached otherwise.
 
-import type { Attachment } from '../../cni-plugin/attachments.ts';
+import type { Attachment, PodName } from '../../cni-plugin/attachments.ts';
 import type { SourceGuard } from '../../cni-plugin/source-guard.ts';
 import { GUARD_TABLE, isGuardSet } from '../../cni-plugin/sources.ts';
 import type { Change, Kernel } from '../../kernel/kernel.ts';
@@ -11,12 +11,15 @@ import { FAMILIES, type Ip } from '../../model/ip.ts';
 import { type Clock, sleep } from '../clock.ts';
 import type { Log } from '../log.ts';
 import { type ApplierStatus, createApplier } from './apply.ts';
+import { askedPods } from './asked-pods.ts';
 import { type AttachedPods, attachedOf, attachmentKey } from './attached.ts';
 import { policyBypass } from './bypass.ts';
 import { type Compiled, createCompiler, type UnknownPod } from './compile.ts';
 import { createDenialCount, type Denials } from './denials.ts';
+import { bridgesTo, foreignAddresses } from './foreign.ts';
 import { keyOf, type Objects, type Policy } from './objects.ts';
 import { traceLine } from './named.ts';
+import type { NodeChoice } from '../kube/options.ts';
 import type { PolicyAnswers } from './routes.ts';
 import type { PolicySource } from './source.ts';
 import { deniedSet, POLICY_TABLE } from './table.ts';
@@ -31,6 +34,8 @@ export interface PolicyDeps {
   readonly log: Log;
   readonly established: 'cut' | 'keep';
   readonly unknownPod: UnknownPod;
+  /** Which node this is, for pods that another plugin has attached to it; undefined: none of them is known. */
+  readonly node: NodeChoice | undefined;
   readonly sources: SourceGuard;
   /** Reads the attachments of this node. @throws NetError io */
   readAttached(): AttachedPods;
@@ -88,20 +93,27 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
   const compile = createCompiler(deps.unknownPod, deps.logDenied);
   const tracer = createTracer(deps.listenToLog);
   const denials = createDenialCount();
+  const asked = askedPods(source, clock, log);
   let lastDenied: Denials = { totals: { ingress: 0, egress: 0 }, pods: [] };
+  let told: Objects | undefined;
+  /** Those, and pods that were asked for. */
   let objects: Objects | undefined;
+  let node: string | undefined;
   let attached: AttachedPods = new Map();
   let world: World = EMPTY_WORLD;
   let compiled: Compiled | undefined;
   let sourceTrouble: string | undefined;
   let reported = new Set<string>();
   let sourceGuardTrouble: string | undefined;
+  /** Addresses whose bridges were last looked for. */
+  let guarded = '';
   let news = Promise.withResolvers<void>();
 
   /** Undefined before the source has told anything: then what is in force is left alone. */
   function enforce(): Promise<boolean> | undefined {
     if (objects === undefined) return undefined;
-    world = worldOf(objects, [...attached.values()], undefined, world);
+    node ??= nodeName(deps.node, objects);
+    world = worldOf(objects, [...attached.values()], node, world);
     compiled = compile(world);
     return applier.want(compiled);
   }
@@ -110,11 +122,17 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     compiled?.chains.ingress.has(address) === true || compiled?.chains.egress.has(address) === true;
 
   function onObjects(now: Objects): void {
-    objects = now;
-    reported = reportInvalid(now.policies, reported, log);
+    told = now;
+    reported = reportInvalid(now.policies, reported, deps);
+    tell();
+  }
+
+  function tell(): void {
+    objects = told && asked.addTo(told);
     void enforce();
     news.resolve();
     news = Promise.withResolvers();
+    guardForeign();
   }
 
   function onTrouble(trouble: unknown): void {
@@ -127,6 +145,7 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
   function read(): void {
     try {
       attached = deps.readAttached();
+      asked.keep([...attached.values()]);
       void enforce();
     } catch (error) {
       log.warn({}, `network policy: read attachments: ${describe(error)}`);
@@ -158,9 +177,18 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     };
   }
 
+  const foreign = (): readonly Ip[] => foreignAddresses(world, attached.values());
+
+  /** Bridges of pods that come and go without a word from their plugin. */
+  function guardForeign(): void {
+    const now = foreign().join(' ');
+    if (now !== guarded) lookSoon();
+    guarded = now;
+  }
+
   function guardSources(): void {
     try {
-      const amiss = deps.sources.sync();
+      const amiss = deps.sources.sync(bridgesTo(kernel, foreign()));
       if (amiss.length > 0) log.warn({ amiss }, 'put right what lets in packets of pods');
       sourceGuardTrouble = undefined;
     } catch (error) {
@@ -176,29 +204,35 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     (change.type === 'link' && deps.sources.bridges().includes(change.device));
 
   /** Why it can't be said yet what holds for a pod; undefined when it can. */
-  function undecided(pod: { readonly namespace: string; readonly name: string }): string | undefined {
+  function undecided(pod: PodName): string | undefined {
     if (objects === undefined)
       return `${source.title} has not been read yet${sourceTrouble ? `: ${sourceTrouble}` : ''}`;
     const view = world.namespaces.get(pod.namespace);
     const matters = deps.unknownPod === 'closed' && (view?.policies.length ?? 0) > 0;
-    const known = objects.pods.some((each) => keyOf(each) === keyOf(pod));
-    return known || !matters
+    const known = objects.pods.some(({ namespace, name }) => name === pod.name && namespace === pod.namespace);
+    return known || !matters || asked.isUnanswered(pod)
       ? undefined
       : `${source.title} has no Pod ${keyOf(pod)}, in whose namespace there are policies`;
   }
 
-  async function admitted(
-    pod: { readonly namespace: string; readonly name: string },
-    signal: AbortSignal,
-  ): Promise<void> {
+  async function askFor(pod: PodName, signal: AbortSignal): Promise<void> {
+    if (await asked.ask(pod, signal)) tell();
+  }
+
+  async function admitted(pod: PodName, signal: AbortSignal): Promise<void> {
+    let isAsked = false;
     const late = new Promise<false>((resolve) => signal.addEventListener('abort', () => resolve(false)));
     for (;;) {
-      const told = news.promise;
+      const next = news.promise;
+      if (!isAsked && objects !== undefined && undecided(pod) !== undefined) {
+        isAsked = true;
+        void askFor(pod, signal);
+      }
       const done = await Promise.race([enforce() ?? false, late]);
       const why = undecided(pod);
       if (done && why === undefined) return;
       if (signal.aborted) throw refusal(pod, why ?? applier.status().trouble ?? 'its policies are not in force yet');
-      if (why !== undefined) await Promise.race([told, late]);
+      if (why !== undefined) await Promise.race([next, late]);
     }
   }
 
@@ -291,19 +325,30 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
   };
 }
 
-const refusal = (pod: { readonly namespace: string; readonly name: string }, why: string): NetError =>
+const refusal = (pod: PodName, why: string): NetError =>
   new NetError('try-later', `network policy of pod ${keyOf(pod)} can't be enforced: ${why}`, { subject: keyOf(pod) });
 
+/** Undefined while that is not known. */
+function nodeName(choice: NodeChoice | undefined, { pods }: Objects): string | undefined {
+  if (choice === undefined || 'node' in choice) return choice?.node;
+  return pods.find(({ namespace, name }) => name === choice.pod && namespace === choice.namespace)?.node;
+}
+
 /** Every policy that can't be understood is named once. */
-function reportInvalid(policies: readonly Policy[], before: ReadonlySet<string>, log: Log): Set<string> {
-  const now = new Set(
+function reportInvalid(
+  policies: readonly Policy[],
+  before: ReadonlySet<string>,
+  { source, log }: Pick<PolicyDeps, 'source' | 'log'>,
+): Set<string> {
+  const now = new Map(
     policies
       .filter(({ invalid }) => invalid !== undefined)
-      .map((policy) => `NetworkPolicy ${keyOf(policy)}: ${policy.invalid}`),
+      .map((policy) => [`NetworkPolicy ${keyOf(policy)}: ${policy.invalid}`, policy]),
   );
-  for (const text of now) {
-    if (!before.has(text))
-      log.warn({}, `${text}; it isolates the pods it selects, and what isn't understood allows nothing`);
+  for (const [text, policy] of now) {
+    if (before.has(text)) continue;
+    log.warn({}, `${text}; it isolates the pods it selects, and what isn't understood allows nothing`);
+    source.tellInvalid?.(policy);
   }
-  return now;
+  return new Set(now.keys());
 }

@@ -1,7 +1,7 @@
 // The policy source of a cluster: Pods, Namespaces and NetworkPolicies as the API server tells them. A state is told when all
 // three are known, and after each change of any of them.
 
-import { NetError } from '../../model/errors.ts';
+import { hasCode, NetError } from '../../model/errors.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { type KubeObject, type ListWatchTimes, listWatch, type Objects as Named } from '../kube/list-watch.ts';
 import { latest } from '../subnet/latest.ts';
@@ -27,6 +27,15 @@ export const kubePolicySource = (client: KubeClient, times?: ListWatchTimes): Po
       following('policies', '/apis/networking.k8s.io/v1/networkpolicies', parsePolicy),
     ]);
     client.close();
+  },
+  async find({ namespace, name }, signal) {
+    const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`;
+    try {
+      return parsePod(await client.get(path, {}, signal), `Pod ${namespace}/${name}`);
+    } catch (error) {
+      if (hasCode(error, 'not-in-kube')) return undefined;
+      throw error;
+    }
   },
 });
 

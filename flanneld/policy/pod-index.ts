@@ -14,6 +14,8 @@ export interface PodIndex {
   /** The pods that a peer means in a policy of the namespace. */
   peers(peer: PodPeer, namespace: string): Selection;
   all(): Selection;
+  /** Another number when any of that may be different. */
+  version(): number;
 }
 
 /** What a peer meant the last time. */
@@ -32,6 +34,8 @@ export function createPodIndex(): PodIndex {
   /** Namespaces whose pods the newest world has changed. */
   let changedNow: string[] = [];
   let version = 0;
+  /** The version that changed anything last. */
+  let current = 0;
   let views: World['namespaces'] = new Map();
   let labels: readonly Labels[] = [];
   let names = new Map<string, readonly string[]>();
@@ -97,15 +101,18 @@ export function createPodIndex(): PodIndex {
       if (now.length !== labels.length || now.some((each, at) => each !== labels[at])) {
         names = new Map();
         everybody = undefined;
+        current = version;
       }
       for (const name of changedAt.keys()) {
         if (namespaces.has(name)) continue;
         changedAt.set(name, version);
         changedNow.push(name);
       }
+      if (changedNow.length > 0) current = version;
       labels = now;
       views = namespaces;
     },
+    version: () => current,
     peers(peer, own) {
       const last = meant.get(peer);
       const known = namespacesOf(peer.namespaces, own);

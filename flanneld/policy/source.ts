@@ -1,7 +1,8 @@
 // Where pods, namespaces and policies come from. A source tells whole states only: one that is told has been read from
 // beginning to end, and holds until the next one.
 
-import type { Objects } from './objects.ts';
+import type { PodName } from '../../cni-plugin/attachments.ts';
+import type { Objects, Pod, Policy } from './objects.ts';
 
 export interface PolicyListener {
   /** Objects that haven't changed are the same objects as before. */
@@ -15,4 +16,11 @@ export interface PolicySource {
   readonly title: string;
   /** Tells until the signal aborts. Never throws. */
   watch(listener: PolicyListener, signal: AbortSignal): Promise<void>;
+  /**
+   * Asks for one pod, without waiting for its turn in the states; undefined when there is no such pod.
+   * @throws NetError when nobody can be asked
+   */
+  find?(pod: PodName, signal: AbortSignal): Promise<Pod | undefined>;
+  /** Says what is wrong with a policy (its `invalid`) where those look who wrote it. Returns at once. */
+  tellInvalid?(policy: Policy): void;
 }

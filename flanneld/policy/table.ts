@@ -48,8 +48,7 @@ export function policyTable(compiled: Compiled, established: Established): Table
     chains: [
       ...DIRECTIONS.flatMap((direction) => deniedChains(direction, compiled.logged)),
       ...compiled.profiles.flatMap(({ chains }) => chains),
-      ...(established.mode === 'cut' ? [{ name: REPLIES, rules: judge(true, established) }] : []),
-      forwardChain(established),
+      ...flowChains(established),
     ],
     sets: [
       ...FAMILIES.flatMap((family) => addressSets(family, compiled, established)),
@@ -57,6 +56,18 @@ export function policyTable(compiled: Compiled, established: Established): Table
     ],
   };
 }
+
+/** The same table with another stamp; what has nothing to do with stamps are the same objects. */
+export function restamped(table: Table, established: Established): Table {
+  const chains = new Map(flowChains(established).map((chain) => [chain.name, chain]));
+  return { ...table, chains: table.chains.map((chain) => chains.get(chain.name) ?? chain) };
+}
+
+/** The chains that a stamp stands in. */
+const flowChains = (established: Established): Chain[] => [
+  ...(established.mode === 'cut' ? [{ name: REPLIES, rules: judge(true, established) }] : []),
+  forwardChain(established),
+];
 
 const keyword = (family: Family): Identifier => identifier(family === 4 ? 'ip' : 'ip6');
 const isolatedSet = (family: Family): Identifier => identifier(`isolated${family}`);

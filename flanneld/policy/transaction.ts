@@ -2,7 +2,7 @@
 
 import { diffTable, type NftCommand, type Table, type Transaction } from '../../model/ruleset.ts';
 import type { Compiled } from './compile.ts';
-import { type Established, LAST_STAMP, POLICY_TABLE, policyTable } from './table.ts';
+import { type Established, LAST_STAMP, POLICY_TABLE, policyTable, restamped } from './table.ts';
 
 /** What is in force; `table` undefined where there is none. */
 export interface InForce {
@@ -28,7 +28,7 @@ export function planChange({ table, established }: InForce, want: Compiled): Pla
     return { transaction, after: { table: same, established } };
   }
   const next = nextStamp(established);
-  const stamped = policyTable(want, next);
+  const stamped = restamped(same, next);
   return { transaction: diffTable(table, stamped, owns), after: { table: stamped, established: next } };
 }
 
@@ -44,10 +44,10 @@ export function planReplacement({ established }: InForce, want: Compiled): Plann
 }
 
 /** Begins to stamp, when no flow carries a stamp of an earlier time any more. */
-export function planStamping({ table, established }: InForce, want: Compiled): Planned {
+export function planStamping({ table, established }: InForce): Planned {
   const first: Established = established.mode === 'keep' ? established : { mode: 'cut', stamp: 1 };
   if (table === undefined) return { transaction: undefined, after: { table, established } };
-  const after = policyTable(want, first);
+  const after = restamped(table, first);
   return { transaction: diffTable(table, after, owns), after: { table: after, established: first } };
 }
 

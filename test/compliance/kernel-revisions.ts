@@ -54,6 +54,19 @@ export const REVISION_CASES: Readonly<Record<string, Case>> = {
     }
   },
 
+  async 'what happens to other devices leaves it'(t, s) {
+    succeed(t, s, bridge(BRIDGE));
+    const index = s.kernel.read(s.kernel.host, { links: [BRIDGE] }).links[0]?.index ?? 0;
+    const before = await settled(s, index);
+    succeed(t, s, veth('rev1', 'rev2'));
+    succeed(t, s, set('rev1', { up: true }));
+    succeed(t, s, add.address({ device: 'rev1', address: '10.71.0.1/24' }));
+    t.equal(s.kernel.linkRevision(index), before);
+    succeed(t, s, remove.link({ name: 'rev1', kind: 'veth' }));
+    t.equal(s.kernel.linkRevision(index), before);
+    succeed(t, s, remove.link({ name: BRIDGE, kind: 'bridge' }));
+  },
+
   'a new bridge of the same name has another index'(t, s) {
     const indexOf = () => s.kernel.read(s.kernel.host, { links: [BRIDGE] }).links[0]?.index;
     succeed(t, s, bridge(BRIDGE));

@@ -155,8 +155,13 @@ t.test('network policy', async (t) => {
     source: { directory: '/etc/policy' },
     established: 'cut',
     unknownPod: 'closed',
+    node: undefined,
     logDenied: false,
   });
+  const nodeOf = (env: Record<string, string>) => configOf(['--policy-source=dir:/p'], env).policy?.node;
+  t.strictSame(nodeOf({ NODE_NAME: 'n1', POD_NAME: 'p', POD_NAMESPACE: 'x' }), { node: 'n1' });
+  t.strictSame(nodeOf({ POD_NAME: 'p', POD_NAMESPACE: 'x' }), { namespace: 'x', pod: 'p' });
+  t.throws(() => nodeOf({ NODE_NAME: 'n/1' }), { code: 'invalid-flag', message: /NODE_NAME/ });
   t.match(configOf(['--policy-source=dir:/p', '--policy-log-denied']).policy, { logDenied: true });
   t.match(configOf(['--policy-source=dir:/p', '--policy-established=keep', '--policy-unknown-pod=open']).policy, {
     established: 'keep',

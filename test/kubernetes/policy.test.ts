@@ -6,7 +6,19 @@ import { type Pod, startPod } from '../../examples/cluster/pod.ts';
 import { lacking, openStage, SINGLE } from './stage.ts';
 
 const SLOW = 60_000;
+const PODS = '/api/v1/namespaces/default/pods';
 const POLICIES = '/apis/networking.k8s.io/v1/namespaces/default/networkpolicies';
+
+const podObject = (name: string, node: Node, role: string) => ({
+  metadata: { name, labels: { role } },
+  spec: { nodeName: node.name, containers: [{ name: 'c', image: 'none' }] },
+});
+const FOREIGN = `ip netns add foreign
+ip link add foreign type veth peer name eth0 netns foreign
+ip link set foreign master cni0 up
+ip -n foreign address add $1/24 dev eth0
+ip -n foreign link set eth0 up
+ip -n foreign route add default via $(ip -o -4 address show cni0 | sed 's/.*inet \\([^/]*\\).*/\\1/')`;
 
 t.test('policies', { skip: lacking(['kube-apiserver', 'kube-controller-manager']) }, async (t) => {
   const { cluster, plane, configure, configFlag } = await openStage(t, 2, SINGLE);
@@ -29,21 +41,24 @@ t.test('policies', { skip: lacking(['kube-apiserver', 'kube-controller-manager']
     SLOW,
   );
 
+  const setAddresses = (name: string, ips: readonly string[]) =>
+    plane.call('PATCH', `${PODS}/${name}/status`, {
+      status: { podIP: ips[0], podIPs: ips.map((ip) => ({ ip })) },
+    });
+  const makePod = async (name: string, node: Node, ips: readonly string[], role = name) => {
+    await plane.call('POST', PODS, podObject(name, node, role));
+    await setAddresses(name, ips);
+  };
   const pods = new Map<string, Pod>();
   for (const [name, node] of [
     ['server', n1],
     ['friend', n2],
     ['stranger', n2],
   ] as const) {
-    await plane.call('POST', '/api/v1/namespaces/default/pods', {
-      metadata: { name, labels: { role: name } },
-      spec: { nodeName: node.name, containers: [{ name: 'c', image: 'none' }] },
-    });
+    await plane.call('POST', PODS, podObject(name, node, name));
     const pod = await startPod(node, { name });
     pods.set(name, pod);
-    await plane.call('PATCH', `/api/v1/namespaces/default/pods/${name}/status`, {
-      status: { podIP: pod.ips[0], podIPs: pod.ips.map((ip) => ({ ip })) },
-    });
+    await setAddresses(name, pod.ips);
   }
   const server = pods.get('server') as Pod;
   const reaches = async (name: string) =>
@@ -78,8 +93,24 @@ t.test('policies', { skip: lacking(['kube-apiserver', 'kube-controller-manager']
   await settle('a label makes one', { friend: true, stranger: true });
   await plane.killServer();
   t.ok((await reaches('friend')) && (await reaches('stranger')), 'the last state holds without API server');
+  const fresh = await startPod(n2, { name: 'fresh' });
+  pods.set('fresh', fresh);
+  const isReached = async () => (await server.probe({ kind: 'ping', to: fresh.ips[0] as string })).ok;
+  t.notOk(await isReached(), 'a pod that nobody knows starts, shut');
   await plane.startServer();
   await plane.cut();
+  await makePod('fresh', n2, fresh.ips);
+  await until('the pod is known', isReached, SLOW);
+
+  // What another plugin attached to the bridge, here by hand, has the addresses that the API server tells.
+  const [subnet = ''] = server.ips;
+  const foreign = subnet.replace(/\d+$/, '250');
+  await n1.must('sh', ['-ec', FOREIGN, 'sh', foreign]);
+  const toForeign = async (name: string) => (await (pods.get(name) as Pod).probe({ kind: 'ping', to: foreign })).ok;
+  t.ok((await toForeign('friend')) && (await toForeign('fresh')), 'a pod of another plugin');
+  await makePod('foreign', n1, [foreign], 'server');
+  await until('its policy is in force', async () => !(await toForeign('fresh')), SLOW);
+  t.ok(await toForeign('friend'), 'and lets in whom it says');
   await plane.call('PATCH', `${POLICIES}/server`, { spec: policy('nobody').spec });
   await settle('nobody any more', { friend: false, stranger: false });
   await plane.call('DELETE', `${POLICIES}/server`);

@@ -1,5 +1,5 @@
-// The start of a pod that policies isolate: peers send to its addresses from before its namespace has an interface, a process
-// inside sends from before ADD, agents are killed meanwhile, and the addresses belonged to pods with live flows. Nothing gets
+// The start of a pod that policies isolate: peers send to its addresses from before its namespace exists, a process inside
+// sends from before ADD, agents are killed meanwhile, and the addresses belonged to pods with live flows. Nothing gets
 // through, as both ends of the pair see it.
 
 import type { ChildProcess } from 'node:child_process';
@@ -7,11 +7,14 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { ip, toBytes } from '../../model/ip.ts';
+import type { CniOutput } from '../support/cni.ts';
 import { count } from '../support/count.ts';
 import { type CniHost, compilePrograms, makeHost } from '../support/cni-host.ts';
 import { until } from '../support/cni-host-checks.ts';
+import { below, random } from '../support/seed.ts';
 
 t.setTimeout(0);
 const bin = compilePrograms(t);
@@ -31,6 +34,7 @@ const ADDRESSES = Array.from({ length: 5 }, (_, at) => [`10.5.16.${at + 2}`, `fd
 const MODES = { bridge: { isDefaultGateway: true }, routed: { isDefaultGateway: true, mode: 'routed' } } as const;
 /** So that `npm test` has 25 in both modes together. */
 const STARTS = Math.ceil(count(500) / 2);
+const MOST_KILL_MS = 40;
 const [FROM_PEER, FROM_POD] = ['sent-by-a-peer', 'sent-by-the-pod'];
 
 const podOf = (name: string, role: string) =>
@@ -43,10 +47,10 @@ spec: { podSelector: { matchLabels: { role: shut } }, policyTypes: [Ingress, Egr
 
 interface Racer {
   /**
-   * A frame of the other side to one of the addresses, in hexadecimal. One to another address may come by the MAC that a
-   * pod before had with it: nobody takes it.
+   * A frame of the other side to the MAC and one of the addresses, in hexadecimal. One to another pair may come by the MAC that
+   * a pod before, or this one before its agent was killed, had with that address: nobody takes it.
    */
-  seen(addresses: readonly string[]): string | undefined;
+  seen(mac: string, addresses: readonly string[]): string | undefined;
   end(): Promise<void>;
 }
 
@@ -65,10 +69,11 @@ async function racer(node: CniHost, id: string, mark: string, looked: string, to
   });
   await until(() => text.includes('ready'));
   return {
-    seen(addresses) {
+    seen(mac, addresses) {
       const bytes = addresses.map((address) => Buffer.from(toBytes(ip(address))).toString('hex'));
       const frames = [...text.matchAll(/^seen (\w+)$/gm)].map(([, frame = '']) => frame);
-      return frames.find((frame) => bytes.some((each) => destinationOf(frame).endsWith(each)));
+      const isTo = (frame: string) => frame.startsWith(mac.replaceAll(':', ''));
+      return frames.find((frame) => isTo(frame) && bytes.some((each) => destinationOf(frame).endsWith(each)));
     },
     async end() {
       if (child.exitCode !== null || child.signalCode !== null) return;
@@ -78,6 +83,11 @@ async function racer(node: CniHost, id: string, mark: string, looked: string, to
     },
   };
 }
+
+const endOf = ({ interfaces = [], ips = [] }: CniOutput) => ({
+  mac: interfaces.find(({ sandbox }) => sandbox !== undefined)?.mac ?? '',
+  addresses: ips.map(({ address }) => address.split('/')[0] as string),
+});
 
 for (const [mode, delegate] of Object.entries(MODES)) {
   t.test(mode, async (t) => starts(t, delegate));
@@ -95,6 +105,7 @@ async function starts(t: Test, delegate: object): Promise<void> {
     'net.bridge.bridge-nf-call-iptables=0',
     'net.bridge.bridge-nf-call-ip6tables=0',
   ]);
+  const next = random('policy-start');
   let agent = await node.startAgent({ flags: FLAGS });
   const verb = (command: string, id: string, name: string) =>
     node.one(command, id, {
@@ -104,28 +115,31 @@ async function starts(t: Test, delegate: object): Promise<void> {
   await node.addPods(['peer']);
   const { output, status } = await verb('ADD', 'peer', 'peer');
   t.equal(status, 0, JSON.stringify(output));
-  const own = (output.ips ?? []).map(({ address }) => address.split('/')[0] as string);
+  const { mac: ownMac, addresses: own } = endOf(output);
   const others = ADDRESSES.filter((address) => !own.includes(address));
 
   /** One start, with racers at both ends from before the interface is there. Whether either has seen the other. */
   async function start(id: string, name: string, killing: boolean): Promise<boolean> {
-    await node.addPods([id]);
     const peer = await racer(node, 'peer', FROM_PEER, FROM_POD, others);
+    await node.addPods([id]);
     const pod = await racer(node, id, FROM_POD, FROM_PEER, own);
     const adding = verb('ADD', id, name);
     if (killing) {
+      // Anywhere in the ADD, before it and after it.
+      await sleep(below(MOST_KILL_MS, next));
       await agent.kill();
       agent = await node.startAgent({ flags: FLAGS });
     }
     const first = await adding;
     const added = first.status === 0 ? first : await verb('ADD', id, name);
     t.equal(added.status, 0, `${id}: ${JSON.stringify(added.output)}`);
-    const given = (added.output.ips ?? []).map(({ address }) => address.split('/')[0] as string);
-    const seen = () => pod.seen(given) ?? peer.seen(own);
-    if (name === 'open') await until(() => pod.seen(given) !== undefined && peer.seen(own) !== undefined);
+    const { mac, addresses } = endOf(added.output);
+    const [atPod, atPeer] = [() => pod.seen(mac, addresses), () => peer.seen(ownMac, own)];
+    const seen = () => atPod() ?? atPeer();
+    if (name === 'open') await until(() => atPod() !== undefined && atPeer() !== undefined);
     else {
       // Long enough for all that waited for neighbours.
-      await node.machine.run('ping', ['-c', '3', '-i', '0.1', given[0] ?? '']);
+      await node.machine.run('ping', ['-c', '3', '-i', '0.1', addresses[0] ?? '']);
       t.equal(seen(), undefined, `${id}: nothing passed`);
     }
     t.equal((await verb('DEL', id, name)).status, 0);

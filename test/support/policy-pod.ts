@@ -2,6 +2,7 @@
 // when a line on standard input tells it to. It ends with its standard input.
 
 import { createSocket } from 'node:dgram';
+import { afterwards } from './afterwards.ts';
 import { sctpProber } from './sctp.ts';
 import { createServer, connect } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -64,11 +65,11 @@ function converse(flow: Flow, speaks: boolean, { protocol, patience }: Order): P
   return new Promise((resolve) => {
     const again = speaks && protocol === 'UDP' ? setInterval(() => flow.send(), RESEND_MS) : undefined;
     const end = (reached: boolean) => {
-      clearTimeout(timer);
+      cancel();
       clearInterval(again);
       resolve(reached);
     };
-    const timer = setTimeout(end, patience, false);
+    const cancel = afterwards(patience, () => end(false));
     flow.onData(() => end(true));
     if (speaks) flow.send();
   });
@@ -89,11 +90,11 @@ const probeTcp = ({ to, port, patience }: Order): Promise<boolean> =>
   new Promise((resolve) => {
     const socket = connect({ host: to, port });
     const end = (reached: boolean) => {
-      clearTimeout(timer);
+      cancel();
       socket.destroy();
       resolve(reached);
     };
-    const timer = setTimeout(end, patience, false);
+    const cancel = afterwards(patience, () => end(false));
     socket.once('error', () => end(false));
     socket.once('data', () => end(true));
     socket.write('x');
@@ -104,12 +105,12 @@ const probeUdp = ({ to, port, patience }: Order): Promise<boolean> =>
     const socket = createSocket(to.includes(':') ? 'udp6' : 'udp4');
     const send = () => socket.send('x', port, to);
     const end = (reached: boolean) => {
-      clearTimeout(timer);
+      cancel();
       clearInterval(again);
       socket.close();
       resolve(reached);
     };
-    const timer = setTimeout(end, patience, false);
+    const cancel = afterwards(patience, () => end(false));
     const again = setInterval(send, RESEND_MS);
     socket.on('error', () => undefined);
     socket.once('message', () => end(true));

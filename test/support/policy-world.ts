@@ -11,6 +11,8 @@ import { addressOf } from '../flanneld/policy/truth-tables.ts';
 import { makeNamespace } from './namespace.ts';
 
 export interface RealPod {
+  /** Path of its network namespace. */
+  readonly namespace: string;
   /** Whether an answer comes within so many milliseconds. */
   probe(to: string, port: number, protocol: Packet['protocol'], patience: number): Promise<boolean>;
   /** Begins a flow that stays, whose answer must come within so many milliseconds. */
@@ -110,10 +112,10 @@ async function startPod(t: Test, name: string, link: Link): Promise<RealPod> {
     child.stdin.end();
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
   });
-  return podOf(child);
+  return podOf(child, namespace.path);
 }
 
-async function podOf(child: ChildProcessByStdio<Writable, Readable, null>): Promise<RealPod> {
+async function podOf(child: ChildProcessByStdio<Writable, Readable, null>, namespace: string): Promise<RealPod> {
   const waiting = new Map<number, (reached: boolean) => void>();
   const ready = Promise.withResolvers<void>();
   let orders = 0;
@@ -131,6 +133,7 @@ async function podOf(child: ChildProcessByStdio<Writable, Readable, null>): Prom
     return new Promise((resolve) => waiting.set(id, resolve));
   }
   return {
+    namespace,
     probe: (to, port, protocol, patience) => order({ kind: 'probe', to, port, protocol, patience }),
     async open(to, port, protocol, patience) {
       const flow = orders;

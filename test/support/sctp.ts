@@ -1,6 +1,7 @@
 // SCTP as raw packets: INIT asks, INIT ACK answers (RFC 9260, 3.3.2 and 3.3.3), with right checksums, as conntrack wants them.
 // The kernel need not know the protocol.
 
+import { afterwards } from './afterwards.ts';
 import rawSocket from 'raw-socket';
 import { FAMILIES, type Family } from '../../model/ip.ts';
 
@@ -83,12 +84,12 @@ export function sctpProber(ports: readonly number[], resendMs: number): (probe: 
       const socket = sockets.get(to.includes(':') ? 6 : 4);
       const send = () => socket?.send(packet, 0, packet.length, to, () => undefined);
       const end = (reached: boolean) => {
-        clearTimeout(timer);
+        cancel();
         clearInterval(again);
         waiting.delete(from);
         resolve(reached);
       };
-      const timer = setTimeout(end, patience, false);
+      const cancel = afterwards(patience, () => end(false));
       const again = setInterval(send, resendMs);
       waiting.set(from, () => end(true));
       send();

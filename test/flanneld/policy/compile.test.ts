@@ -6,14 +6,15 @@ import { createCompiler } from '../../../flanneld/policy/compile.ts';
 import { planChange, planReplacement } from '../../../flanneld/policy/transaction.ts';
 import type { Established } from '../../../flanneld/policy/table.ts';
 import { policyTable } from '../../../flanneld/policy/table.ts';
-import { EMPTY_WORLD } from '../../../flanneld/policy/world.ts';
+import type { Policy } from '../../../flanneld/policy/objects.ts';
+import { EMPTY_WORLD, worldOf } from '../../../flanneld/policy/world.ts';
 import { commit, readTable, type Tables } from '../../../kernel/fake-nftables.ts';
 import { printTable, type Table } from '../../../model/ruleset.ts';
 import { count } from '../../support/count.ts';
 import { seed } from '../../support/seed.ts';
-import { answerTo, firstOf, isHere, tableOf, worldHere } from './compiled.ts';
+import { answerTo, firstOf, isHere, objectsOf, tableOf, worldHere } from './compiled.ts';
 import { judgePacket } from './interpret.ts';
-import { type Cluster, mayPass, type Packet } from './oracle.ts';
+import { type Cluster, type Manifest, mayPass, type Packet } from './oracle.ts';
 import { cluster } from './random-cluster.ts';
 
 const STRANGERS = ['192.0.2.7', '192.0.2.200', '10.1.0.200', '10.9.9.9', 'fd00::1:1', '2001:db8::5'];
@@ -89,6 +90,47 @@ t.test('from any state to any other', async (t) => {
         return true;
       }),
       { seed, numRuns: count(2000) },
+    ),
+  );
+});
+
+type Rules = readonly { readonly from?: unknown[]; readonly to?: unknown[]; readonly ports?: unknown[] }[];
+/** Without those that allow everything, beside which nothing else would be seen. */
+const narrow = (rules: Rules = []): Rules =>
+  rules.filter(({ from = [], to = [], ports = [] }) => from.length + to.length + ports.length > 0);
+
+/** The policies of many clusters, for every pod of x. */
+const manyForOne = fc.array(cluster, { minLength: 40, maxLength: 40 }).map((clusters) =>
+  clusters
+    .flatMap(({ policies }) => policies)
+    .map(
+      ({ spec }, at): Manifest => ({
+        metadata: { name: `policy${at}`, namespace: 'x' },
+        spec: { ...spec, podSelector: {}, ingress: narrow(spec.ingress), egress: narrow(spec.egress) },
+      }),
+    ),
+);
+
+t.test('many policies of one pod, of which one is edited at a time', async (t) => {
+  t.doesNotThrow(() =>
+    fc.assert(
+      fc.property(manyForOne, fc.array(cluster, { minLength: 2, maxLength: 4 }), (policies, clusters) => {
+        const compile = createCompiler('closed');
+        let world = EMPTY_WORLD;
+        const all = objectsOf({ namespaces: [], pods: [], policies }).policies;
+        return clusters.every((each, at) => {
+          const { namespaces, pods } = objectsOf({ ...each, policies: [] });
+          const edited = all.with(at, { ...(all[at + 4] as Policy), name: all[at]?.name ?? '' });
+          // What hasn't changed is the same object, as sources tell it.
+          return [all, edited].every((now) => {
+            const objects = { namespaces, pods, policies: now };
+            world = worldOf(objects, [], 'here', world);
+            const whole = createCompiler('closed')(worldOf(objects, [], 'here', EMPTY_WORLD));
+            return sorted(policyTable(compile(world), STAMPED)) === sorted(policyTable(whole, STAMPED));
+          });
+        });
+      }),
+      { seed, numRuns: count(200) },
     ),
   );
 });

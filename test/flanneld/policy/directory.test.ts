@@ -116,6 +116,10 @@ t.test('changes, and what stays the same object', async (t) => {
   t.equal(d.last()?.pods[0], p);
   rmSync(join(d.path, 'policy.yaml'));
   await until(t, 'one file less', () => d.last()?.policies.length === 0);
+  d.write('policy.yaml', POLICY('n'));
+  d.write('pods.json', POD('r', 'a'));
+  await until(t, 'two at a time', () => d.last()?.policies.length === 1 && d.last()?.pods.length === 1);
+  t.equal(d.last()?.namespaces.length, 0);
 });
 
 t.test('a bad file keeps what it said', async (t) => {

@@ -20,6 +20,12 @@ const pod = (name: string, role: string) => ({
 });
 const policy = (name: string, spec: unknown) => ({ metadata: { name, namespace: 'a' }, spec });
 
+/** The answer to a GET of one pod. */
+function one(path: string): unknown {
+  if (path === '/api/v1/namespaces/a/pods/one') return pod('one', 'x');
+  throw new NetError('not-in-kube', `GET ${path}: not found`);
+}
+
 function rig(t: Test) {
   const items: Record<string, unknown[]> = { [PATHS.pods]: [], [PATHS.namespaces]: [], [PATHS.policies]: [] };
   const sinks = new Map<string, (lines: string[]) => void>();
@@ -29,6 +35,7 @@ function rig(t: Test) {
       // The test says first what there is.
       await turn();
       if (failing.has(path)) throw new NetError('kube-refused', `GET ${path}: forbidden`);
+      if (path.startsWith(`${PATHS.pods.replace('pods', 'namespaces/')}`)) return one(path);
       return { metadata: { resourceVersion: '1' }, items: items[path] };
     },
     async *lines(path, _, signal) {
@@ -69,7 +76,7 @@ function rig(t: Test) {
   };
   const send = (path: string, type: string, ...objects: unknown[]) =>
     sinks.get(path)?.(objects.map((object) => JSON.stringify({ type, object })));
-  return { items, failing, told, troubles, until, send, sinks };
+  return { items, failing, told, troubles, until, send, sinks, source };
 }
 
 t.test('nothing is told before all three are known; what hasn’t changed is the same object', async (t) => {
@@ -105,4 +112,15 @@ t.test('a policy that can’t be understood isolates; an object that can’t be 
   );
   t.match(troubles[0], { code: 'decoding', message: /^\/api\/v1\/pods a\/strange/ });
   t.match(told[0]?.policies, [{ name: 'odd', invalid: /operator/ }]);
+});
+
+t.test('one pod is asked for by its name', async (t) => {
+  const { source, failing } = rig(t);
+  const { signal } = new AbortController();
+  t.match(await source.find?.({ namespace: 'a', name: 'one' }, signal), { name: 'one', node: 'n1' });
+  t.equal(await source.find?.({ namespace: 'a', name: '../../pods/one' }, signal), undefined);
+  failing.add('/api/v1/namespaces/a/pods/one');
+  await t.rejects(async () => void (await source.find?.({ namespace: 'a', name: 'one' }, signal)), {
+    code: 'kube-refused',
+  });
 });

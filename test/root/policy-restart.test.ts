@@ -1,0 +1,102 @@
+// Agents that end and begin again with policies in force, while pods send to each other: what is denied never passes, and of
+// what is allowed no packet is lost.
+
+import { renameSync, writeFileSync } from 'node:fs';
+import t, { type Test } from 'tap';
+import { compilePrograms, makeHost } from '../support/cni-host.ts';
+import { until } from '../support/cni-host-checks.ts';
+import { count } from '../support/count.ts';
+import { startStreams, type Stream } from '../support/streams.ts';
+
+t.setTimeout(0);
+const bin = compilePrograms(t);
+const DIRECTORY = '/run/policies';
+const FLAGS = ['--cni-only', `--policy-source=dir:${DIRECTORY}`];
+const SUBNETS = `FLANNEL_NETWORK=10.5.0.0/16
+FLANNEL_SUBNET=10.5.16.1/24
+FLANNEL_IPV6_NETWORK=fd00:5::/48
+FLANNEL_IPV6_SUBNET=fd00:5:0:1::1/64
+FLANNEL_MTU=1450
+FLANNEL_IPMASQ=false
+`;
+const MODES = { bridge: { isDefaultGateway: true }, routed: { isDefaultGateway: true, mode: 'routed' } } as const;
+const PODS = ['server', 'friend', 'stranger'];
+const MANIFESTS = PODS.map(
+  (name) =>
+    `kind: Pod\napiVersion: v1\nmetadata: { name: ${name}, namespace: x, labels: { role: ${name} } }\nspec: {}\n---\n`,
+).join('');
+/** Whatever else it says, friends are let in and strangers are not. */
+const policy = (port: number) => `kind: NetworkPolicy
+apiVersion: networking.k8s.io/v1
+metadata: { name: server, namespace: x }
+spec:
+  podSelector: { matchLabels: { role: server } }
+  ingress:
+  - from: [{ podSelector: { matchLabels: { role: friend } } }]
+  - ports: [{ port: ${port} }]
+`;
+
+for (const [mode, delegate] of Object.entries(MODES)) {
+  t.test(mode, async (t) => restarts(t, delegate));
+}
+
+async function restarts(t: Test, delegate: object): Promise<void> {
+  const node = await makeHost(t, bin);
+  writeFileSync(node.path('/run/flannel/subnet.env'), SUBNETS);
+  await node.machine.must('mkdir', [DIRECTORY]);
+  const manifest = (name: string, text: string) => {
+    writeFileSync(node.path(`${DIRECTORY}/.new`), text);
+    renameSync(node.path(`${DIRECTORY}/.new`), node.path(`${DIRECTORY}/${name}.yaml`));
+  };
+  manifest('pods', MANIFESTS);
+  manifest('policy', policy(81));
+  let agent = await node.startAgent({ flags: FLAGS });
+  await node.addPods(PODS);
+  const pods = new Map<string, string[]>();
+  for (const name of PODS) {
+    const environment = { CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=x;K8S_POD_NAME=${name}` };
+    const { status, output } = await node.one('ADD', name, { config: { delegate }, environment });
+    t.equal(status, 0, JSON.stringify(output));
+    pods.set(
+      name,
+      (output.ips ?? []).map(({ address }) => address.split('/')[0] as string),
+    );
+  }
+  const streams = await startStreams(t, {
+    directory: node.directory,
+    port: 9000,
+    everyMs: 2,
+    pods,
+    start: (name, program, args) => node.machine.start('ip', ['netns', 'exec', name, program, ...args]),
+  });
+  // Neighbours are found in the first epoch, of which nothing is said.
+  for (let rounds = 0; rounds < 50; rounds++) await streams.round();
+  const ends = [() => agent.stop(), () => agent.kill()];
+  const restarts = Math.max(ends.length, count(40));
+  for (let epoch = 1; epoch <= restarts; epoch++) {
+    await streams.begin(epoch);
+    await ends[epoch % ends.length]?.();
+    await streams.round();
+    manifest('policy', policy(81 + epoch));
+    agent = await node.startAgent({ flags: FLAGS });
+    await until(async () => (await node.status()).ready);
+    await streams.round();
+  }
+  await streams.begin(restarts + 1);
+  const told = (await streams.report()).filter(({ epoch }) => epoch >= 1 && epoch <= restarts);
+  const isDenied = ({ from, to }: Stream): boolean => from === 'stranger' && to === 'server';
+  const [denied, allowed] = [told.filter(isDenied), told.filter((each) => !isDenied(each))];
+  t.equal(denied.length, restarts * 2);
+  t.equal(allowed.length, restarts * 10);
+  t.same(
+    denied.filter(({ came }) => came > 0),
+    [],
+    'no opening',
+  );
+  t.same(
+    allowed.filter(({ sent, came, back }) => came < sent || back < sent),
+    [],
+    'nothing is cut',
+  );
+  t.equal(await agent.stop(), 0);
+}
