@@ -37,6 +37,8 @@ export interface AgentDeps {
   readonly identity: { isKept(): boolean; keep(signal: AbortSignal): string | Promise<string> };
   /** Called once, when the configuration has proved usable and before anything else is changed. */
   readonly onAccepted?: (() => void) | undefined;
+  /** Called once, when two runs, one after the other, have found everything in its place. */
+  readonly onSettled?: (() => void) | undefined;
   /** Milliseconds that removals wait after a snapshot without our own lease; by default {@link GRACE_MS}. */
   readonly graceMs?: number | undefined;
   /** The program of the udp backend. */

@@ -5,6 +5,8 @@ export interface Clock {
   now(): number;
   /** Runs a function after `ms` milliseconds, unless the returned function is called before. */
   after(ms: number, run: () => void): () => void;
+  /** Runs a function when whatever waits now has had its turn, unless the returned function is called before. */
+  soon(run: () => void): () => void;
 }
 
 /** Steady: when somebody sets the machine's clock, no grace period ends early. */
@@ -13,6 +15,10 @@ export const systemClock: Clock = {
   after(ms, run) {
     const timer = setTimeout(run, ms);
     return () => clearTimeout(timer);
+  },
+  soon(run) {
+    const immediate = setImmediate(run);
+    return () => clearImmediate(immediate);
   },
 };
 

@@ -11,7 +11,7 @@ import { examine, printDifference, type Target } from './difference.ts';
 import { type KnownPeers, learn, mayRemove, peerChanges, settle } from './known-peers.ts';
 import type { Log } from './log.ts';
 import { ownLeaseKeeper } from './own-lease.ts';
-import { PLANNING_SYSCTLS, type PlanInput, planHost, wantedSysctls } from './plan.ts';
+import { PLANNING_SYSCTLS, type PlanInput, planInSlices, wantedSysctls } from './plan.ts';
 import type { Prepared } from './prepare.ts';
 import { followAssignment } from './follow-assignment.ts';
 import { followConfig } from './follow-config.ts';
@@ -28,7 +28,7 @@ import { ensureSubnetFile } from './subnet-file.ts';
 
 type HoldDeps = Pick<
   AgentDeps,
-  'kernel' | 'config' | 'log' | 'clock' | 'proxy' | 'execute' | 'openEchoes' | 'programs'
+  'kernel' | 'config' | 'log' | 'clock' | 'proxy' | 'execute' | 'openEchoes' | 'programs' | 'onSettled'
 > & {
   readonly manager: SubnetManager;
   readonly graceMs: number;
@@ -73,6 +73,9 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
   });
   progress.firewall = firewall;
   let own: Lease | undefined;
+  let settled = false;
+  /** Runs in a row that have changed nothing. */
+  let idle = 0;
   const underlay = followUnderlay(deps, progress, {
     onAddress: manager.reconnect,
     onLease: () => checkOwn(own),
@@ -92,6 +95,12 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
       const before = unreadiness(progress);
       beside.hold(run);
       afterRun(deps, progress, run, before);
+      // The kernel is done with link-local addresses of new devices a while after everything else.
+      idle = run.changes === 0 ? idle + 1 : 0;
+      if (!settled && idle === 2) {
+        settled = true;
+        deps.onSettled?.();
+      }
       manager.observe?.(standingOf(progress));
     },
   });
@@ -211,7 +220,8 @@ export function targetOf(
       routes: { families: [...new Set(networks.map(familyOf))] },
       sysctls: [...PLANNING_SYSCTLS, ...wantedSysctls(input).map(({ key }) => key)],
     },
-    plan: (have) => planHost(input, have),
+    plan: (have) => planInSlices(input, have),
+    basis: [prepared, lease, peers, removals],
     table: rulesTable(site.networks, lease.subnet, config),
     ownsChain: ownsChains(networks),
   };

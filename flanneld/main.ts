@@ -27,6 +27,7 @@ import { healthServer, serveHealth } from './health.ts';
 import { hostPrograms } from './firewall/programs.ts';
 import { humanLine } from './human-log.ts';
 import type { Log } from './log.ts';
+import { settleMemory } from './memory.ts';
 import { nodeId } from './node-id.ts';
 import { statusReport } from './status.ts';
 import { keepSocket, statusSocketPath } from './status-socket.ts';
@@ -121,7 +122,8 @@ async function agentOf(
   onAccepted: () => void,
 ): Promise<Agent> {
   if (cni !== undefined && config.cni.only) return cniOnly(cni.service, config, systemClock.now(), onAccepted);
-  const agent = createAgent({ ...(await agentDeps(config, log)), kernel, onAccepted });
+  const onSettled = () => settleMemory(systemClock);
+  const agent = createAgent({ ...(await agentDeps(config, log)), kernel, onAccepted, onSettled });
   return cni === undefined ? agent : withCni(agent, cni.service);
 }
 

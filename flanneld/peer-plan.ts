@@ -3,6 +3,7 @@
 
 import { contains, type Family, overlaps, type Prefix } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
+import { eachOf, type Sliced } from '../model/slices.ts';
 import {
   type FdbEntry,
   identity,
@@ -65,17 +66,19 @@ export interface Reached {
 }
 
 /** Plans each family of each lease that the network has, and notes in `claims` what is wanted. */
-export function planPeers(
+export function* planPeers(
   input: PeerPlanInput,
   surroundings: Surroundings,
   claims: Claims,
   leases: readonly Lease[],
-): Reached[] {
-  return leases.flatMap((lease) =>
-    familiesOf(lease.subnet)
-      .filter((family) => input.site.networks[family] !== undefined)
-      .map((family) => planPeer(input, surroundings, claims, lease, family)),
-  );
+): Sliced<Reached[]> {
+  const reached: Reached[] = [];
+  yield* eachOf(leases, (lease) => {
+    for (const family of familiesOf(lease.subnet)) {
+      if (input.site.networks[family] !== undefined) reached.push(planPeer(input, surroundings, claims, lease, family));
+    }
+  });
+  return reached;
 }
 
 function planPeer(

@@ -68,6 +68,7 @@ function outcome({ items, refused }: PeerPlan, failures: FailureTexts): Pick<Pee
 
 /** Failures that concern no peer: the node's own device, its addresses, sysctls. */
 export function nodeFailures(plans: readonly PeerPlan[], failures: FailureTexts): string[] {
+  if (failures.size === 0) return [];
   const ofPeers = new Set(plans.flatMap(({ items }) => items));
   return [...failures].flatMap(([item, text]) => (ofPeers.has(item) ? [] : [text]));
 }

@@ -3,6 +3,7 @@
 import { OWNS_NOTHING, type Owns } from '../model/diff.ts';
 import type { Ip, Prefix } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
+import { finish, type Sliced } from '../model/slices.ts';
 import { identity, itemsOf, merge, OUR_PROTOCOL, type Route, type State, type Sysctl } from '../model/state.ts';
 import { ownership } from './ownership.ts';
 import {
@@ -45,7 +46,10 @@ const IPV6_PRESENT = 'net/ipv6/conf/default/accept_ra';
 /** Sysctls that planning has to know the value of. */
 export const PLANNING_SYSCTLS: readonly string[] = [IPV6_PRESENT];
 
-export function planHost(input: PlanInput, have: State): Plan {
+export const planHost = (input: PlanInput, have: State): Plan => finish(planInSlices(input, have));
+
+/** The same for thousands of peers. */
+export function* planInSlices(input: PlanInput, have: State): Sliced<Plan> {
   const { backend, self } = input;
   const there = (device: string) => have.links.some(({ name }) => name === device);
   const { sysctls: _, ...devices } = backend.base(self, there);
@@ -55,7 +59,7 @@ export function planHost(input: PlanInput, have: State): Plan {
   });
   const claims: Claims = new Map(itemsOf(base).map((item) => [identity(item), { item, key: leaseKey(self.subnet) }]));
   const surroundings = surroundingsOf(have);
-  const reached = planPeers(input, surroundings, claims, input.peers);
+  const reached = yield* planPeers(input, surroundings, claims, input.peers);
   const want = merge(base, stateOf(reached));
   const gateways = backend.routesAreOthers ? [] : input.peers.flatMap(addressesOf);
   return {
@@ -73,7 +77,7 @@ export function planHost(input: PlanInput, have: State): Plan {
 const planMore =
   (input: PlanInput, surroundings: Surroundings, claims: Claims): Plan['more'] =>
   (leases) =>
-    merge(stateOf(planPeers(input, surroundings, claims, leases)));
+    merge(stateOf(finish(planPeers(input, surroundings, claims, leases))));
 
 const claimedRoutes =
   (claims: Claims): Plan['routesOf'] =>

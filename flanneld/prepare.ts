@@ -16,7 +16,7 @@ import {
   type Prefix,
 } from '../model/ip.ts';
 import { familiesOf, type Lease, type LeaseAttributes, type PerFamily } from '../model/lease.ts';
-import { merge, type Route, type State } from '../model/state.ts';
+import { merge, OUR_PROTOCOL, type Route, type State } from '../model/state.ts';
 import type { Backend, Site, Underlay } from './backend/backend.ts';
 import { foreignKind, openBackend } from './backend/registry.ts';
 import { txChecksumFor } from './checksum-offload.ts';
@@ -118,9 +118,12 @@ const storedLease = ({ own, peers }: Snapshot, underlay: PerFamily<Underlay>): L
       familiesOf(underlay).some((family) => peer.publicIp[family] === underlay[family]?.publicIp),
   );
 
-/** Routes of the families that count only: a kernel without IPv6 has no table to ask. */
+/**
+ * Routes of the families that count only: a kernel without IPv6 has no table to ask. Those to the peers, of which there may
+ * be thousands, say nothing about the host.
+ */
 export function readHost(kernel: Kernel, families: readonly Family[]): State {
-  const routes = { families: [...new Set(families)] };
+  const routes = { families: [...new Set(families)], withoutGatewaysOf: OUR_PROTOCOL };
   const state = kernel.read(kernel.host, { links: 'all', addresses: 'all', routes });
   const sysctls = defaultRouteDevices(state).map(acceptRa);
   return merge(state, { sysctls: kernel.read(kernel.host, { sysctls }).sysctls });

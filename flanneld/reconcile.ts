@@ -1,13 +1,25 @@
 // The loop that holds the host to what is wanted. Level-triggered: whatever happened (a lease, a restart, a person's
-// `ip route del`), the answer is to read everything again and apply the difference, so a lost event costs nothing.
+// `ip route del`), the answer is to read everything again and apply the difference, so a lost event costs nothing. With
+// thousands of peers that takes long, and is done in slices.
 
 import type { Kernel } from '../kernel/kernel.ts';
 import { diff } from '../model/diff.ts';
 import { describe } from '../model/errors.ts';
 import type { Lease } from '../model/lease.ts';
-import { printStep } from '../model/steps.ts';
+import type { Sliced } from '../model/slices.ts';
+import { identity } from '../model/state.ts';
+import { printStep, type Step } from '../model/steps.ts';
 import type { Clock } from './clock.ts';
-import { applyDifference, type Difference, examine, type Outcome, printDifference, type Target } from './difference.ts';
+import {
+  applyInSlices,
+  type Examined,
+  examineInSlices,
+  type Outcome,
+  printDifference,
+  type Settled,
+  type Target,
+} from './difference.ts';
+import { inSlices, type SlicedWork } from './in-slices.ts';
 import type { Log } from './log.ts';
 import { failureTexts, nodeFailures, type PeerStatus, peerStatuses } from './peer-status.ts';
 import type { Plan } from './plan.ts';
@@ -69,6 +81,7 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
   let failedRuns = 0;
   let sameRuns = 0;
   let last: Attempt | undefined;
+  let current: Current | undefined;
 
   const schedule = (at: number, reason?: string) => {
     if (reason !== undefined) reasons.add(reason);
@@ -78,24 +91,40 @@ export function startReconciler(options: ReconcileOptions): Reconciler {
   };
   const run = () => {
     scheduled = undefined;
+    // What is asked for meanwhile has its own run afterwards.
+    if (current !== undefined) return;
     const why = reasons.size > 0 ? [...reasons] : [failedRuns > 0 ? 'retry' : 'resync'];
     reasons = new Set();
-    const current = runOnce(options, why, last?.run.peers ?? []);
-    if (current === undefined) return schedule(clock.now() + resyncMs);
-    sameRuns = current.made !== '' && current.made === last?.made ? sameRuns + 1 : 0;
-    last = current;
+    const hurried = new Set<string>();
+    const work = inSlices(clock, runOnce(options, why, last, hurried), ended);
+    current = { work, hurried, late: [] };
+    work.start();
+  };
+  const ended = (attempt: Attempt | undefined) => {
+    const late = current?.late ?? [];
+    current = undefined;
+    const asked = reasons.size > 0;
+    if (attempt === undefined) return schedule(clock.now() + resyncMs);
+    sameRuns = attempt.made !== '' && attempt.made === last?.made ? sameRuns + 1 : 0;
+    last = attempt;
+    // It was planned without them; should they go, their routes are to be known.
+    attempt.plan?.more(late);
     lastEnd = clock.now();
-    failedRuns = isFailed(current.run) ? failedRuns + 1 : 0;
+    failedRuns = isFailed(attempt.run) ? failedRuns + 1 : 0;
     schedule(lastEnd + (failedRuns > 0 ? Math.min(retryAfter(failedRuns), resyncMs) : resyncMs));
-    report(current.run);
-    options.onRun(current.run);
+    if (asked) schedule(quietUntil());
+    report(attempt.run);
+    options.onRun(attempt.run);
   };
   const quietUntil = () => lastEnd + Math.max(quietAfter(sameRuns), QUIET_FACTOR * (last?.run.durationMs ?? 0));
 
   return {
     trigger: (reason) => schedule(Math.max(clock.now(), quietUntil()), reason),
-    hurry: (fresh, gone) => last?.plan && changeAtOnce(options, last.plan, fresh, gone),
-    stop: () => scheduled?.cancel(),
+    hurry: (fresh, gone) => last?.plan && changeAtOnce(options, last.plan, { ...current, fresh, gone }),
+    stop() {
+      scheduled?.cancel();
+      current?.work.stop();
+    },
   };
 }
 
@@ -111,42 +140,72 @@ const retryAfter = (failedRuns: number): number =>
 /** A run, and what of its plan serves until the next; nothing when the host could not be read. */
 interface Attempt {
   readonly run: Run;
-  readonly plan?: Pick<Plan, 'more' | 'routesOf'> | undefined;
+  readonly plan?: Kept | undefined;
+  /** When nothing was to be done; undefined when something was. */
+  readonly settled?: Settled | undefined;
   /** The first of the changes that it made, as text. */
   readonly made: string;
 }
 
+type Kept = Pick<Plan, 'more' | 'routesOf'>;
+
+/** The plan as a whole holds what was wanted of everything. */
+const keptOf = (plan: Plan | undefined): Kept | undefined => plan && { more: plan.more, routesOf: plan.routesOf };
+
+/** A run that has begun. */
+interface Current {
+  readonly work: SlicedWork;
+  /** What has been changed at once since then, by {@link identity}: what it has read of that is no longer so. */
+  readonly hurried: Set<string>;
+  /** Leases that came since then. */
+  readonly late: Lease[];
+}
+
 /** One run; undefined when there is nothing to hold the host to. What a failing read leaves unknown is as it was. */
-function runOnce(
+function* runOnce(
   { kernel, clock, log, target }: ReconcileOptions,
   reasons: readonly string[],
-  peers: readonly PeerStatus[],
-): Attempt | undefined {
+  last: Attempt | undefined,
+  hurried: ReadonlySet<string>,
+): Sliced<Attempt | undefined> {
   const at = clock.now();
+  const isHurried = ({ item }: Step) => hurried.size > 0 && hurried.has(identity(item));
   try {
     const wanted = target();
     if (wanted === undefined) return undefined;
-    const difference = examine(kernel, wanted);
-    const outcome = applyDifference(kernel, difference);
-    const run = runOf(difference, outcome, { at, reasons, durationMs: clock.now() - at });
-    const made = firstChanges(difference);
+    const examined = yield* examineInSlices(kernel, wanted, last?.settled);
+    const outcome = yield* applyInSlices(kernel, examined, isHurried);
+    const run = runOf(examined, outcome, last?.run.peers ?? [], { at, reasons, durationMs: clock.now() - at });
+    const made = firstChanges(examined);
     logChanges(log, made, run);
-    const { more, routesOf } = difference.plan;
-    return { run, plan: { more, routesOf }, made: made.join('\n') };
+    return {
+      run,
+      plan: keptOf(examined.plan) ?? last?.plan,
+      made: made.join('\n'),
+      settled: examined.steps.length === 0 && hurried.size === 0 ? examined.moment : undefined,
+    };
   } catch (error) {
+    const peers = last?.run.peers ?? [];
     const run: Run = { at, reasons, durationMs: clock.now() - at, changes: 0, problems: [describe(error)], peers };
     return { run, made: '' };
   }
 }
 
+/** Leases that came or went, and where what is done for them is noted. */
+interface Hurry extends Partial<Pick<Current, 'hurried' | 'late'>> {
+  readonly fresh: readonly Lease[];
+  readonly gone: readonly Lease[];
+}
+
 function changeAtOnce(
   { kernel, log }: ReconcileOptions,
-  { more, routesOf }: Pick<Plan, 'more' | 'routesOf'>,
-  fresh: readonly Lease[],
-  gone: readonly Lease[],
+  { more, routesOf }: Kept,
+  { fresh, gone, hurried, late }: Hurry,
 ): void {
   const steps = diff(routesOf(gone), more(fresh), () => true);
   if (steps.length === 0) return;
+  for (const { item } of steps) hurried?.add(identity(item));
+  late?.push(...fresh);
   const facts = () => ({ changes: steps.slice(0, LOGGED_CHANGES).map(printStep) });
   try {
     kernel.apply(kernel.host, steps);
@@ -156,22 +215,24 @@ function changeAtOnce(
   }
 }
 
+/** @param known the peers as the last run left them, which is how they are where nothing was planned */
 function runOf(
-  { plan, steps, transaction }: Difference,
+  { plan, steps, transaction }: Examined,
   outcome: Outcome,
+  known: readonly PeerStatus[],
   facts: Pick<Run, 'at' | 'reasons' | 'durationMs'>,
 ): Run {
   const failures = failureTexts(outcome.failures);
-  const problems = nodeFailures(plan.peers, failures);
+  const problems = nodeFailures(plan?.peers ?? [], failures);
   return {
     ...facts,
     changes: steps.length + (transaction?.commands.length ?? 0),
     problems: outcome.rulesError === undefined ? problems : [describe(outcome.rulesError), ...problems],
-    peers: peerStatuses(plan.peers, failures),
+    peers: plan === undefined ? known : peerStatuses(plan.peers, failures),
   };
 }
 
-const firstChanges = ({ steps, transaction }: Difference): string[] =>
+const firstChanges = ({ steps, transaction }: Examined): string[] =>
   printDifference({ steps: steps.slice(0, LOGGED_CHANGES), transaction }).slice(0, LOGGED_CHANGES);
 
 function logChanges(log: Log, made: readonly string[], { changes, durationMs, reasons }: Run): void {

@@ -87,12 +87,33 @@ export const nested = (type: number, ...inner: readonly Buffer[]): Buffer =>
 /** The values in a stream of attributes, by type. @throws RangeError for an attribute that isn't whole */
 export function attributesOf(data: Buffer = Buffer.alloc(0)): Map<number, Buffer> {
   const found = new Map<number, Buffer>();
-  for (let at = 0; at + HEADER <= data.length; ) {
+  eachAttribute(data, 0, (type, at, length) => found.set(type, data.subarray(at, at + length)));
+  return found;
+}
+
+/**
+ * Tells of each attribute in the stream that begins at a place its type, and where its value is: for messages of which there
+ * are thousands. @throws RangeError for an attribute that isn't whole
+ */
+export function eachAttribute(
+  data: Buffer,
+  start: number,
+  use: (type: number, at: number, length: number) => void,
+): void {
+  for (let at = start; at + HEADER <= data.length; ) {
     const length = data.readUInt16LE(at);
     if (length < HEADER || at + length > data.length) throw new RangeError(`attribute of ${length} bytes`);
-    found.set(data.readUInt16LE(at + 2) & TYPE_MASK, data.subarray(at + HEADER, at + length));
+    use(data.readUInt16LE(at + 2) & TYPE_MASK, at + HEADER, length - HEADER);
     at += aligned(length);
   }
+}
+
+/** Whether one of the type is in the stream. */
+export function hasAttribute(data: Buffer, start: number, type: number): boolean {
+  let found = false;
+  eachAttribute(data, start, (each) => {
+    found ||= each === type;
+  });
   return found;
 }
 

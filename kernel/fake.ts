@@ -100,6 +100,12 @@ export function createFakeKernel(): FakeKernel {
     host: spaces.host,
     openNamespace: spaces.open,
     read: (namespace, query) => readNet(spaces.netOf(namespace), query),
+    *readInSlices(query, former) {
+      const state = readNet(spaces.netOf(spaces.host), query);
+      yield;
+      const fingerprint = JSON.stringify(state);
+      return { fingerprint, state: fingerprint === former ? undefined : state };
+    },
     apply: (namespace, steps) => {
       const net = spaces.netOf(namespace);
       const failures = steps.flatMap((step) => applyStep(net, step));
@@ -227,6 +233,7 @@ function readNet(net: Net, query: Query): State {
     routes: net.routes
       .filter(({ table, destination }) => table === MAIN_TABLE && routes?.families.includes(familyOf(destination)))
       .filter(({ device }) => routes?.device === undefined || device?.name === routes.device)
+      .filter(({ protocol, via }) => via === undefined || protocol !== routes?.withoutGatewaysOf)
       .map(readRoute),
     neighbours: net.neighbours
       .filter(({ device }) => asked(query.neighbours, device.name))

@@ -4,8 +4,16 @@
 import type { NetError } from '../model/errors.ts';
 import type { Family, Ip, Mac, Prefix } from '../model/ip.ts';
 import type { ChainHead, HandledRule, Table, Transaction } from '../model/ruleset.ts';
+import type { Sliced } from '../model/slices.ts';
 import type { Link, Namespace, Route, State } from '../model/state.ts';
 import type { Step } from '../model/steps.ts';
+
+export interface RouteQuery {
+  readonly families: readonly Family[];
+  readonly device?: string | undefined;
+  /** Those that this protocol (rtm_protocol) made and that have a gateway are left out: of thousands of peers, all. */
+  readonly withoutGatewaysOf?: number | undefined;
+}
 
 /** What of a namespace to read; what is absent is not read. Devices that don't exist give nothing. */
 export interface Query {
@@ -14,7 +22,7 @@ export interface Query {
   /** Addresses of these devices, or of all. */
   readonly addresses?: readonly string[] | 'all' | undefined;
   /** Routes of the main table (local and multicast tables left out). */
-  readonly routes?: { readonly families: readonly Family[]; readonly device?: string | undefined } | undefined;
+  readonly routes?: RouteQuery | undefined;
   /** Permanent neighbours of these devices. */
   readonly neighbours?: readonly string[] | undefined;
   /** Permanent forwarding entries (with a destination) of these VXLAN devices. */
@@ -23,6 +31,13 @@ export interface Query {
   readonly qdiscs?: readonly string[] | undefined;
   /** Keys under /proc/sys; one that the kernel doesn't have is left out. */
   readonly sysctls?: readonly string[] | undefined;
+}
+
+export interface Reading {
+  /** Another one once anything that the query asks for differs. */
+  readonly fingerprint: string;
+  /** Each part as it was at one moment; undefined: as at the former reading. */
+  readonly state: State | undefined;
 }
 
 /** Flows to a port, as their first packet had it before any translation. */
@@ -79,6 +94,12 @@ export interface Kernel {
 
   /** A consistent reading of each part (dumps that the kernel interrupted are repeated). @throws NetError kernel */
   read(namespace: Namespace, query: Query): State;
+
+  /**
+   * The same for the host where there may be thousands of objects. `former` is the fingerprint of an earlier reading by this
+   * query: where everything is as it was then, no state is made. @throws NetError kernel
+   */
+  readInSlices(query: Query, former?: string): Sliced<Reading>;
 
   /**
    * Applies the steps in their order and goes on after one that fails. Nothing is thrown for a failed step: it is

@@ -4,7 +4,7 @@
 import { formatNeighbor } from 'netlink/dist/rt/gen_structs.js';
 import { type Family, familyOf, fromBytes, type Ip, type Mac, macBytes, macOf, toBytes } from '../model/ip.ts';
 import type { FdbEntry, Neighbour } from '../model/state.ts';
-import { attributesOf, u32 } from './attributes.ts';
+import { eachAttribute, u32 } from './attributes.ts';
 import type { IndexOf } from './link.ts';
 import { FLAGS, type Reply, type Request } from './netlink.ts';
 import { AF } from './wire.ts';
@@ -119,7 +119,11 @@ export function readFdb(reply: Reply, device: string): FdbEntry | undefined {
 /** What a permanent entry with both addresses (struct ndmsg, state at byte 8) says. */
 function permanentIn({ data }: Reply): { readonly mac: Mac; readonly address: Ip } | undefined {
   if ((data.readUInt16LE(8) & PERMANENT) === 0) return undefined;
-  const attributes = attributesOf(data.subarray(HEADER));
-  const [address, mac] = [attributes.get(NDA.dst), attributes.get(NDA.lladdr)];
-  return address === undefined || mac?.length !== 6 ? undefined : { mac: macOf(mac), address: fromBytes(address) };
+  let address: Ip | undefined;
+  let mac: Mac | undefined;
+  eachAttribute(data, HEADER, (type, at, length) => {
+    if (type === NDA.dst) address = fromBytes(data, at, length);
+    else if (type === NDA.lladdr && length === 6) mac = macOf(data.subarray(at, at + length));
+  });
+  return address === undefined || mac === undefined ? undefined : { mac, address };
 }

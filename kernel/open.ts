@@ -15,7 +15,7 @@ import { watchKernel } from './notify.ts';
 import { commitAside, nftables } from './nftables.ts';
 import { unmarkFlows } from './flow-marks.ts';
 import { getLink, indexIn, listLinks, nameIn } from './link.ts';
-import { devicesOf, readState, unlessMissing } from './read.ts';
+import { devicesOf, readInSlices, readState, unlessMissing } from './read.ts';
 import { type LinkRevisions, openLinkRevisions, rulesGeneration } from './revisions.ts';
 import { writeSysctl } from './sysctl.ts';
 
@@ -51,6 +51,7 @@ export function openKernel(): Kernel {
     host,
     openNamespace,
     read: (namespace, query) => inside(namespace, (socket) => readState(socket, query)),
+    readInSlices: (query, former) => readInSlices(hostSocket, query, former),
     apply: (namespace, steps, known) =>
       inside(namespace, (socket) => {
         const devices = devicesOf(socket, known);

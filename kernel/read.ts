@@ -2,15 +2,17 @@
 
 import { hasErrno, NetError } from '../model/errors.ts';
 import { FAMILIES } from '../model/ip.ts';
-import type { Link, State } from '../model/state.ts';
+import { finish, mapped, type Sliced } from '../model/slices.ts';
+import type { Address, Link, State } from '../model/state.ts';
 import { listAddresses, readAddress } from './address.ts';
 import { readTxChecksums } from './checksum.ts';
-import type { Query } from './kernel.ts';
+import { fingerprintOf } from './fingerprint.ts';
+import type { Query, Reading } from './kernel.ts';
 import { getLink, getLinkByIndex, indexIn, listLinks, nameIn, type NameOf, readLink } from './link.ts';
 import { listFdb, listNeighbours, readFdb, readNeighbour } from './neighbour.ts';
 import type { NetlinkSocket, Reply, Request } from './netlink.ts';
 import { getQdiscs, listFilters, readQdisc, readRedirect } from './qdisc.ts';
-import { listRoutes, readRoute } from './route.ts';
+import { isGatewayOf, listRoutes, readRoute } from './route.ts';
 import { readSysctl } from './sysctl.ts';
 
 /** Names and indexes of a namespace's devices, asked for one by one and remembered. */
@@ -69,35 +71,66 @@ export function unlessMissing<T>(read: () => T): T | undefined {
 }
 
 /** Reads what the query asks for, in the namespace the thread is in. */
-export function readState(socket: NetlinkSocket, query: Query): State {
+export const readState = (socket: NetlinkSocket, query: Query): State => finish(readAll(socket, query));
+
+function* readAll(socket: NetlinkSocket, query: Query): Sliced<State> {
+  return yield* valuesOf(yield* listed(socket, query));
+}
+
+/**
+ * The same where there may be thousands of objects: what the kernel lists is taken from it a kind at a time, and made into
+ * values a slice at a time; not at all, where everything is as it was at a reading with the former fingerprint.
+ */
+export function* readInSlices(socket: NetlinkSocket, query: Query, former: string | undefined): Sliced<Reading> {
+  const listing = yield* listed(socket, query);
+  const { routes, neighbours, fdb, devices: _, ...few } = listing;
+  const entries = [...neighbours, ...fdb].map(({ reply }) => reply);
+  const fingerprint = yield* fingerprintOf({ routes, neighbours: entries }, few);
+  return { fingerprint, state: fingerprint === former ? undefined : yield* valuesOf(listing) };
+}
+
+/** What there may be thousands of, as the kernel lists it, and the rest. */
+interface Listing extends Omit<State, 'routes' | 'neighbours' | 'fdb'> {
+  readonly devices: Devices;
+  readonly routes: readonly Reply[];
+  readonly neighbours: readonly OfDevice[];
+  readonly fdb: readonly OfDevice[];
+}
+
+function* listed(socket: NetlinkSocket, query: Query): Sliced<Listing> {
   const devices = devicesOf(socket);
   const links = withTxChecksums(readLinks(socket, query, devices));
+  const addresses = readAddresses(socket, query, devices);
+  const routes = listedRoutes(socket, query, devices);
+  yield;
+  const neighbours = perDevice(query.neighbours, devices, (name, index) =>
+    FAMILIES.flatMap((family) => dump(socket, listNeighbours(family, index))).map(on(name)),
+  );
+  yield;
+  const fdb = perDevice(query.fdb, devices, (name, index) => dump(socket, listFdb(index)).map(on(name)));
+  yield;
+  const sysctls = (query.sysctls ?? []).map(readSysctl).filter(present);
+  return { devices, links, addresses, routes, neighbours, fdb, sysctls, ...readQdiscs(socket, query, devices) };
+}
+
+function* valuesOf({ devices, ...listing }: Listing): Sliced<State> {
   return {
-    links,
-    addresses: readAddresses(socket, query, devices),
-    routes: readRoutes(socket, query, devices),
-    neighbours: perDevice(query.neighbours, devices, (name, index) =>
-      FAMILIES.flatMap((family) => dump(socket, listNeighbours(family, index))).map((reply) =>
-        readNeighbour(reply, name),
-      ),
-    ),
-    fdb: perDevice(query.fdb, devices, (name, index) =>
-      dump(socket, listFdb(index)).map((reply) => readFdb(reply, name)),
-    ),
-    sysctls: (query.sysctls ?? []).map(readSysctl).filter(present),
-    qdiscs: perDevice(query.qdiscs, devices, (name, index) =>
-      getQdiscs(name, index).map((request) =>
-        readQdisc(
-          unlessMissing(() => socket.get(request)),
-          name,
-        ),
-      ),
-    ),
-    redirects: perDevice(query.qdiscs, devices, (name, index) =>
-      dump(socket, listFilters(name, index)).map((reply) => readRedirect(reply, name, devices.nameOf)),
-    ),
+    ...listing,
+    routes: yield* mapped(listing.routes, (reply) => readRoute(reply, devices.nameOf)),
+    neighbours: yield* mapped(listing.neighbours, ({ reply, name }) => readNeighbour(reply, name)),
+    fdb: yield* mapped(listing.fdb, ({ reply, name }) => readFdb(reply, name)),
   };
 }
+
+/** What is listed of a device. */
+interface OfDevice {
+  readonly name: string;
+  readonly reply: Reply;
+}
+
+const on =
+  (name: string) =>
+  (reply: Reply): OfDevice => ({ name, reply });
 
 const present = <T>(value: T | undefined): value is T => value !== undefined;
 
@@ -127,22 +160,39 @@ const asked =
   ({ name }: Link): boolean =>
     links === 'all' || links.includes(name);
 
-function readAddresses(socket: NetlinkSocket, { addresses }: Query, devices: Devices) {
+function readAddresses(socket: NetlinkSocket, { addresses }: Query, devices: Devices): Address[] {
   if (addresses === undefined) return [];
   const read = (reply: Reply) => readAddress(reply, devices.nameOf);
   if (addresses === 'all') return dump(socket, listAddresses()).map(read).filter(present);
   return perDevice(addresses, devices, (_name, index) => dump(socket, listAddresses(index)).map(read));
 }
 
-function readRoutes(socket: NetlinkSocket, { routes }: Query, devices: Devices) {
+function listedRoutes(socket: NetlinkSocket, { routes }: Query, devices: Devices): Reply[] {
   if (routes === undefined) return [];
   const index = routes.device === undefined ? undefined : devices.indexOf(routes.device);
   if (routes.device !== undefined && index === undefined) return [];
-  return routes.families
-    .flatMap((family) => dump(socket, listRoutes(family, index)))
-    .map((reply) => readRoute(reply, devices.nameOf))
-    .filter(present);
+  const { withoutGatewaysOf: left } = routes;
+  const listed = routes.families.flatMap((family) => dump(socket, listRoutes(family, index)));
+  return left === undefined ? listed : listed.filter((reply) => !isGatewayOf(reply, left));
 }
+
+const readQdiscs = (
+  socket: NetlinkSocket,
+  { qdiscs }: Query,
+  devices: Devices,
+): Pick<State, 'qdiscs' | 'redirects'> => ({
+  qdiscs: perDevice(qdiscs, devices, (name, index) =>
+    getQdiscs(name, index).map((request) =>
+      readQdisc(
+        unlessMissing(() => socket.get(request)),
+        name,
+      ),
+    ),
+  ),
+  redirects: perDevice(qdiscs, devices, (name, index) =>
+    dump(socket, listFilters(name, index)).map((reply) => readRedirect(reply, name, devices.nameOf)),
+  ),
+});
 
 function perDevice<T>(
   names: readonly string[] | undefined,

@@ -16,7 +16,7 @@ import {
   withLength,
 } from '../model/ip.ts';
 import { MAIN_TABLE, type Route } from '../model/state.ts';
-import { attributesOf, u32 } from './attributes.ts';
+import { eachAttribute, hasAttribute, u32 } from './attributes.ts';
 import type { IndexOf, NameOf } from './link.ts';
 import { FLAGS, type Reply, type Request } from './netlink.ts';
 import { AF, familyOfAf, SCOPES, scopeName, scopeNumber } from './wire.ts';
@@ -137,7 +137,9 @@ export function getRoute(address: Ip): Request {
   };
 }
 
-type Attributes = ReadonlyMap<number, Buffer>;
+/** Whether the protocol made the route, and gave it a gateway: told without reading all of it. */
+export const isGatewayOf = ({ data }: Reply, protocol: number): boolean =>
+  data[5] === protocol && hasAttribute(data, HEADER, RTA.gateway);
 
 /**
  * A route as the kernel describes it (struct rtmsg and attributes); undefined for what isn't plain forwarding (local,
@@ -149,41 +151,69 @@ export function readRoute({ data }: Reply, nameOf: NameOf): Route | undefined {
   const flags = data.readUInt32LE(8);
   if (family === undefined || (flags & RTM_F_CLONED) !== 0) return undefined;
   if (type !== RTN.unicast && type !== RTN.blackhole) return undefined;
-  const attributes = attributesOf(data.subarray(HEADER));
+  const { destination, table = data.readUInt8(4), ...way } = attributesIn(data, family, nameOf);
   return {
-    destination: destinationOf(attributes, data.readUInt8(1), family),
-    ...forwarding(attributes, family, nameOf),
+    destination: destination === undefined ? defaultPrefix(family) : withLength(destination, data.readUInt8(1)),
+    ...way,
     type: type === RTN.blackhole ? 'blackhole' : 'unicast',
     onlink: (flags & RTNH_F_ONLINK) !== 0,
-    table: attributes.get(RTA.table)?.readUInt32LE() ?? data.readUInt8(4),
+    table,
     protocol: data.readUInt8(5),
     scope: scopeName(data.readUInt8(6)),
   };
 }
 
-function destinationOf(attributes: Attributes, length: number, family: Family) {
-  const bytes = attributes.get(RTA.dst);
-  return bytes === undefined ? defaultPrefix(family) : withLength(fromBytes(bytes), length);
+interface Way {
+  destination?: Ip;
+  table?: number;
+  device?: string | undefined;
+  via?: Ip;
+  source?: Ip;
+  metric?: number;
+  mtu?: number;
+  advmss?: number;
 }
 
-function forwarding(attributes: Attributes, family: Family, nameOf: NameOf): Partial<Route> {
-  const priority = attributes.get(RTA.priority)?.readUInt32LE();
-  const metric = family === 6 && priority === DEFAULT_METRIC6 ? undefined : priority;
-  const [oif, via, source] = [RTA.oif, RTA.gateway, RTA.prefsrc].map((type) => attributes.get(type));
-  const metrics = attributesOf(attributes.get(RTA.metrics));
-  const [mtu, advmss] = [RTAX.mtu, RTAX.advmss].map((type) => metrics.get(type)?.readUInt32LE());
-  return {
-    ...(oif !== undefined && { device: nameOf(oif.readUInt32LE()) }),
-    ...(via !== undefined && { via: fromBytes(via) }),
-    ...(source !== undefined && { source: fromBytes(source) }),
-    ...(metric !== undefined && { metric }),
-    ...(mtu !== undefined && { mtu }),
-    ...(advmss !== undefined && { advmss }),
-  };
+/** What the attributes say; what they don't say is absent. */
+function attributesIn(data: Buffer, family: Family, nameOf: NameOf): Way {
+  const way: Way = {};
+  eachAttribute(data, HEADER, (type, at, length) => {
+    switch (type) {
+      case RTA.dst:
+        way.destination = fromBytes(data, at, length);
+        break;
+      case RTA.oif:
+        way.device = nameOf(data.readUInt32LE(at));
+        break;
+      case RTA.gateway:
+        way.via = fromBytes(data, at, length);
+        break;
+      case RTA.priority:
+        if (family === 4 || data.readUInt32LE(at) !== DEFAULT_METRIC6) way.metric = data.readUInt32LE(at);
+        break;
+      case RTA.prefsrc:
+        way.source = fromBytes(data, at, length);
+        break;
+      case RTA.metrics:
+        readMetrics(data.subarray(at, at + length), way);
+        break;
+      case RTA.table:
+        way.table = data.readUInt32LE(at);
+        break;
+    }
+  });
+  return way;
+}
+
+function readMetrics(data: Buffer, way: Way): void {
+  eachAttribute(data, 0, (type, at) => {
+    if (type === RTAX.mtu) way.mtu = data.readUInt32LE(at);
+    if (type === RTAX.advmss) way.advmss = data.readUInt32LE(at);
+  });
 }
 
 /** The answer to {@link getRoute} as a route to the host. */
 export function readRouteTo(reply: Reply, address: Ip, nameOf: NameOf): Route {
-  const attributes = attributesOf(reply.data.subarray(HEADER));
-  return { destination: hostPrefix(address), ...forwarding(attributes, familyOf(address), nameOf) };
+  const { destination: _, table: __, ...way } = attributesIn(reply.data, familyOf(address), nameOf);
+  return { ...way, destination: hostPrefix(address) };
 }

@@ -13,7 +13,9 @@ export const SCOPES = { global: 0, site: 200, link: 253, host: 254 } as const;
 
 export const scopeNumber = (scope: RouteScope): number => (typeof scope === 'number' ? scope : SCOPES[scope]);
 
+const SCOPE_NAMES = new Map<number, RouteScope>(
+  Object.entries(SCOPES).map(([name, number]) => [number, name as keyof typeof SCOPES]),
+);
+
 /** "link" for 253; the number where there is no name. */
-export function scopeName(value: number): RouteScope {
-  return (Object.entries(SCOPES).find(([, number]) => number === value)?.[0] as RouteScope | undefined) ?? value;
-}
+export const scopeName = (value: number): RouteScope => SCOPE_NAMES.get(value) ?? value;

@@ -9,6 +9,7 @@
 import { bridgeMtuSteps, covers, deviceOfKey, type LinkSteps, linkSteps } from './diff-links.ts';
 import { addressOf, contains, type Family, familyOf, type Ip } from './ip.ts';
 import { DEFAULT_METRIC6, identity, type Item, itemsOf, metricOf, type Route, type State } from './state.ts';
+import { eachOf, finish, mapped, type Sliced } from './slices.ts';
 import type { Step } from './steps.ts';
 
 /** Whether an object found in the kernel is ours to remove. */
@@ -20,20 +21,31 @@ type Removable = Exclude<Item, { type: 'sysctl' }>;
 type Setting = Exclude<Item, { type: 'link' }>;
 
 /** The steps from `have` to `want`. Pure; empty when nothing differs. */
-export function diff(have: State, want: State, owns: Owns = OWNS_NOTHING): Step[] {
+export const diff = (have: State, want: State, owns: Owns = OWNS_NOTHING): Step[] =>
+  finish(diffInSlices(have, want, owns));
+
+/** The same for thousands of objects, without holding up what else there is to do. */
+export function* diffInSlices(have: State, want: State, owns: Owns): Sliced<Step[]> {
   // Each identity is made once: there are tens of thousands where there are thousands of peers.
-  const there = itemsOf(have).map((item) => [identity(item), item] as const);
-  const due = itemsOf(want).map((item) => [identity(item), item] as const);
-  const present = new Map(there);
-  const wanted = new Set(due.map(([id]) => id));
+  const present = yield* byIdentity(itemsOf(have));
+  const wanted = new Set<string>();
+  const due: (readonly [id: string, item: Item])[] = [];
+  yield* eachOf(itemsOf(want), (item) => {
+    const id = identity(item);
+    wanted.add(id);
+    due.push([id, item]);
+  });
   const links = linkSteps(have.links, want);
-  const stale = there.flatMap(([id, item]) => (item.type !== 'sysctl' && !wanted.has(id) && owns(item) ? [item] : []));
+  const stale = yield* mapped(present, ([id, item]) =>
+    item.type !== 'sysctl' && !wanted.has(id) && owns(item) ? item : undefined,
+  );
   const upheaval = upheavalOf(have, links, stale);
   const removals = stale.filter((item) => !goesByItself(item, upheaval)).reverse();
   const goesFirst = (item: Removable) => item.type === 'address' || isUpset(item, upheaval);
-  const settings = due.flatMap(([id, item]) =>
-    item.type === 'link' ? [] : settingSteps(item, present.get(id), upheaval),
-  );
+  const settings: Step[] = [];
+  yield* eachOf(due, ([id, item]) => {
+    if (item.type !== 'link') settings.push(...settingSteps(item, present.get(id), upheaval));
+  });
   const last = removals.filter((item) => !goesFirst(item)).map(deletion);
   return [
     ...removals.filter(goesFirst).map(deletion),
@@ -45,6 +57,12 @@ export function diff(have: State, want: State, owns: Owns = OWNS_NOTHING): Step[
     ...last,
     ...bridgeMtuSteps(have.links, want.links, last),
   ];
+}
+
+function* byIdentity(items: readonly Item[]): Sliced<Map<string, Item>> {
+  const found = new Map<string, Item>();
+  yield* eachOf(items, (item) => found.set(identity(item), item));
+  return found;
 }
 
 /** A deletion that states no metric takes the IPv6 route of the lowest, which need not be this one. */

@@ -157,11 +157,14 @@ export function toBytes(address: Ip): Uint8Array {
   return Uint8Array.of(n >>> 24, n >>> 16, n >>> 8, n);
 }
 
-/** The address of 4 or 16 network-order bytes. @throws NetError invalid-address for another length */
-export function fromBytes(bytes: Uint8Array): Ip {
-  if (bytes.length === 4) return bytes.join('.') as Ip;
-  if (bytes.length !== 16) throw new NetError('invalid-address', `an address of ${bytes.length} bytes`);
-  return Address6.fromByteArray([...bytes]).correctForm() as Ip;
+/**
+ * The address of 4 or 16 network-order bytes, of all or of those at a place.
+ * @throws NetError invalid-address for another length
+ */
+export function fromBytes(bytes: Uint8Array, start = 0, length = bytes.length): Ip {
+  if (length === 4) return `${bytes[start]}.${bytes[start + 1]}.${bytes[start + 2]}.${bytes[start + 3]}` as Ip;
+  if (length !== 16) throw new NetError('invalid-address', `an address of ${length} bytes`);
+  return Address6.fromByteArray([...bytes.subarray(start, start + length)]).correctForm() as Ip;
 }
 
 /** The six bytes of an Ethernet address. */

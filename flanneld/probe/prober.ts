@@ -6,7 +6,7 @@ import { describe } from '../../model/errors.ts';
 import type { Family, Ip } from '../../model/ip.ts';
 import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
-import { NO_TURNS, paceOf, QUICKEST_MS, takeTurn, type Turns, withTargets } from './turns.ts';
+import { isAnyFresh, NO_TURNS, paceOf, QUICKEST_MS, takeTurn, type Turns, withTargets } from './turns.ts';
 import { addRound, type Findings, findingsOf, type Window } from './window.ts';
 
 /** One family of one peer. */
@@ -137,7 +137,7 @@ export function startProber({ open, intervalMs, clock, log }: ProberOptions): Pr
   function schedule(): void {
     cancelTurn();
     if (turns.targets.length === 0) return;
-    const pace = turns.fresh.length > 0 ? QUICKEST_MS : paceOf(turns.targets.length, intervalMs);
+    const pace = isAnyFresh(turns) ? QUICKEST_MS : paceOf(turns.targets.length, intervalMs);
     cancelTurn = clock.after(Math.max(0, lastTurn + pace - clock.now()), () => {
       lastTurn = clock.now();
       const taken = takeTurn(turns);

@@ -44,7 +44,7 @@ export function storedOf(
     subnet,
     attributes: attributes && { ...attributes, subnet },
     reservation: lease === NO_GRANT,
-    created: create_revision,
+    created: create_revision === mod_revision ? mod_revision : create_revision,
     revision: mod_revision,
     grant: lease,
   };
@@ -60,7 +60,12 @@ export interface Listing {
 /** Everything under the prefix, by one request. @throws RpcError */
 export async function list(connection: EtcdConnection, leases: string): Promise<Listing> {
   const { kvs, header } = await connection.range(rangeOf(leases));
-  return { entries: new Map(kvs.map((kv) => [kv.key.toString(), storedOf(leases, kv)])), revision: header.revision };
+  const entries = new Map<string, Stored | undefined>();
+  for (const kv of kvs) {
+    const entry = storedOf(leases, kv);
+    entries.set(entry?.key ?? kv.key.toString(), entry);
+  }
+  return { entries, revision: header.revision };
 }
 
 export interface Write {

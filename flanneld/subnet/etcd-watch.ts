@@ -32,6 +32,19 @@ type Report = (trouble: unknown) => void;
 /** By key; undefined for a key that names no subnet. */
 export type Entries = ReadonlyMap<string, Stored | undefined>;
 
+/** One entry, as it was and as it is; undefined where there is none, or none that names a subnet. */
+interface EntryChange {
+  readonly key: string;
+  readonly before: Stored | undefined;
+  readonly now: Stored | undefined;
+}
+
+/** All entries, and which of them have changed since the last view; undefined: all. */
+interface View {
+  readonly entries: Entries;
+  readonly changes: readonly EntryChange[] | undefined;
+}
+
 /** Ends with the signal. Troubles are reported when they are new. */
 export async function* watchLeases(
   context: WatchContext,
@@ -41,13 +54,14 @@ export async function* watchLeases(
   const trouble = whenNew(report);
   const pause = pauses();
   const pointOut = unreadable(report);
+  const snapshotOf = snapshots(context);
   while (!signal.aborted) {
     const began = Date.now();
     try {
-      for await (const entries of follow(context, signal)) {
+      for await (const view of follow(context, signal)) {
         trouble(undefined);
-        pointOut(entries);
-        yield snapshotOf(context, entries);
+        pointOut(view);
+        yield snapshotOf(view);
       }
     } catch (error) {
       if (signal.aborted) return;
@@ -62,7 +76,7 @@ export async function* watchLeases(
  * left out: who has acquired it meanwhile would take them for a store that has lost it.
  * @throws NetError; RpcError OUT_OF_RANGE: to be read again
  */
-async function* follow(context: WatchContext, signal: AbortSignal): AsyncGenerator<Entries> {
+async function* follow(context: WatchContext, signal: AbortSignal): AsyncGenerator<View> {
   const { session, leases, tenure } = context;
   const before = tenure()?.revision;
   const { connection, listing } = await session.use(
@@ -82,10 +96,15 @@ async function* follow(context: WatchContext, signal: AbortSignal): AsyncGenerat
   signal.addEventListener('abort', stop);
   checkLiveness(context, connection, events, entries, ended.signal);
   try {
+    let changes: EntryChange[] | undefined;
     for (;;) {
-      if (!isOutdated()) yield entries;
+      if (!isOutdated()) {
+        yield { entries, changes };
+        changes = [];
+      }
       for (const event of await events.next()) {
-        apply(context, entries, event);
+        const change = apply(context, entries, event);
+        changes?.push(change);
         revision = BigInt(event.kv.mod_revision);
       }
     }
@@ -101,10 +120,13 @@ async function* follow(context: WatchContext, signal: AbortSignal): AsyncGenerat
   }
 }
 
-function apply(context: WatchContext, entries: Map<string, Stored | undefined>, { type, kv }: WatchEvent): void {
+function apply(context: WatchContext, entries: Map<string, Stored | undefined>, { type, kv }: WatchEvent): EntryChange {
   const key = kv.key.toString();
+  const before = entries.get(key);
+  const now = type === 'delete' ? undefined : storedOf(context.leases, kv);
   if (type === 'delete') entries.delete(key);
-  else entries.set(key, storedOf(context.leases, kv));
+  else entries.set(key, now);
+  return { key, before, now };
 }
 
 /**
@@ -131,12 +153,46 @@ async function checkLiveness(
   }
 }
 
+/**
+ * Snapshots of the views of one watch. With thousands of leases a change of one of them costs what it changes: the others
+ * are the same objects in the same places.
+ */
+function snapshots(context: WatchContext): (view: View) => Snapshot {
+  let last:
+    | { readonly snapshot: Snapshot; readonly key: string | undefined; readonly lease: Lease | undefined }
+    | undefined;
+  return ({ entries, changes }) => {
+    const { key, lease } = context.tenure() ?? { key: undefined, lease: undefined };
+    const same = last?.key === key && last?.lease === lease;
+    const ours = (entry: Stored | undefined) => entry !== undefined && isOurs(entry, identityOf(context));
+    const few = same && changes !== undefined && !changes.some(({ before, now }) => ours(before) || ours(now));
+    const snapshot =
+      last !== undefined && few
+        ? { ...last.snapshot, peers: withChanges(last.snapshot.peers, changes) }
+        : snapshotOf(context, entries);
+    last = { snapshot, key, lease };
+    return snapshot;
+  };
+}
+
+function withChanges(peers: readonly Lease[], changes: readonly EntryChange[]): Lease[] {
+  const changed = [...peers];
+  for (const { before, now } of changes) {
+    const place = before?.attributes === undefined ? -1 : changed.indexOf(before.attributes);
+    const lease = now?.attributes === undefined ? [] : [now.attributes];
+    if (place < 0) changed.push(...lease);
+    else changed.splice(place, 1, ...lease);
+  }
+  return changed;
+}
+
+const identityOf = ({ nodeId, tenure }: WatchContext) => ({ nodeId, publicIp: tenure()?.lease.publicIp ?? {} });
+
 function snapshotOf(context: WatchContext, entries: Entries): Snapshot {
   const tenure = context.tenure();
-  const identity = { nodeId: context.nodeId, publicIp: tenure?.lease.publicIp ?? {} };
+  const identity = identityOf(context);
   const peers: Lease[] = [];
   const ours: Stored[] = [];
-  // Once over all of them: every change of one lease comes by here.
   for (const entry of entries.values()) {
     if (entry?.attributes === undefined) continue;
     if (isOurs(entry, identity)) ours.push(entry);
@@ -152,10 +208,11 @@ function snapshotOf(context: WatchContext, entries: Entries): Snapshot {
 }
 
 /** Reports, once for each key, what can't be understood. */
-function unreadable(report: Report): (entries: Entries) => void {
+function unreadable(report: Report): (view: View) => void {
   const told = new Set<string>();
-  return (entries) => {
-    for (const [key, entry] of entries) {
+  return ({ entries, changes }) => {
+    const looked = changes?.filter(({ key }) => entries.has(key)).map(({ key }) => [key, entries.get(key)] as const);
+    for (const [key, entry] of looked ?? entries) {
       if (entry?.attributes !== undefined || told.has(key)) continue;
       told.add(key);
       const what =

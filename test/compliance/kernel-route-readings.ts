@@ -1,6 +1,9 @@
 // Routes: what is read, what a deletion matches, where a packet goes.
 
-import { add, type Case, must, remove, replace, script } from './kernel-subject.ts';
+import type { Query } from '../../kernel/kernel.ts';
+import { finish } from '../../model/slices.ts';
+import { printStep } from '../../model/steps.ts';
+import { add, type Case, must, remove, replace, script, set, vxlan } from './kernel-subject.ts';
 import { read } from './kernel-readings.ts';
 import { both, own } from './kernel-routes.ts';
 
@@ -53,6 +56,61 @@ export const ROUTE_READING_CASES: Readonly<Record<string, Case>> = {
       t.equal(direct?.scope, family === 4 ? 'link' : 'global');
     },
   ),
+
+  "a protocol's routes by a gateway can be left out": both(
+    (t, s, { family, destination, destination2, far, gateway }) => {
+      const direct = family === 4 ? '10.7.0.0/16' : 'fd07::/64';
+      must(
+        t,
+        s,
+        add.route({ destination, via: far, device: 'v0', onlink: true, protocol: 251 }),
+        add.route({ destination: destination2, via: gateway, protocol: 4 }),
+        add.route({ destination: direct, device: 'v0', protocol: 251 }),
+      );
+      const all = read(s, { routes: { families: [family] } }).routes;
+      const some = read(s, { routes: { families: [family], withoutGatewaysOf: 251 } }).routes;
+      t.strictSame(
+        some,
+        all.filter((route) => route.destination !== destination),
+      );
+      t.equal(some.length, all.length - 1, 'what others made, and what leads to a device, is read');
+    },
+  ),
+
+  'a reading that is as another was has no state': (t, { kernel }) => {
+    const [destination, device] = ['10.77.0.0/24', 'vx77'];
+    const vx = vxlan(device, { vni: 77 }, { up: true });
+    const steps = [
+      add.address({ device, address: '10.78.0.1/32' }),
+      add.fdb({ device, mac: '02:00:00:00:77:01', destination: '192.0.2.77' }),
+      add.neighbour({ device, ip: '10.77.0.0', mac: '02:00:00:00:77:01' }),
+      add.route({ destination, via: '10.77.0.0', device, onlink: true }),
+      replace.route({ destination, via: '10.77.0.1', device, onlink: true }),
+      remove.route({ destination, device }),
+      replace.neighbour({ device, ip: '10.77.0.0', mac: '02:00:00:00:77:02' }),
+      remove.fdb({ device, mac: '02:00:00:00:77:01', destination: '192.0.2.77' }),
+      set(device, { mtu: 1234 }),
+    ];
+    const query: Query = {
+      links: [device],
+      addresses: [device],
+      neighbours: [device],
+      fdb: [device],
+      routes: { families: [4] },
+      sysctls: ['net/ipv4/ip_forward'],
+    };
+    const look = (former?: string) => finish(kernel.readInSlices(query, former));
+    t.teardown(() => kernel.apply(kernel.host, [remove.link({ name: device, kind: 'vxlan' })]));
+    t.same(kernel.apply(kernel.host, [vx]), []);
+    let last = look();
+    for (const step of steps) {
+      t.same(kernel.apply(kernel.host, [step]), []);
+      const now = look(last.fingerprint);
+      t.strictSame(now.state, kernel.read(kernel.host, query), printStep(step));
+      t.equal(look(now.fingerprint).state, undefined);
+      last = now;
+    }
+  },
 
   'a deletion matches what it states': both((t, s, plan) => {
     const { destination, far, self, gateway, gateway2, family } = plan;

@@ -49,6 +49,19 @@ FLANNEL_IPMASQ=true
   t.equal(ended(), undefined);
 });
 
+t.test('told once that everything is in its place', async (t) => {
+  const node = rig(t);
+  let told = 0;
+  node.start([], { onSettled: () => void told++ });
+  await node.pass(0);
+  t.equal(told, 0, 'not by the run that puts it there');
+  for (let count = 0; count < 5; count++) await node.pass(5000);
+  t.equal(told, 1);
+  node.store.put(peerLease([4], 2));
+  for (let count = 0; count < 5; count++) await node.pass(5000);
+  t.equal(told, 1, 'and never again');
+});
+
 t.test('etcd away, then no configuration, then one', async (t) => {
   const node = rig(t, null);
   node.store.config = undefined;

@@ -50,7 +50,7 @@ const REPORTS: Readonly<Record<number, string>> = {
 
 /** Where what is not here is, or why it can't be yet. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
-  'report 1': 'policies are not supported yet',
+  'report 1': 'policies: test/root/policy-packets.test.ts, test/root/policy.test.ts, test/cluster/policy.test.ts',
   'report 4': 'the plugin: test/cni-plugin/reclaim.test.ts, test/root/ipam-crash.test.ts',
   'report 23': 'the plugin: test/cni/rows/bridge-options.ts',
   'report 24': 'the plugin: test/root/cni-crash.test.ts, test/root/client-spool.test.ts',

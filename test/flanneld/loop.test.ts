@@ -4,6 +4,7 @@ import t from 'tap';
 import { type Run, startReconciler } from '../../flanneld/reconcile.ts';
 import type { FakeKernel } from '../../kernel/fake.ts';
 import { ip, prefix } from '../../model/ip.ts';
+import type { Lease } from '../../model/lease.ts';
 import { dumpSorted, fakeHost, testClock, testLog } from './fixtures/host.ts';
 import { apply, STATES, step, target, type Wanted } from './fixtures/target.ts';
 import { peerLease } from './fixtures/world.ts';
@@ -133,14 +134,14 @@ t.test('a host that cannot be read', async (t) => {
   const kernel = fakeHost();
   const held = target(kernel, STATES[1] as Wanted);
   let broken = true;
-  const read: FakeKernel['read'] = (...args) => {
+  const readInSlices: FakeKernel['readInSlices'] = (query) => {
     if (broken) throw new Error('netlink is gone');
-    return kernel.read(...args);
+    return kernel.readInSlices(query);
   };
   const clock = testClock();
   const runs: Run[] = [];
   startReconciler({
-    kernel: { ...kernel, read },
+    kernel: { ...kernel, readInSlices },
     clock,
     log: testLog(),
     resyncMs: 5000,
@@ -218,4 +219,172 @@ t.test('routes of leases that are gone go at once, the rest by the run that foll
   reconciler.trigger('leases');
   clock.advance(20);
   t.notMatch(dumpSorted(kernel), /10\.244\.2\.0/);
+});
+
+/** Time passes with every look at the clock, so that each slice is a short one; what is due waits for `turn`. */
+function busyClock() {
+  let now = 1_000_000;
+  let due: { at: number; run: () => void }[] = [];
+  const after = (ms: number, run: () => void) => {
+    const entry = { at: now + ms, run };
+    due.push(entry);
+    return () => {
+      due = due.filter((other) => other !== entry);
+    };
+  };
+  return {
+    now: () => now++,
+    after,
+    soon: (run: () => void) => after(0, run),
+    /** Lets the first of what is due within so many milliseconds run; whether there was any. */
+    turn(ms: number): boolean {
+      const [next] = due.filter(({ at }) => at <= now + ms).sort((a, b) => a.at - b.at);
+      if (next === undefined) return false;
+      due = due.filter((entry) => entry !== next);
+      now = Math.max(now, next.at);
+      next.run();
+      return true;
+    },
+  };
+}
+
+const member = (number: number) =>
+  peerLease([4, 6], number, { mac: `02:00:00:00:00:${number.toString(16).padStart(2, '0')}` });
+
+/** A loop over 200 peers whose runs take many turns; `ends` are what the host held when each run ended. */
+function longRuns() {
+  const kernel = fakeHost();
+  const clock = busyClock();
+  const peers = Array.from({ length: 200 }, (_, number) => member(number + 2));
+  const runs: Run[] = [];
+  const ends: string[] = [];
+  const reconciler = startReconciler({
+    kernel: {
+      ...kernel,
+      *readInSlices(query) {
+        for (let count = 0; count < 20; count++) yield;
+        return yield* kernel.readInSlices(query);
+      },
+    },
+    clock,
+    log: testLog(),
+    resyncMs: 3_600_000,
+    target: () => target(kernel, { what: 'vxlan', options: { Type: 'vxlan' }, families: [4, 6], peers: [...peers] }),
+    onRun(run) {
+      runs.push(run);
+      ends.push(dumpSorted(kernel));
+    },
+  });
+  /** Until nothing is left to do; the number of turns. */
+  const settle = () => {
+    let count = 0;
+    while (clock.turn(1000)) count++;
+    return count;
+  };
+  return { kernel, clock, peers, runs, ends, reconciler, settle };
+}
+
+t.test('a run over many peers lets others have their turn', async (t) => {
+  const { clock, runs, reconciler, settle } = longRuns();
+  reconciler.trigger('leases');
+  const first = settle();
+  t.ok(first > 8, `${first} turns in a run that programs`);
+  t.match(runs, [{ problems: [] }]);
+  t.ok(runs[0]?.peers.every(({ state }) => state === 'programmed'));
+  reconciler.trigger('route changed');
+  const second = settle();
+  t.ok(second > 4, `${second} turns in a run that finds nothing`);
+  t.match(runs[1], { changes: 0 });
+  reconciler.trigger('route changed');
+  clock.turn(1000);
+  reconciler.trigger('link changed');
+  settle();
+  t.match(runs.slice(2), [{ reasons: ['route changed'] }, { reasons: ['link changed'] }], 'one after the other');
+  reconciler.trigger('route changed');
+  clock.turn(1000);
+  reconciler.stop();
+  t.notOk(clock.turn(3_600_000), 'a run that is stopped in the middle stays where it is');
+  t.equal(runs.length, 4);
+});
+
+t.test('leases that come and go in the middle of a run', async (t) => {
+  const { kernel, clock, peers, runs, ends, reconciler, settle } = longRuns();
+  reconciler.trigger('leases');
+  settle();
+  const late = member(220);
+  reconciler.trigger('route changed');
+  clock.turn(1000);
+  peers.push(late);
+  reconciler.hurry([late], []);
+  t.equal(runs.length, 1);
+  t.match(dumpSorted(kernel), /10\.244\.220\.0\/24 via/, 'one that comes does not wait for the end of the run');
+  while (runs.length < 2) clock.turn(1000);
+  reconciler.hurry([], [late]);
+  t.notMatch(dumpSorted(kernel), /10\.244\.220\.0\/24 via/, 'and that goes before another run does not wait for that');
+  reconciler.hurry([late], []);
+  reconciler.trigger('leases');
+  settle();
+  t.match(runs.slice(1), [{ reasons: ['route changed'] }, { reasons: ['leases'], changes: 0 }]);
+  t.match(ends[1], /10\.244\.220\.0\/24 via/, 'and the run does not take it for a leftover');
+
+  apply(kernel, step('delete', { type: 'link', value: { name: 'flannel.1', kind: 'vxlan' } }));
+  reconciler.trigger('link changed');
+  while (!/fdb add .* 192\.168\.50\.20 /.test(dumpSorted(kernel)) && clock.turn(1000));
+  const [gone] = peers.splice(150, 1) as [Lease];
+  t.notMatch(dumpSorted(kernel), /10\.244\.152\.0\/24 via/);
+  reconciler.hurry([], [gone]);
+  reconciler.trigger('leases');
+  settle();
+  t.notMatch(ends[3], /10\.244\.152\.0\/24 via/, 'one that goes is not made by a run that began before');
+  t.match(ends[3], /10\.244\.153\.0\/24 via/);
+  t.notMatch(ends.at(-1), /10\.244\.152\.0/);
+  reconciler.stop();
+});
+
+t.test('where nothing has changed, nothing is planned', async (t) => {
+  const kernel = fakeHost();
+  const clock = testClock();
+  const runs: Run[] = [];
+  let held = target(kernel, STATES[1] as Wanted);
+  let plans = 0;
+  const reconciler = startReconciler({
+    kernel,
+    clock,
+    log: testLog(),
+    resyncMs: 5000,
+    target: () => ({
+      ...held,
+      plan: (have) => {
+        plans++;
+        return held.plan(have);
+      },
+    }),
+    onRun: (run) => void runs.push(run),
+  });
+  const planned = () => {
+    const before = plans;
+    clock.advance(5000);
+    return plans - before;
+  };
+  reconciler.trigger('leases');
+  clock.advance(0);
+  t.equal(planned(), 1, 'after changes it is looked again');
+  t.strictSame([planned(), planned()], [0, 0]);
+  t.match(runs.at(-1), { changes: 0, problems: [], peers: [{ state: 'programmed' }, { state: 'programmed' }] });
+  const route = step('delete', { type: 'route', value: { destination: prefix('10.244.2.0/24'), device: 'flannel.1' } });
+  apply(kernel, route);
+  t.equal(planned(), 1);
+  t.match(runs.at(-1), { changes: 1 });
+  t.strictSame([planned(), planned()], [1, 0]);
+  kernel.commit({ family: 'inet', table: 'flannel', commands: [{ verb: 'delete', type: 'table' }] });
+  t.equal(planned(), 0);
+  t.ok((runs.at(-1)?.changes ?? 0) > 0, 'rules are compared all the same');
+  const late = peerLease([4], 7);
+  reconciler.hurry([late], []);
+  t.match(dumpSorted(kernel), /10\.244\.7\.0\/24 via/, 'what came since then is known');
+  t.equal(planned(), 1);
+  t.notMatch(dumpSorted(kernel), /10\.244\.7\.0/);
+  held = target(kernel, STATES[1] as Wanted);
+  t.strictSame([planned(), planned()], [1, 0], 'other leases are another plan');
+  reconciler.stop();
 });

@@ -12,6 +12,7 @@ import { watchLeases } from '../../../flanneld/subnet/etcd-watch.ts';
 import type { Snapshot } from '../../../flanneld/subnet/manager.ts';
 import { NetError } from '../../../model/errors.ts';
 import { ip, prefix } from '../../../model/ip.ts';
+import { below, random } from '../../support/seed.ts';
 
 const LEASES = '/net/subnets/';
 
@@ -75,6 +76,12 @@ function fakeServer() {
       keys.set(subnet, value);
       if (told) send({ header: header(), created: false, events: [{ type: 'Put', kv: value }] });
     },
+    delete(subnet: string) {
+      keys.delete(subnet);
+      const gone = { ...kv(subnet, ++revision), value: Buffer.alloc(0) };
+      send({ header: header(), created: false, events: [{ type: 'Delete', kv: gone }] });
+    },
+    subnets: () => [...keys.keys()].filter((key) => /-24$/.test(key)).map((key) => key.replace('-', '/')),
     respond: (response: object) => send({ header: header(), created: false, events: [], ...response }),
     fail: (error: Error) => fail(error),
     /** As when the connection is given up in other hands. */
@@ -84,6 +91,8 @@ function fakeServer() {
     },
   };
 }
+
+const subnetsOf = ({ peers }: Snapshot): string[] => peers.map((lease) => String(lease.subnet[4])).sort();
 
 const noTenure = (): Tenure | undefined => undefined;
 
@@ -103,10 +112,10 @@ function watched(server: ReturnType<typeof fakeServer>, { livenessMs = 60_000, t
   return {
     troubles,
     stop,
+    snapshot: async () => (await iterator.next()).value as Snapshot,
     /** The subnets of the next snapshot. */
     async next(): Promise<string[]> {
-      const { value } = await iterator.next();
-      return (value as Snapshot).peers.map((lease) => String(lease.subnet[4])).sort();
+      return subnetsOf(await this.snapshot());
     },
     end: async () => {
       stop.abort();
@@ -128,6 +137,34 @@ t.test('changes that come while the reader is busy share a snapshot', async (t) 
   t.equal((await watch.next()).length, 5, 'three at once');
   t.equal(server.lists(), 1);
   t.ok(await watch.end(), 'ends with the signal');
+});
+
+t.test('after any changes a snapshot is what is stored, and what has not changed is the same object', async (t) => {
+  const server = fakeServer();
+  const among = random('etcd-watch');
+  for (let number = 0; number < 20; number++) server.put(`10.5.${number}.0-24`);
+  const watch = watched(server);
+  let before = await watch.snapshot();
+  for (let round = 0; round < 100; round++) {
+    const next = watch.snapshot();
+    await new Promise(setImmediate);
+    const touched = Array.from({ length: 1 + below(3, among) }, () => `10.5.${below(30, among)}.0-24`);
+    for (const subnet of touched) {
+      if (below(2, among) === 0) server.put(subnet);
+      else server.delete(subnet);
+    }
+    const now = await next;
+    t.strictSame(subnetsOf(now), server.subnets().sort());
+    const old = new Map(before.peers.map((lease) => [lease.subnet[4], lease]));
+    const anew = now.peers.filter((lease) => old.get(lease.subnet[4]) !== lease).map(({ subnet }) => subnet[4]);
+    t.ok(anew.every((subnet) => touched.includes(String(subnet).replace('/', '-'))));
+    before = now;
+  }
+  server.put('nonsense');
+  t.strictSame(subnetsOf(await watch.snapshot()), server.subnets().sort());
+  t.match(watch.troubles, [{ message: /nonsense is passed over/ }], 'told of one that came later');
+  t.equal(server.lists(), 1);
+  await watch.end();
 });
 
 t.test('report 9: compaction: everything is read again, and nobody is troubled', async (t) => {
