@@ -109,10 +109,15 @@ function jobsOf(tierName: string, tier: Tier): Job[] {
       : [];
   const files = globSync('test/**/*.test.ts').filter(tier.files).sort();
   const tests = files.map((name): Job => {
-    const command = tier.needsRoot ? privateMachine(name, ONLINE.includes(name)) : [node, QUIET, name];
-    return { ...shared, name, tap: true, command };
+    return { ...shared, name, tap: true, command: [node, QUIET, name] };
   });
   return [...tools, ...tests].filter(({ name }) => selected(name));
+}
+
+async function runPrivately(job: Job, record: (outcome: Outcome) => void): Promise<void> {
+  const { command, environment, remove } = privateMachine(job.name, ONLINE.includes(job.name));
+  await runJob({ ...job, command, environment: { ...job.environment, ...environment } }, interrupt.signal, record);
+  remove();
 }
 
 async function run(job: Job, tier: Tier): Promise<void> {
@@ -127,7 +132,8 @@ async function run(job: Job, tier: Tier): Promise<void> {
       say(`  ${judged.state === 'failed' ? 'FAILED ' : ''}${job.name} > ${judged.name}`);
     }
   };
-  await runJob(job, interrupt.signal, record);
+  if (tier.needsRoot) await runPrivately(job, record);
+  else await runJob(job, interrupt.signal, record);
   const failed = count('failed', outcomes);
   const skipped = count('skipped', outcomes);
   const summary = [

@@ -15,9 +15,10 @@ async function outcomesOf(program: string, stop?: AbortSignal): Promise<Outcome[
   const file = join(folder, 'program.mjs');
   writeFileSync(file, program);
   const outcomes: Outcome[] = [];
-  const command = privateMachine(file, false);
-  const job = { name: 'program', command, tap: true, seconds: 60, environment: {}, logFolder: folder };
+  const { command, environment, remove } = privateMachine(file, false);
+  const job = { name: 'program', command, tap: true, seconds: 60, environment, logFolder: folder };
   await runJob(job, stop ?? new AbortController().signal, (outcome) => outcomes.push(outcome));
+  remove();
   return outcomes;
 }
 

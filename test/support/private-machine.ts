@@ -7,7 +7,7 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmdirSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,15 +17,27 @@ import { differences, type MachineState, machineState } from './machine-state.ts
 const GRACE = 5000;
 const LEFT_BEHIND = 99;
 
+export interface PrivateMachine {
+  /** Runs the test file on it. */
+  readonly command: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  /** To be called when the command has ended. */
+  remove(): void;
+}
+
 /**
- * The command that runs a test file so. Without `network` it has loopback and what it makes itself; with it, the host's
- * network, for what has to be downloaded.
+ * Without `network` it has loopback and what it makes itself; with it, the host's network, for what has to be downloaded.
  * Equivalent to: unshare --mount --pid --net …
  */
-export function privateMachine(testFile: string, network: boolean): readonly string[] {
+export function privateMachine(testFile: string, network: boolean): PrivateMachine {
   const namespaces = ['--mount', '--propagation', 'private', '--pid', '--fork', '--mount-proc', '--kill-child'];
   const node = [process.execPath, '--disable-warning=ExperimentalWarning', import.meta.filename, testFile];
-  return ['unshare', ...namespaces, ...(network ? [] : ['--net']), '--', ...node];
+  const temporary = mkdtempSync(join(tmpdir(), 'test-'));
+  return {
+    command: ['unshare', ...namespaces, ...(network ? [] : ['--net']), '--', ...node],
+    environment: { TMPDIR: temporary },
+    remove: () => rmSync(temporary, { recursive: true, force: true }),
+  };
 }
 
 /** What is there now and was not before, once it has stopped changing. */
@@ -41,10 +53,7 @@ async function leaks(before: MachineState): Promise<string[]> {
 const mount = (path: string): unknown => execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', path]);
 
 async function main(testFile: string): Promise<number> {
-  const temporary = mkdtempSync(join(tmpdir(), 'test-'));
-  mount(temporary);
-  process.env.TMPDIR = temporary;
-  mount('/run');
+  for (const path of [tmpdir(), '/run']) mount(path);
   for (const name of ['netns', 'lock']) mkdirSync(join('/run', name));
   execFileSync('ip', ['link', 'set', 'lo', 'up']);
   // The first process of a namespace is not ended by a signal that it doesn't handle; the test gets it as well.
@@ -55,8 +64,6 @@ async function main(testFile: string): Promise<number> {
   const [code] = await once(test, 'exit');
   const found = await leaks(before);
   if (found.length > 0) process.stderr.write(`${found.join('\n')}\n`);
-  execFileSync('umount', ['--lazy', temporary]);
-  rmdirSync(temporary);
   return code || (found.length > 0 ? LEFT_BEHIND : 0);
 }
 
