@@ -1,12 +1,7 @@
 // The leases of the peers that an agent is measured with: subnets, addresses and MACs that are different for each.
 
-import { createInterface } from 'node:readline';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { formatLeaseValue } from '../flanneld/subnet/lease-record.ts';
-import { endChild, type Machine } from '../examples/cluster/machine.ts';
 import { ip, mac } from '../model/ip.ts';
-import type { WriterReply, WriterRequest } from './lease-writer.ts';
 
 /** Holds 8192 subnets. The agent's own is one of the first that no peer has. */
 export const NETWORK = '10.0.0.0/11';
@@ -41,28 +36,3 @@ export const entryOf = (prefix: string, peer: PeerLease): [key: string, value: s
     backendData: { 4: { VNI: 1, VtepMAC: mac(peer.mac) } },
   }),
 ];
-
-export interface LeaseWriter {
-  ask(request: WriterRequest): Promise<WriterReply>;
-  close(): Promise<void>;
-}
-
-/** Starts bench/lease-writer.ts on etcd's machine. */
-export function startWriter(etcd: Machine, endpoint: string): LeaseWriter {
-  const program = fileURLToPath(new URL('./lease-writer.ts', import.meta.url));
-  const child = etcd.start(process.execPath, [program, endpoint]);
-  child.stderr?.pipe(process.stderr);
-  const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
-  const ended = once(child, 'exit').then(() => Promise.reject(new Error('the lease writer ended')));
-  ended.catch(() => undefined);
-  return {
-    async ask(request) {
-      child.stdin?.write(`${JSON.stringify(request)}\n`);
-      const [line] = (await Promise.race([once(lines, 'line'), ended])) as [string];
-      return JSON.parse(line) as WriterReply;
-    },
-    async close() {
-      await endChild(child);
-    },
-  };
-}

@@ -4,11 +4,15 @@
 import { writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { type Cluster, ETCD, type Node, startCluster } from '../examples/cluster/cluster.ts';
-import { CONFIG, entryOf, type LeaseWriter, peerLease, startWriter } from './agent-leases.ts';
+import { CONFIG, entryOf, peerLease } from './agent-leases.ts';
 import { milliseconds, startTimed, type Timed } from './agent-timer.ts';
 import { build, install } from './build.ts';
+import type { WriterReply, WriterRequest } from './lease-writer.ts';
 import { cpuOf, memoryOf } from './process.ts';
 import { type Figures, figures, table } from './stats.ts';
+import { startWriter, type Writer } from './writer.ts';
+
+type LeaseWriter = Writer<WriterRequest, WriterReply>;
 
 export interface AgentOptions {
   readonly root: string;
@@ -198,7 +202,7 @@ export async function benchAgent(options: AgentOptions): Promise<AgentFigures[]>
   const cluster = await startCluster({ nodes: options.peers.length + 2 });
   const results: AgentFigures[] = [];
   try {
-    const writer = startWriter(cluster.etcd, ETCD);
+    const writer = startWriter<WriterRequest, WriterReply>(cluster.etcd, 'lease-writer', [ETCD]);
     const all = contenders(cluster, options);
     for (const size of options.sizes) {
       options.progress(`${size} peers: leases`);

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { benchAgent, printAgent } from './agent.ts';
 import { benchCni, printCni } from './cni.ts';
+import { benchKubernetes, printKubernetes } from './kubernetes.ts';
 import { benchPolicy, printPolicy } from './policy.ts';
 import { benchThroughput, printThroughput } from './throughput.ts';
 import { BACKENDS } from './throughput-paths.ts';
@@ -15,15 +16,18 @@ const HELP = `usage: npm run bench -- NAME [OPTIONS]
   cni            ADD and DEL of the CNI plugin, beside the reference plugins in /usr/lib/cni and a floor program in C
   agent          the agent's start among many peers and how it follows a lease, beside a floor of ip -batch
   policy         what network policies cost a packet, beside conntrack alone and linear rules; load and changes
+  kubernetes     the agent in a big cluster with a real API server: start, memory, traffic, nodes that are replaced
   throughput     iperf3 from pod to pod over vxlan, host-gw and udp, beside the same path set up by hand with ip
 
-  --peer PATH    another contender; may be repeated. cni: a directory with reference plugins; agent, throughput
-                 (udp): an agent with flannel's command line
+  --peer PATH    another contender; may be repeated. cni: a directory with reference plugins; agent,
+                 kubernetes, throughput (udp): an agent with flannel's command line
   --pods N       cni: pods of a sequential series (200)
-  --sizes N,…    agent: numbers of peers (2,100,1000,5000); policy: of policies (0,100,1000,5000)
+  --sizes N,…    agent: numbers of peers (2,100,1000,5000); policy: of policies (0,100,1000,5000);
+                 kubernetes: of nodes, with ten pods on each (5000)
   --batches N    policy: of 1024 packets in a round (240)
   --rounds N     agent: starts of each contender with each number of peers; throughput: transfers of each kind;
-                 policy: of everything (5)
+                 policy: of everything (5); kubernetes: starts (3)
+  --replaced N   kubernetes: nodes that are replaced (500)
   --probes N     agent: leases put and deleted after each start (10)
   --backend NAME throughput: only this one; may be repeated (vxlan, host-gw, udp)
   --seconds N    throughput: of each transfer (5)
@@ -51,7 +55,8 @@ function commandLine() {
       pods: { type: 'string', default: '200' },
       sizes: { type: 'string' },
       batches: { type: 'string', default: '240' },
-      rounds: { type: 'string', default: '5' },
+      rounds: { type: 'string' },
+      replaced: { type: 'string', default: '500' },
       probes: { type: 'string', default: '10' },
       backend: { type: 'string', multiple: true, default: [...BACKENDS] },
       seconds: { type: 'string', default: '5' },
@@ -77,20 +82,27 @@ async function measure(
     }
     case 'agent': {
       const sizes = sizesOf(values.sizes ?? '2,100,1000,5000', 1);
-      const rounds = whole('rounds', values.rounds, 1, 100);
+      const rounds = whole('rounds', values.rounds ?? '5', 1, 100);
       const probes = whole('probes', values.probes, 1, 200);
       const results = await benchAgent({ root, sizes, rounds, probes, peers, progress });
       return { results, text: printAgent(results) };
     }
     case 'policy': {
       const sizes = sizesOf(values.sizes ?? '0,100,1000,5000', 0);
-      const rounds = whole('rounds', values.rounds, 1, 100);
+      const rounds = whole('rounds', values.rounds ?? '5', 1, 100);
       const batches = whole('batches', values.batches, 1, 100_000);
       const results = benchPolicy({ root, sizes, rounds, batches });
       return { results, text: printPolicy(results) };
     }
+    case 'kubernetes': {
+      const sizes = sizesOf(values.sizes ?? '5000', 1);
+      const rounds = whole('rounds', values.rounds ?? '3', 1, 100);
+      const replaced = whole('replaced', values.replaced, 1, Math.min(1000, ...sizes));
+      const results = await benchKubernetes({ root, sizes, rounds, replaced, peers, progress });
+      return { results, text: printKubernetes(results) };
+    }
     case 'throughput': {
-      const rounds = whole('rounds', values.rounds, 1, 100);
+      const rounds = whole('rounds', values.rounds ?? '5', 1, 100);
       const seconds = whole('seconds', values.seconds, 1, 600);
       const backends = BACKENDS.filter((backend) => values.backend.includes(backend));
       if (backends.length === 0) throw new Error(`--backend ${values.backend}: expected one of ${BACKENDS.join(', ')}`);

@@ -15,6 +15,7 @@ import { flannelFile } from './flannel-file.ts';
 import { type ForeignPlugin, foreignOf } from './foreign.ts';
 import { openPodIfThere, subnetFileIfThere } from './pod.ts';
 import type { Request } from './protocol.ts';
+import { removeReferenceChains } from './reference-chains.ts';
 import type { Dependencies } from './verbs.ts';
 
 /** Detaches the pod. @throws NetError kernel, io, busy; invalid-netns for the host's own namespace */
@@ -67,7 +68,9 @@ async function askUnrecorded(request: Request, { records }: Places, dependencies
   const file = flannelFile(request, records);
   const plugin = file === undefined ? ipamIfValid(request) : file.plugin;
   if (plugin !== undefined) await ask(dependencies, plugin, 'DEL');
-  file?.remove();
+  if (file === undefined) return;
+  removeReferenceChains(dependencies.kernel, request);
+  file.remove();
 }
 
 /** With a configuration that ADD refuses, no plugin was executed. */

@@ -60,7 +60,7 @@ const CASES: readonly [keyof typeof RULES, Sources, Sources, RegExp][] = [
     'import directions',
     { 'test/a.ts': `import { b } from './support/b.ts';` },
     { 'examples/demo/a.ts': `import { b } from '../../test/support/b.ts';` },
-    /nothing imports the tests/,
+    /only measurements import the tests/,
   ],
   [
     'packages',

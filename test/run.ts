@@ -97,7 +97,7 @@ const count = (state: Outcome['state'], among: readonly Outcome[]): number =>
 function jobsOf(tierName: string, tier: Tier): Job[] {
   const shared = {
     seconds: tier.seconds * (soak ? SOAK_FACTOR : 1),
-    environment: { FLANNEL_TEST_TIER: soak ? 'soak' : 'test', FLANNEL_TEST_SEED: seed },
+    environment: { FLANNEL_TEST_TIER: soak ? 'soak' : 'test', FLANNEL_TEST_PLAN: plan, FLANNEL_TEST_SEED: seed },
     logFolder: 'build/test',
   };
   const tools: Job[] =

@@ -6,6 +6,7 @@ import { judgeSkip } from './support/allowed-skips.ts';
 import { count } from './support/count.ts';
 import { childrenSeconds } from './support/processor-time.ts';
 import { differences } from './support/machine-state.ts';
+import { notBuilt } from './support/go-program.ts';
 import { below, random, shuffled } from './support/seed.ts';
 import { type Outcome, tapResults } from './support/tap-results.ts';
 
@@ -143,4 +144,11 @@ t.test('what the children of a process cost the processor', async (t) => {
   const burn = 'while (process.cpuUsage().user < 200_000);';
   spawnSync(process.execPath, ['-e', burn]);
   t.ok(childrenSeconds() - before >= 0.2);
+});
+
+t.test('what could have been built is missing: a skip in the run of all tiers only', async (t) => {
+  t.match(notBuilt('x is not built', 'make x', true, 'test'), /^x is not built \(`make x` builds\)$/);
+  for (const plan of ['kubernetes', 'soak', undefined])
+    t.throws(() => notBuilt('x is not built', 'make x', true, plan), { message: 'x is not built: run `make x`' });
+  t.match(notBuilt('x is not built', 'make x', false, 'kubernetes'), /there is no Go/);
 });

@@ -9,6 +9,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { NetError } from '../../model/errors.ts';
 import type { Credentials } from './credentials.ts';
 import { apiError, connectionError } from './failure.ts';
+import { itemCutter } from './items.ts';
 import { lineCutter } from './lines.ts';
 
 /** Kubernetes' own words for the bodies of patches. */
@@ -21,14 +22,16 @@ const SILENCE_MS = 15_000;
 const CALL_MS = 60_000;
 /** An API server tells how far a watch has got (a bookmark) about once a minute. */
 const WATCH_SILENCE_MS = 150_000;
-/** etcd takes no object over 1.5 MB. */
-const MOST_LINE_BYTES = 8 << 20;
+/** Of an object: etcd takes none over 1.5 MB. */
+const MOST_BYTES = 8 << 20;
 
 export type Query = Readonly<Record<string, string | number | undefined>>;
 
 /** Every function fails with a NetError: kube-unreachable, kube-refused, not-in-kube, file-unreadable. */
 export interface KubeClient {
   get(path: string, query: Query, signal: AbortSignal): Promise<unknown>;
+  /** Gives each item of a list as it comes in, so that no more than one is held. @returns the list without its items */
+  list(path: string, query: Query, signal: AbortSignal, onItem: (item: unknown) => void): Promise<unknown>;
   /** A strategic merge patch: lists merge by their keys, null takes a key away. */
   patch(path: string, body: unknown, signal: AbortSignal): Promise<unknown>;
   create(path: string, body: unknown, signal: AbortSignal): Promise<unknown>;
@@ -112,10 +115,14 @@ export function openClient(
     );
   }
 
-  async function exchange(call: Omit<Call, 'silenceMs'>, signal: AbortSignal): Promise<unknown> {
+  async function exchange(
+    call: Omit<Call, 'silenceMs'>,
+    signal: AbortSignal,
+    read: (response: IncomingMessage) => Promise<unknown> = async (response) => JSON.parse(await whole(response)),
+  ): Promise<unknown> {
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(CALL_MS)]);
     try {
-      return JSON.parse(await whole(await open({ ...call, silenceMs }, bounded)));
+      return await read(await open({ ...call, silenceMs }, bounded));
     } catch (error) {
       signal.throwIfAborted();
       throw error instanceof NetError ? error : connectionError(`${call.method} ${call.path}`, 'answer', error);
@@ -124,11 +131,13 @@ export function openClient(
 
   return {
     get: (path, query, signal) => exchange({ method: 'GET', path, query }, signal),
+    list: (path, query, signal, onItem) =>
+      exchange({ method: 'GET', path, query }, signal, (response) => itemsOf(response, onItem)),
     patch: (path, body, signal) => exchange({ method: 'PATCH', path, body, type: STRATEGIC }, signal),
     create: (path, body, signal) => exchange({ method: 'POST', path, body }, signal),
     async *lines(path, query, signal) {
       const response = await open({ method: 'GET', path, query, silenceMs: watchSilenceMs }, signal);
-      const cut = lineCutter(MOST_LINE_BYTES);
+      const cut = lineCutter(MOST_BYTES);
       yield [];
       try {
         for await (const chunk of plain(response)) {
@@ -152,6 +161,12 @@ export function openClient(
 
 const plain = (response: IncomingMessage): Readable =>
   response.headers['content-encoding'] === 'gzip' ? response.pipe(createGunzip()) : response;
+
+async function itemsOf(response: IncomingMessage, onItem: (item: unknown) => void): Promise<unknown> {
+  const cutter = itemCutter(MOST_BYTES);
+  for await (const chunk of plain(response)) for (const item of cutter.push(chunk as Buffer)) onItem(JSON.parse(item));
+  return JSON.parse(cutter.rest());
+}
 
 async function whole(response: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];

@@ -1,30 +1,46 @@
-// Events on the Node, for people: `kubectl describe node`. Best effort and few: what is said again counts up, and no trouble
-// here is a trouble of the agent's.
+// Events on the Node, or on what is the matter, for people: `kubectl describe`. Best effort and few: what is said again
+// counts up, and no trouble here is a trouble of the agent's.
 
 import { systemClock } from '../clock.ts';
 import type { KubeClient } from './client.ts';
 import { hasStatus } from './failure.ts';
 
-export interface NodeEvent {
+/** The object that an Event is about. */
+export interface EventSubject {
+  readonly apiVersion: string;
+  readonly kind: string;
+  /** Undefined for objects that have none, as Nodes. */
+  readonly namespace?: string | undefined;
+  readonly name: string;
+  readonly uid: string;
+}
+
+export interface KubeEvent {
   readonly type: 'Normal' | 'Warning';
   /** One word, as machines read it: "NoPodCIDR". */
   readonly reason: string;
   readonly message: string;
+  /** The agent's own Node when undefined. */
+  readonly about?: EventSubject | undefined;
 }
 
-export interface NodeEvents {
+export interface KubeEvents {
   /** Returns at once. */
-  tell(event: NodeEvent): void;
+  tell(event: KubeEvent): void;
   close(): void;
 }
 
 /** Kubernetes keeps the events of Nodes, which have no namespace, in this one. */
-const EVENTS = '/api/v1/namespaces/default/events';
-/** The same thing is said again this often (ms). An Event lives for an hour. */
+const NODE_NAMESPACE = 'default';
+/** The same thing is said again this often (ms). */
 const AGAIN_MS = 600_000;
+/** How long the API server keeps an Event (ms). */
+const LIFE_MS = 3_600_000;
 /** So many at once, and then one in a while (ms). */
 const BURST = 5;
 const REFILL_MS = 60_000;
+/** Of the subject's name in an Event's own, which may have 253. */
+const MOST_OF_NAME = 200;
 /** Of a message: the server takes no more. */
 const MOST_CHARACTERS = 1024;
 
@@ -42,13 +58,14 @@ export interface EventTimes {
 }
 
 /** Told of trouble once, until it works again. */
-export function nodeEvents(
+export function kubeEvents(
   client: KubeClient,
   node: string,
   report: (trouble: unknown) => void,
   { againMs = AGAIN_MS }: EventTimes = {},
-): NodeEvents {
+): KubeEvents {
   const ended = new AbortController();
+  /** By what they are about and their reason. */
   const told = new Map<string, Told>();
   let tokens = BURST;
   let filledAt = systemClock.now();
@@ -65,17 +82,19 @@ export function nodeEvents(
     return true;
   }
 
-  async function write(event: NodeEvent, again: boolean): Promise<void> {
+  async function write(event: KubeEvent, about: EventSubject, again: boolean): Promise<void> {
     const time = new Date().toISOString();
-    const before = told.get(event.reason);
+    const key = keyOf(event, about);
+    const before = told.get(key);
+    const events = `/api/v1/namespaces/${about.namespace ?? NODE_NAMESPACE}/events`;
     if (again && before !== undefined && before.name !== '') {
       const count = before.count + 1;
-      const renewed = await repeat(`${EVENTS}/${before.name}`, { count, lastTimestamp: time });
-      if (renewed) return void told.set(event.reason, { ...before, count });
+      const renewed = await repeat(`${events}/${before.name}`, { count, lastTimestamp: time });
+      if (renewed) return void told.set(key, { ...before, count });
     }
-    const name = `${node}.${crypto.randomUUID().replaceAll('-', '').slice(0, 16)}`;
-    await client.create(EVENTS, eventOf(node, name, event, time), ended.signal);
-    told.set(event.reason, { message: event.message, name, count: 1, at: systemClock.now() });
+    const name = `${about.name.slice(0, MOST_OF_NAME).replace(/[^a-z\d]+$/, '')}.${crypto.randomUUID().replaceAll('-', '').slice(0, 16)}`;
+    await client.create(events, eventOf(node, name, event, about, time), ended.signal);
+    told.set(key, { message: event.message, name, count: 1, at: systemClock.now() });
   }
 
   /** @returns whether the Event is still there */
@@ -92,16 +111,19 @@ export function nodeEvents(
   return {
     tell(given) {
       const event = { ...given, message: given.message.slice(0, MOST_CHARACTERS) };
-      const before = told.get(event.reason);
+      const about = event.about ?? nodeSubject(node);
+      const key = keyOf(event, about);
       const now = systemClock.now();
+      for (const [each, { at }] of told) if (now - at > LIFE_MS) told.delete(each);
+      const before = told.get(key);
       const fresh = before === undefined || before.message !== event.message;
       if (!fresh && now - before.at < againMs) return;
       if (!allowed()) return;
       // At once, since the next call may come before the answer.
-      told.set(event.reason, { name: '', count: 0, ...before, message: event.message, at: now });
+      told.set(key, { name: '', count: 0, ...before, message: event.message, at: now });
       last = last.then(async () => {
         try {
-          await write(event, !fresh);
+          await write(event, about, !fresh);
           refused = false;
         } catch (error) {
           if (!refused && !ended.signal.aborted) report(error);
@@ -113,12 +135,23 @@ export function nodeEvents(
   };
 }
 
-const eventOf = (node: string, name: string, { type, reason, message }: NodeEvent, time: string) => ({
+const keyOf = ({ reason }: KubeEvent, { kind, namespace, name }: EventSubject): string =>
+  [reason, kind, namespace, name].join(' ');
+
+/** As the kubelet's own events, whose uid is the name: `kubectl describe node` looks for both. */
+const nodeSubject = (name: string): EventSubject => ({ apiVersion: 'v1', kind: 'Node', name, uid: name });
+
+const eventOf = (
+  node: string,
+  name: string,
+  { type, reason, message }: KubeEvent,
+  about: EventSubject,
+  time: string,
+) => ({
   apiVersion: 'v1',
   kind: 'Event',
-  metadata: { name, namespace: 'default' },
-  // As the kubelet's own events, whose uid is the name: `kubectl describe node` looks for both.
-  involvedObject: { apiVersion: 'v1', kind: 'Node', name: node, uid: node },
+  metadata: { name, namespace: about.namespace ?? NODE_NAMESPACE },
+  involvedObject: about,
   type,
   reason,
   message,

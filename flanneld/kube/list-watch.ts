@@ -42,8 +42,8 @@ export interface ListWatchTimes {
   readonly watchMs?: number | undefined;
 }
 
-/** Few enough that a page of nodes (up to 30 kB each, for their images) stays small. */
-const PAGE = 250;
+/** As other clients of Kubernetes do. */
+const PAGE = 500;
 const LONGEST_PAUSE_MS = 30_000;
 /** After a watch that was accepted, and cut: the server is there. */
 const LONGEST_CUT_PAUSE_MS = 2000;
@@ -123,16 +123,17 @@ async function list<T>(
 ): Promise<void> {
   const fresh = new Map<string, T>();
   let changed = false;
-  let [next, version]: (string | undefined)[] = [];
+  let next: string | undefined;
+  let version: string | undefined;
   do {
-    const page = pageOf(await client.get(path, { limit: pageSize, continue: next }, signal), path);
-    for (const object of page.items) {
+    const page = await client.list(path, { limit: pageSize, continue: next }, signal, (object) => {
+      if (!isKubeObject(object)) return;
       const key = keyOf(object);
       const { value, same } = merged(mirror.objects.get(key), strip(object));
       changed ||= !same;
       if (value !== undefined) fresh.set(key, value);
-    }
-    [next, version] = [page.next, page.version];
+    });
+    ({ next, version } = placeOf(page, path));
   } while (next !== undefined);
   mirror.changed ||= changed || fresh.size !== mirror.objects.size;
   [mirror.objects, mirror.version] = [fresh, version];
@@ -180,12 +181,13 @@ const keyOf = ({ metadata: { namespace, name } }: KubeObject): string =>
 const isKubeObject = (value: unknown): value is KubeObject =>
   isObject(value) && isObject(value.metadata) && typeof value.metadata.name === 'string';
 
-function pageOf(value: unknown, path: string): { items: KubeObject[]; next: string | undefined; version: string } {
+/** Where the list goes on, if it does, and the version that it is of. @throws NetError */
+function placeOf(value: unknown, path: string): { next: string | undefined; version: string } {
   const metadata = isObject(value) && isObject(value.metadata) ? value.metadata : {};
-  const items = isObject(value) ? (value.items ?? []) : undefined;
-  if (!Array.isArray(items) || typeof metadata.resourceVersion !== 'string') throw strange(`GET ${path}`);
+  // Without items there is nothing in their place, or null.
+  const isList = isObject(value) && Array.isArray(value.items ?? []);
+  if (!isList || typeof metadata.resourceVersion !== 'string') throw strange(`GET ${path}`);
   return {
-    items: items.filter(isKubeObject),
     next: typeof metadata.continue === 'string' && metadata.continue !== '' ? metadata.continue : undefined,
     version: metadata.resourceVersion,
   };

@@ -21,6 +21,7 @@ import { keyOf, type Objects, type Policy } from './objects.ts';
 import { traceLine } from './named.ts';
 import type { NodeChoice } from '../kube/options.ts';
 import type { PolicyAnswers } from './routes.ts';
+import { selects } from './select.ts';
 import type { PolicySource } from './source.ts';
 import { deniedSet, POLICY_TABLE } from './table.ts';
 import { createTracer, type ListenToLog } from './trace.ts';
@@ -104,6 +105,8 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
   let compiled: Compiled | undefined;
   let sourceTrouble: string | undefined;
   let reported = new Set<string>();
+  /** Policies whose authors have been told what is wrong with them. */
+  const tellings = new WeakSet<Policy>();
   let sourceGuardTrouble: string | undefined;
   /** Addresses whose bridges were last looked for. */
   let guarded = '';
@@ -115,6 +118,7 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     node ??= nodeName(deps.node, objects);
     world = worldOf(objects, [...attached.values()], node, world);
     compiled = compile(world);
+    for (const policy of invalidHere(objects.policies, world)) tellInvalid(policy);
     return applier.want(compiled);
   }
 
@@ -123,8 +127,15 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
 
   function onObjects(now: Objects): void {
     told = now;
-    reported = reportInvalid(now.policies, reported, deps);
+    reported = reportInvalid(now.policies, reported, log);
     tell();
+  }
+
+  /** Once, by nodes that have a pod of it: one voice of each node of a cluster would be a flood. */
+  function tellInvalid(policy: Policy): void {
+    if (tellings.has(policy)) return;
+    tellings.add(policy);
+    source.tellInvalid?.(policy, node);
   }
 
   function tell(): void {
@@ -335,20 +346,25 @@ function nodeName(choice: NodeChoice | undefined, { pods }: Objects): string | u
 }
 
 /** Every policy that can't be understood is named once. */
-function reportInvalid(
-  policies: readonly Policy[],
-  before: ReadonlySet<string>,
-  { source, log }: Pick<PolicyDeps, 'source' | 'log'>,
-): Set<string> {
-  const now = new Map(
+function reportInvalid(policies: readonly Policy[], before: ReadonlySet<string>, log: Log): Set<string> {
+  const now = new Set(
     policies
       .filter(({ invalid }) => invalid !== undefined)
-      .map((policy) => [`NetworkPolicy ${keyOf(policy)}: ${policy.invalid}`, policy]),
+      .map((policy) => `NetworkPolicy ${keyOf(policy)}: ${policy.invalid}`),
   );
-  for (const [text, policy] of now) {
-    if (before.has(text)) continue;
-    log.warn({}, `${text}; it isolates the pods it selects, and what isn't understood allows nothing`);
-    source.tellInvalid?.(policy);
+  for (const text of now) {
+    if (!before.has(text))
+      log.warn({}, `${text}; it isolates the pods it selects, and what isn't understood allows nothing`);
   }
-  return new Set(now.keys());
+  return now;
 }
+
+/** Policies that can't be understood, and select pods of this node. */
+const invalidHere = (policies: readonly Policy[], { endpoints }: World): Policy[] =>
+  policies.filter(
+    ({ invalid, namespace, pods }) =>
+      invalid !== undefined &&
+      endpoints.some(
+        (each) => each.namespace === namespace && each.pod !== undefined && selects(pods, each.pod.labels),
+      ),
+  );

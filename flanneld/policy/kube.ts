@@ -3,11 +3,13 @@
 
 import { hasCode, NetError } from '../../model/errors.ts';
 import type { KubeClient } from '../kube/client.ts';
+import { type KubeEvent, type KubeEvents, kubeEvents } from '../kube/events.ts';
 import { type KubeObject, type ListWatchTimes, listWatch, type Objects as Named } from '../kube/list-watch.ts';
 import { latest } from '../subnet/latest.ts';
 import type { Namespace, Pod, Policy } from './objects.ts';
 import { parseNamespace, parsePod } from './parse-pod.ts';
 import { parsePolicy } from './parse-policy.ts';
+import { podSharing } from './sharing.ts';
 import type { PolicyListener, PolicySource } from './source.ts';
 
 interface Known {
@@ -16,27 +18,52 @@ interface Known {
   readonly policies: Named<Policy>;
 }
 
-/** The API server's objects. `times`: others, for tests. */
-export const kubePolicySource = (client: KubeClient, times?: ListWatchTimes): PolicySource => ({
-  title: 'API server',
-  async watch(listener, signal) {
-    const following = follower(client, listener, signal, times);
-    await Promise.all([
-      following('pods', '/api/v1/pods', parsePod),
-      following('namespaces', '/api/v1/namespaces', parseNamespace),
-      following('policies', '/apis/networking.k8s.io/v1/networkpolicies', parsePolicy),
-    ]);
-    client.close();
-  },
-  async find({ namespace, name }, signal) {
-    const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`;
-    try {
-      return parsePod(await client.get(path, {}, signal), `Pod ${namespace}/${name}`);
-    } catch (error) {
-      if (hasCode(error, 'not-in-kube')) return undefined;
-      throw error;
-    }
-  },
+export interface KubeSourceOptions {
+  readonly client: KubeClient;
+  /** Told that Events can't be written. */
+  readonly report: (trouble: unknown) => void;
+  /** Other times, for tests. */
+  readonly times?: ListWatchTimes | undefined;
+}
+
+/** The API server's objects. */
+export function kubePolicySource({ client, report, times }: KubeSourceOptions): PolicySource {
+  let events: KubeEvents | undefined;
+  return {
+    title: 'API server',
+    async watch(listener, signal) {
+      const following = follower(client, listener, signal, times);
+      const share = podSharing();
+      await Promise.all([
+        following('pods', '/api/v1/pods', (value, subject) => share(parsePod(value, subject))),
+        following('namespaces', '/api/v1/namespaces', parseNamespace),
+        following('policies', '/apis/networking.k8s.io/v1/networkpolicies', parsePolicy),
+      ]);
+      events?.close();
+      client.close();
+    },
+    async find({ namespace, name }, signal) {
+      const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`;
+      try {
+        return parsePod(await client.get(path, {}, signal), `Pod ${namespace}/${name}`);
+      } catch (error) {
+        if (hasCode(error, 'not-in-kube')) return undefined;
+        throw error;
+      }
+    },
+    tellInvalid(policy, node) {
+      if (node === undefined) return;
+      events ??= kubeEvents(client, node, report);
+      events.tell(eventOf(policy));
+    },
+  };
+}
+
+const eventOf = ({ namespace, name, uid = '', invalid = '' }: Policy): KubeEvent => ({
+  type: 'Warning',
+  reason: 'PolicyInvalid',
+  message: `${invalid}; it isolates the pods it selects, and what isn't understood allows nothing`,
+  about: { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', namespace, name, uid },
 });
 
 /** A function that follows one kind of object until the signal aborts. */

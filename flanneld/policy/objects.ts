@@ -86,6 +86,8 @@ export type Direction = (typeof DIRECTIONS)[number];
 export interface Policy {
   readonly namespace: string;
   readonly name: string;
+  /** Of the object in the API server; none in a manifest. */
+  readonly uid?: string | undefined;
   readonly pods: Selector;
   /** Undefined: the policy says nothing about that direction. No rule: nothing is allowed by it. */
   readonly ingress?: readonly PolicyRule[] | undefined;

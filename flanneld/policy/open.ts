@@ -2,6 +2,7 @@
 
 import { createSourceGuard } from '../../cni-plugin/source-guard.ts';
 import type { Kernel } from '../../kernel/kernel.ts';
+import { describe } from '../../model/errors.ts';
 import { listenToLog } from '../../kernel/packet-log.ts';
 import { openSetCounters } from '../../kernel/set-counters.ts';
 import { systemClock } from '../clock.ts';
@@ -30,13 +31,14 @@ export function openPolicy({ source, bootId, ...options }: PolicyOptions): Polic
     listenToLog,
     readCounters: openSetCounters().read,
     clock: systemClock,
-    source: openSource(source),
+    source: openSource(source, options.log),
     sources: createSourceGuard({ kernel: options.kernel, bootId, readRecords: readAll }),
     readAttached: () => attachedIn(readAll()),
   });
 }
 
-const openSource = (source: PolicyConfig['source']): PolicySource =>
-  'kube' in source
-    ? kubePolicySource(openClient(credentialsReader(source.kube)))
-    : directorySource(source.directory, systemClock);
+function openSource(source: PolicyConfig['source'], log: Log): PolicySource {
+  if ('directory' in source) return directorySource(source.directory, systemClock);
+  const report = (trouble: unknown) => log.warn({}, describe(trouble));
+  return kubePolicySource({ client: openClient(credentialsReader(source.kube)), report });
+}

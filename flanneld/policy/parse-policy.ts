@@ -16,7 +16,7 @@ import {
 import { labelMap, PROTOCOL_NAMES } from './parse-pod.ts';
 import { EVERYTHING } from './select.ts';
 
-const META = object({ metadata: object({ name: string, namespace: optional(string) }) });
+const META = object({ metadata: object({ name: string, namespace: optional(string), uid: optional(string) }) });
 
 /**
  * The policy. What is wrong with it is in `invalid`, every problem with its path.
@@ -32,6 +32,7 @@ export function parsePolicy(value: unknown, subject: string): Policy {
   return {
     namespace: metadata.namespace ?? 'default',
     name: metadata.name,
+    uid: metadata.uid,
     // Only the API server's validation keeps a policy from having none, which Go reads as the empty one.
     pods: selector(spec.podSelector ?? {}, 'spec.podSelector', problems) ?? EVERYTHING,
     ingress: rulesOf('ingress'),

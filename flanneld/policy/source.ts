@@ -21,6 +21,9 @@ export interface PolicySource {
    * @throws NetError when nobody can be asked
    */
   find?(pod: PodName, signal: AbortSignal): Promise<Pod | undefined>;
-  /** Says what is wrong with a policy (its `invalid`) where those look who wrote it. Returns at once. */
-  tellInvalid?(policy: Policy): void;
+  /**
+   * Says what is wrong with a policy (its `invalid`) where those look who wrote it. Returns at once. `node`: name of this one,
+   * where it is known.
+   */
+  tellInvalid?(policy: Policy, node: string | undefined): void;
 }

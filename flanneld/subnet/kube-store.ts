@@ -3,8 +3,9 @@
 import type { AgentDeps } from '../agent.ts';
 import { openClient } from '../kube/client.ts';
 import { credentialsReader } from '../kube/credentials.ts';
+import { nodeName } from '../kube/node-name.ts';
 import type { KubeConfig } from '../kube/options.ts';
-import { nodeOfPod, openKube } from './kube.ts';
+import { openKube } from './kube.ts';
 
 /** Whose identity is the node's name: there is nothing to keep on the host. */
 export function kubeStore(
@@ -16,10 +17,9 @@ export function kubeStore(
     identity: {
       isKept: () => true,
       async keep(signal) {
-        if ('node' in kube.node) return kube.node.node;
         const asking = client();
         try {
-          return await nodeOfPod(asking, kube.node.namespace, kube.node.pod, signal);
+          return await nodeName(kube.node, asking, signal);
         } finally {
           asking.close();
         }

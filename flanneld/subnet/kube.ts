@@ -6,7 +6,7 @@ import { familiesOf, type Lease, leaseKey, type PerFamily } from '../../model/le
 import type { Ip } from '../../model/ip.ts';
 import { sleep, systemClock } from '../clock.ts';
 import type { KubeClient } from '../kube/client.ts';
-import { type NodeEvents, nodeEvents } from '../kube/events.ts';
+import { type KubeEvents, kubeEvents } from '../kube/events.ts';
 import { type KubeObject, type ListWatchTimes, listWatch, type Objects } from '../kube/list-watch.ts';
 import type { KubeConfig } from '../kube/options.ts';
 import { assignedSubnet } from './assigned.ts';
@@ -35,7 +35,7 @@ export function openKube({ kube, client, node: name, report, times }: KubeOption
   const path = `${NODES}/${name}`;
   const resource = { path: NODES, strip: nodeReader(kube.annotationPrefix) };
   const trouble = whenNew(report);
-  const events: NodeEvents = nodeEvents(client, name, trouble);
+  const events: KubeEvents = kubeEvents(client, name, trouble);
   let nodes: Objects<KubeNode> | undefined;
   let held: Lease | undefined;
   /** The Node (uid) whose condition was cleared. */
@@ -170,18 +170,4 @@ function snapshotOf(nodes: Objects<KubeNode>, name: string, meant: PerFamily<Ip>
     other === name || lease === undefined ? [] : [lease],
   );
   return { own, peers, assignment: { subnet: node?.podCidrs ?? {}, publicIp: node?.nodeIps ?? {} } };
-}
-
-/** The node that a pod runs on. @throws NetError kube-unreachable, kube-refused, not-in-kube: no such pod, or no node yet */
-export async function nodeOfPod(
-  client: KubeClient,
-  namespace: string,
-  pod: string,
-  signal: AbortSignal,
-): Promise<string> {
-  const found = (await client.get(`/api/v1/namespaces/${namespace}/pods/${pod}`, {}, signal)) as {
-    spec?: { nodeName?: string };
-  };
-  if (found.spec?.nodeName) return found.spec.nodeName;
-  throw new NetError('not-in-kube', `pod ${namespace}/${pod} has no node`, { subject: pod });
 }

@@ -1,6 +1,6 @@
 // What an operator must see of how a node stands, as Events. Pure.
 
-import type { NodeEvent } from '../kube/events.ts';
+import type { KubeEvent } from '../kube/events.ts';
 import type { PeerStatus } from '../peer-status.ts';
 import { probeStateOf } from '../probe/notes.ts';
 import type { Standing } from './manager.ts';
@@ -8,10 +8,10 @@ import type { Standing } from './manager.ts';
 /** Peers that are named. */
 const NAMED = 5;
 
-const warning = (reason: string, message: string): NodeEvent => ({ type: 'Warning', reason, message });
+const warning = (reason: string, message: string): KubeEvent => ({ type: 'Warning', reason, message });
 
 /** One Event for each kind of trouble, whatever it concerns. */
-export function standingEvents({ peers, problems, config }: Standing): NodeEvent[] {
+export function standingEvents({ peers, problems, config }: Standing): KubeEvent[] {
   const lost = peers.flatMap((peer) => troubleOf(peer) ?? []);
   const rest = lost.length > NAMED ? [`and ${lost.length - NAMED} more`] : [];
   return [

@@ -101,6 +101,14 @@ t.test('what is published', async (t) => {
   t.equal(prepared([], { config }).attributes.publicIp[4], '203.0.113.7');
 });
 
+t.test('an address that a person has annotated the node with, unless a flag says another', async (t) => {
+  const assignment = { subnet: {}, publicIp: { 4: ip('198.51.100.4'), 6: ip('2001:db8::4') } };
+  const store = { own: undefined, peers: [], assignment };
+  t.strictSame(prepared([], { store }).attributes.publicIp, assignment.publicIp);
+  const config = { ...CONFIG, publicIp: { 4: ip('203.0.113.7') } };
+  t.strictSame(prepared([], { store, config }).attributes.publicIp, { 4: '203.0.113.7', 6: '2001:db8::4' });
+});
+
 t.test('a backend that the kernel has nothing for either', async (t) => {
   const refused = (type: string) => {
     try {

@@ -121,7 +121,7 @@ t.test('a cluster', { skip: lacking(['kube-apiserver', 'kube-controller-manager'
     await reach('afterwards', pods);
   });
 
-  await t.test('watches cut while leases change, and etcd compacted', async (t) => {
+  await t.test('a slow server, watches cut while leases change, and etcd compacted', async (t) => {
     const shown = async (address: string) =>
       (await agentStatus(n1))?.peers.some(({ publicIp }) => publicIp.includes(address as never)) === true;
     await plane.call('POST', '/api/v1/nodes', {
@@ -137,6 +137,12 @@ t.test('a cluster', { skip: lacking(['kube-apiserver', 'kube-controller-manager'
     });
     await plane.podCidrs('n9');
     await until('n9', () => shown('192.168.50.9'), SLOW);
+    await plane.slow(300);
+    await plane.cut();
+    const slowly = '192.168.50.99';
+    await plane.call('PATCH', '/api/v1/nodes/n9', { metadata: { annotations: { [`${PREFIX}public-ip`]: slowly } } });
+    await until('by a slow server', () => shown(slowly), SLOW);
+    await plane.slow(0);
     for (let cut = 1; cut <= count(100); cut++) {
       await plane.cut();
       const address = `192.168.50.${100 + cut}`;

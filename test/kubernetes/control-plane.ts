@@ -30,6 +30,8 @@ export interface ControlPlaneOptions {
 }
 
 export interface AgentSettings {
+  /** The executable; build/bin/flanneld of the tree when undefined. */
+  readonly program?: string;
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -38,6 +40,8 @@ export interface ControlPlane {
   /** Of the API server, as nodes reach it. */
   readonly url: string;
   readonly authority: string;
+  /** Paths of the certificate and key of system:masters. */
+  readonly admin: { readonly certificate: string; readonly key: string };
   /** As system:masters. @throws Error with what the server said */
   call<T = KubeObject>(method: string, path: string, body?: unknown): Promise<T>;
   /** Creates every object of a manifest. */
@@ -55,6 +59,8 @@ export interface ControlPlane {
   startServer(): Promise<void>;
   /** Breaks every connection of agents. */
   cut(): Promise<void>;
+  /** Holds up each piece of what agents send and receive. 0: no more. */
+  slow(milliseconds: number): Promise<void>;
   down(): Promise<void>;
 }
 
@@ -95,6 +101,10 @@ export async function startControlPlane(cluster: Cluster, options: ControlPlaneO
   const adminSocket = join(certificates.directory, 'admin.sock');
   await relay(adminSocket);
   const cutter = await relay(String(RELAY_PORT));
+  async function tell(line: string): Promise<void> {
+    cutter.stdin?.write(`${line}\n`);
+    await once(cutter.stdout as NodeJS.ReadableStream, 'data');
+  }
   const access = {
     socketPath: adminSocket,
     servername: 'kubernetes.default.svc',
@@ -146,6 +156,9 @@ export async function startControlPlane(cluster: Cluster, options: ControlPlaneO
     `--root-ca-file=${authority}`,
     '--use-service-account-credentials=true',
     '--leader-elect=false',
+    // Its usual 20 requests a second are for clusters that grow slowly.
+    '--kube-api-qps=1000',
+    '--kube-api-burst=1000',
     '--allocate-node-cidrs=true',
     `--cluster-cidr=${options.clusterCidr}`,
     `--service-cluster-ip-range=${options.serviceCidr}`,
@@ -155,6 +168,7 @@ export async function startControlPlane(cluster: Cluster, options: ControlPlaneO
   const plane: ControlPlane = {
     url,
     authority,
+    admin,
     call,
     startServer,
     async apply(manifest) {
@@ -195,9 +209,9 @@ export async function startControlPlane(cluster: Cluster, options: ControlPlaneO
         input: token ?? (await plane.token()),
       });
     },
-    startAgent(node, { flags = [], env = {} } = {}) {
+    startAgent(node, { program = `${ROOT}/build/bin/flanneld`, flags = [], env = {} } = {}) {
       const log = openSync(`${logs}/${node.name}-flanneld.log`, 'a');
-      const child = node.start(`${ROOT}/build/bin/flanneld`, ['--kube-subnet-mgr', '--ip-masq', ...flags], {
+      const child = node.start(program, ['--kube-subnet-mgr', '--ip-masq', ...flags], {
         log,
         env: {
           KUBERNETES_SERVICE_HOST: HOST,
@@ -215,10 +229,8 @@ export async function startControlPlane(cluster: Cluster, options: ControlPlaneO
       api.kill('SIGKILL');
       await gone;
     },
-    async cut() {
-      cutter.stdin?.write('cut\n');
-      await once(cutter.stdout as NodeJS.ReadableStream, 'data');
-    },
+    cut: () => tell('cut'),
+    slow: (milliseconds) => tell(`slow ${milliseconds}`),
     async down() {
       if (api !== undefined) await endChild(api, 1000);
       certificates.remove();

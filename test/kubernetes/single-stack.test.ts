@@ -2,7 +2,7 @@
 
 import { writeFileSync } from 'node:fs';
 import t from 'tap';
-import { hasPeers, type Node, until } from '../../examples/cluster/cluster.ts';
+import { hasPeers, type Node, stopAgent, until } from '../../examples/cluster/cluster.ts';
 import { startPod } from '../../examples/cluster/pod.ts';
 import type { KubeObject } from '../../flanneld/kube/list-watch.ts';
 import { lacking, openStage, SINGLE, unreachable } from './stage.ts';
@@ -10,7 +10,7 @@ import { lacking, openStage, SINGLE, unreachable } from './stage.ts';
 t.test('one family', { skip: lacking(['kube-apiserver', 'kube-controller-manager']) }, async (t) => {
   const { cluster, plane, configure, configFlag } = await openStage(t, 2, SINGLE);
   const [n1, n2] = cluster.nodes as [Node, Node];
-  configure({ Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } });
+  configure({ Network: '10.99.0.0/16', Backend: { Type: 'host-gw' } });
   for (const node of cluster.nodes) {
     await plane.addNode(node.name);
     t.equal((await plane.podCidrs(node.name)).length, 1);
@@ -31,10 +31,21 @@ t.test('one family', { skip: lacking(['kube-apiserver', 'kube-controller-manager
       'current-context': 'x',
     }),
   );
-  plane.startAgent(n1, {
-    flags: [...flags, `--kubeconfig-file=${kubeconfig}`, `--kube-api-url=${plane.url}`],
-    env: { KUBERNETES_SERVICE_HOST: '', KUBERNETES_SERVICE_PORT: '' },
-  });
+  const startN1 = () =>
+    plane.startAgent(n1, {
+      flags: [...flags, `--kubeconfig-file=${kubeconfig}`, `--kube-api-url=${plane.url}`],
+      env: { KUBERNETES_SERVICE_HOST: '', KUBERNETES_SERVICE_PORT: '' },
+    });
+  const misled = startN1();
+  const events = async () => (await plane.call<{ items: object[] }>('GET', '/api/v1/namespaces/default/events')).items;
+  await until('NoPodCIDR', async () => (await events()).length > 0, 60_000).catch(() => undefined);
+  const about = { kind: 'Node', name: 'n1' };
+  t.match(await events(), [
+    { reason: 'NoPodCIDR', involvedObject: about, message: /10\.244\.\d\.0\/24 is not inside/ },
+  ]);
+  await stopAgent(misled);
+  configure({ Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } });
+  startN1();
 
   await plane.giveServiceAccount(n2);
   await plane.call('POST', '/api/v1/namespaces/kube-flannel/pods', {

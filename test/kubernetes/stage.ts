@@ -4,7 +4,8 @@ import { renameSync, writeFileSync } from 'node:fs';
 import type { Test } from 'tap';
 import { agentStatus, type Cluster, type Node, startCluster } from '../../examples/cluster/cluster.ts';
 import type { Pod } from '../../examples/cluster/pod.ts';
-import { hasGo, missingPrograms, type Program } from './binaries.ts';
+import { missingPrograms, type Program } from './binaries.ts';
+import { notBuilt } from '../support/go-program.ts';
 import { type ControlPlane, type ControlPlaneOptions, startControlPlane } from './control-plane.ts';
 
 export const DUAL = { clusterCidr: '10.244.0.0/16,fd00:244::/48', serviceCidr: '10.96.0.0/16,fd00:96::/108' };
@@ -19,12 +20,14 @@ export interface Stage {
   readonly configFlag: string;
 }
 
-/** Why these tests can't run. `npm run test:kubernetes` builds what is missing where there is Go. */
+/**
+ * Why these tests are skipped; false when the programs are there. `npm run test:kubernetes` builds them where there is Go.
+ * @throws Error where they could have been built
+ */
 export function lacking(programs: readonly Program[]): string | false {
   const missing = missingPrograms(programs);
   if (missing.length === 0) return false;
-  const build = hasGo() ? 'node test/kubernetes/binaries.ts builds them' : 'there is no Go to build them with';
-  return `Kubernetes' programs are not built: ${missing.join(', ')} (${build})`;
+  return notBuilt(`Kubernetes' programs are not built: ${missing.join(', ')}`, 'node test/kubernetes/binaries.ts');
 }
 
 export async function openStage(t: Test, nodes: number, options: ControlPlaneOptions): Promise<Stage> {

@@ -3,9 +3,10 @@
 
 import { openClient } from '../../flanneld/kube/client.ts';
 import { credentialsReader } from '../../flanneld/kube/credentials.ts';
-import { nodeEvents } from '../../flanneld/kube/events.ts';
+import { kubeEvents } from '../../flanneld/kube/events.ts';
 import { listWatch } from '../../flanneld/kube/list-watch.ts';
-import { nodeOfPod, openKube } from '../../flanneld/subnet/kube.ts';
+import { nodeName } from '../../flanneld/kube/node-name.ts';
+import { openKube } from '../../flanneld/subnet/kube.ts';
 import { parseNetworkConfig } from '../../flanneld/network-config.ts';
 import { ip } from '../../model/ip.ts';
 
@@ -36,7 +37,7 @@ async function follow(path: string): Promise<void> {
 }
 
 const kube = { annotationPrefix: 'flannel.alpha.coreos.com/', networkConfig: '/none', clearUnavailable: true };
-await attempt('pods get', () => nodeOfPod(client(), 'kube-flannel', pod, signal));
+await attempt('pods get', () => nodeName({ namespace: 'kube-flannel', pod }, client(), signal));
 await attempt('nodes get|nodes/status patch', async () => {
   const manager = openKube({ kube, client: client(), node, report: () => undefined });
   const attributes = {
@@ -61,7 +62,7 @@ await attempt('events create|events patch', async () => {
   const counted = { ...counting };
   for (const verb of ['create', 'patch'] as const)
     counted[verb] = (...args) => counting[verb](...args).finally(() => settled++);
-  const events = nodeEvents(counted, node, (error) => (trouble ??= error), { againMs: 0 });
+  const events = kubeEvents(counted, node, (error) => (trouble ??= error), { againMs: 0 });
   for (const turn of [1, 2]) {
     events.tell({ type: 'Warning', reason: 'Probe', message: 'of the role' });
     while (settled < turn && trouble === undefined) await new Promise((resolve) => setTimeout(resolve, 10));

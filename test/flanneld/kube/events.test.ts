@@ -2,7 +2,7 @@
 
 import t, { type Test } from 'tap';
 import { openClient } from '../../../flanneld/kube/client.ts';
-import { nodeEvents } from '../../../flanneld/kube/events.ts';
+import { kubeEvents } from '../../../flanneld/kube/events.ts';
 import { standingEvents } from '../../../flanneld/subnet/standing-events.ts';
 import { startFakeApiServer } from '../../support/fake-api-server.ts';
 
@@ -12,7 +12,7 @@ async function rig(t: Test) {
   const server = await startFakeApiServer();
   const client = openClient(async () => ({ server: server.url, authorization: undefined, tls: {} }));
   const troubles: unknown[] = [];
-  const events = nodeEvents(client, 'a', (trouble) => troubles.push(trouble), { againMs: 0 });
+  const events = kubeEvents(client, 'a', (trouble) => troubles.push(trouble), { againMs: 0 });
   t.teardown(async () => {
     events.close();
     client.close();

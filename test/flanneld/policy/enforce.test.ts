@@ -213,10 +213,14 @@ t.test('pods that another plugin has attached', async (t) => {
   }
 });
 
-t.test('a policy that can’t be understood is named to its source, once', async (t) => {
+t.test('a policy that can’t be understood is named to its source, once, by a node with a pod of it', async (t) => {
   const r = rig();
   const odd = policy({ podSelector: {}, ingress: [{ from: [{ nodeSelector: {} }] }] });
   r.tell(objects([], odd));
+  r.tell(objects([pod('a', 'free')], odd));
+  await r.pass();
+  t.strictSame(r.invalid, [], 'no pod of it is here');
+  r.admit('a', '10.5.1.2');
   r.tell(objects([pod('a', 'free')], odd));
   await r.pass();
   t.strictSame(r.invalid, [odd]);

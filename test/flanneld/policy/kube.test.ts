@@ -30,13 +30,19 @@ function rig(t: Test) {
   const items: Record<string, unknown[]> = { [PATHS.pods]: [], [PATHS.namespaces]: [], [PATHS.policies]: [] };
   const sinks = new Map<string, (lines: string[]) => void>();
   const failing = new Set<string>();
+  const created: { path: string; body: unknown }[] = [];
   const client: KubeClient = {
     async get(path) {
+      await turn();
+      if (failing.has(path)) throw new NetError('kube-refused', `GET ${path}: forbidden`);
+      return one(path);
+    },
+    async list(path, _, __, onItem) {
       // The test says first what there is.
       await turn();
       if (failing.has(path)) throw new NetError('kube-refused', `GET ${path}: forbidden`);
-      if (path.startsWith(`${PATHS.pods.replace('pods', 'namespaces/')}`)) return one(path);
-      return { metadata: { resourceVersion: '1' }, items: items[path] };
+      for (const item of items[path] ?? []) onItem(item);
+      return { metadata: { resourceVersion: '1' } };
     },
     async *lines(path, _, signal) {
       yield [];
@@ -54,14 +60,14 @@ function rig(t: Test) {
       }
     },
     patch: async () => undefined,
-    create: async () => undefined,
+    create: async (path, body) => void created.push({ path, body }),
     reconnect: () => undefined,
     close: () => undefined,
   };
   const told: Objects[] = [];
   const troubles: unknown[] = [];
   const stop = new AbortController();
-  const source = kubePolicySource(client, { longestPauseMs: 20 });
+  const source = kubePolicySource({ client, report: () => undefined, times: { longestPauseMs: 20 } });
   const done = source.watch(
     { onObjects: (objects) => told.push(objects), onTrouble: (trouble) => troubles.push(trouble) },
     stop.signal,
@@ -71,12 +77,13 @@ function rig(t: Test) {
     await done;
   });
   const until = async (met: () => boolean) => {
-    for (let left = 20_000; left > 0 && !met(); left--) await turn();
+    const deadline = Date.now() + 20_000;
+    while (!met() && Date.now() < deadline) await turn();
     return met();
   };
   const send = (path: string, type: string, ...objects: unknown[]) =>
     sinks.get(path)?.(objects.map((object) => JSON.stringify({ type, object })));
-  return { items, failing, told, troubles, until, send, sinks, source };
+  return { items, failing, told, troubles, until, send, sinks, source, created };
 }
 
 t.test('nothing is told before all three are known; what hasn’t changed is the same object', async (t) => {
@@ -123,4 +130,23 @@ t.test('one pod is asked for by its name', async (t) => {
   await t.rejects(async () => void (await source.find?.({ namespace: 'a', name: 'one' }, signal)), {
     code: 'kube-refused',
   });
+});
+
+t.test('an Event on a policy that can’t be understood, said once; none where the node isn’t known', async (t) => {
+  const { items, told, until, source, created } = rig(t);
+  const odd = policy('odd', { podSelector: {}, ingress: [{ from: [{ ipBlock: { cidr: 'x' } }] }] });
+  items[PATHS.policies] = [{ ...odd, metadata: { ...odd.metadata, uid: 'u1' } }];
+  t.ok(await until(() => told.length === 1));
+  const [given] = told[0]?.policies ?? [];
+  if (given === undefined) throw new Error('no policy');
+  source.tellInvalid?.(given, undefined);
+  await turn();
+  t.strictSame(created, []);
+  for (let time = 0; time < 3; time++) source.tellInvalid?.(given, 'n1');
+  t.ok(await until(() => created.length > 0));
+  await turn();
+  const about = { kind: 'NetworkPolicy', namespace: 'a', name: 'odd', uid: 'u1' };
+  const event = { reason: 'PolicyInvalid', involvedObject: about, message: /spec\.ingress\[0\]\.from\[0\]\.ipBlock/ };
+  t.equal(created.length, 1);
+  t.match(created, [{ path: '/api/v1/namespaces/a/events', body: { ...event, source: { host: 'n1' } } }]);
 });

@@ -204,6 +204,17 @@ t.test('a Node that is made again with another pod CIDR', async (t) => {
   t.strictSame((await watch.until('ours', ({ own }) => own !== undefined)).own, moved);
 });
 
+t.test('addresses that a person gives the node: of the family that they stand for, else left out', async (t) => {
+  const { server, open } = await rig(t);
+  const annotations = { [`${PREFIX}node-public-ip`]: '198.51.100.4', [`${PREFIX}node-public-ipv6`]: '2001:db8::4' };
+  server.put('a', { podCIDRs: ['10.5.1.0/24'], annotations });
+  const watch = watching(t, open('a'));
+  const found = await watch.until('both', ({ assignment }) => assignment?.publicIp[6] !== undefined);
+  t.strictSame(found.assignment?.publicIp, { 4: '198.51.100.4', 6: '2001:db8::4' });
+  server.put('a', { annotations: { [`${PREFIX}node-public-ip`]: '2001:db8::4', [`${PREFIX}node-public-ipv6`]: 'x' } });
+  await watch.until('none', ({ assignment }) => Object.keys(assignment?.publicIp ?? {}).length === 0);
+});
+
 t.test('an overwrite is published in place of the address, and is no difference to it', async (t) => {
   const { server, open } = await rig(t);
   server.put('a', { podCIDRs: ['10.5.1.0/24'], annotations: { [`${PREFIX}public-ip-overwrite`]: '198.51.100.1' } });
@@ -353,6 +364,7 @@ t.test('a server that is silent, busy, or talks nonsense', async (t) => {
     { status: 500 },
     { status: 429, headers: { 'retry-after': '0' } },
     { status: 200, body: ['?'] },
+    { status: 200, body: { metadata: { resourceVersion: '7' }, items: 'none' } },
     { status: 403, body: { message: 'nodes is forbidden: User "x" cannot list resource "nodes"' } },
   ];
   server.refuse = (_, path) => (path.includes('limit') ? answers.shift() : undefined);

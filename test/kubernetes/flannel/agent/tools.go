@@ -1,0 +1,5 @@
+//go:build tools
+
+package agent
+
+import _ "github.com/flannel-io/flannel"
