@@ -12,12 +12,14 @@ BUILD_PACKAGES=(g++ gcc libc6-dev linux-libc-dev make python3)
 WELCOME_PACKAGES=(musl-tools)
 TEST_PACKAGES=(containernetworking-plugins conntrack curl etcd-client etcd-server ethtool hostname iperf3 iproute2 iptables
   iputils-ping mount openssl procps strace tcpdump util-linux)
+# For the nodes of test/kubelet.
+KUBELET_PACKAGES=(busybox-static containerd runc)
 # The names under which container runtimes execute the one client.
 CNI_NAMES=(flannel flannel-ipam flannel-portmap flannel-bandwidth)
 
 usage() {
   cat <<'EOF'
-Usage: ./install.sh deps                 set up this source tree: Debian packages, node_modules, build/bin
+Usage: ./install.sh deps [--kubelet]     set up this source tree: Debian packages, node_modules, build/bin
        ./install.sh [OPTION]...          install on this host
        ./install.sh uninstall [OPTION]   take exactly that away again
        ./install.sh agent DIR            put the agent alone into the tree DIR, as a container image has it
@@ -26,6 +28,7 @@ Options:
   --root DIR            install into the tree DIR instead of /
   --cni-bin-dir PATH    where the CNI executables go (default /opt/cni/bin)
   --cni-conf-dir PATH   where the CNI list goes (default /etc/cni/net.d)
+  --kubelet             with deps: also what tests with kubelets need, containerd and runc
   -h, --help            show this text
 
 What is put there: the program in /usr/lib/flannel-ts, /usr/bin/flanneld, the CNI executables flannel, flannel-ipam,
@@ -553,6 +556,7 @@ while [[ $# -gt 0 ]]; do
       agent_root=$(realpath -m "$2")
       shift
       ;;
+    --kubelet) TEST_PACKAGES+=("${KUBELET_PACKAGES[@]}") ;;
     --root | --cni-bin-dir | --cni-conf-dir)
       [[ ${2-} ]] || die "$1 needs a value"
       [[ $1 == --root || $2 == /* ]] || die "$1 needs an absolute path, not $2"

@@ -16,9 +16,9 @@ Tiers:
   check     types, lint, architecture rules and unit tests; without root, under a minute
   root      tests that need root: namespaces, netlink, nftables
   cluster   end to end: several nodes, real etcd
-  kubernetes  the same with a real Kubernetes (test/kubernetes/binaries.ts)
-  test      all of these with a twentieth of the full counts (the default)
-  soak      the same with the full counts
+  kubernetes  the same with a real Kubernetes (test/kubernetes/binaries.ts): agents with its API server, and nodes with kubelets
+  test      all of these with a twentieth of the full counts (the default), without kubelets
+  soak      all of these with the full counts
 
 A PATTERN selects the test files (or the tools \`types\` and \`lint\`) whose path contains it.
 One file runs without this program too: node test/model/diff.test.ts
@@ -33,27 +33,34 @@ interface Tier {
   readonly needsRoot: boolean;
   /** For one file; a soak run gets as much more as it counts more. */
   readonly seconds: number;
+  /** How many files run at once; JOBS by default. */
+  readonly jobs?: number;
 }
 
 const tiers: Readonly<Record<string, Tier>> = {
-  check: { files: (path) => !/^test\/(root|cluster|kubernetes)\//.test(path), needsRoot: false, seconds: 60 },
+  check: {
+    files: (path) => !/^test\/(root|cluster|kubernetes|kubelet)\//.test(path),
+    needsRoot: false,
+    seconds: 60,
+  },
   root: { files: (path) => path.startsWith('test/root/'), needsRoot: true, seconds: 300 },
   cluster: { files: (path) => path.startsWith('test/cluster/'), needsRoot: true, seconds: 600 },
   kubernetes: { files: (path) => path.startsWith('test/kubernetes/'), needsRoot: true, seconds: 900 },
+  kubelet: { files: (path) => path.startsWith('test/kubelet/'), needsRoot: true, seconds: 1800, jobs: 1 },
 };
 const plans: Readonly<Record<string, readonly string[]>> = {
   check: ['check'],
   root: ['root'],
   cluster: ['cluster'],
-  kubernetes: ['kubernetes'],
+  kubernetes: ['kubernetes', 'kubelet'],
   test: ['check', 'root', 'cluster', 'kubernetes'],
-  soak: ['check', 'root', 'cluster', 'kubernetes'],
+  soak: ['check', 'root', 'cluster', 'kubernetes', 'kubelet'],
 };
 const SOAK_FACTOR = 20;
 /** How many files run at once. */
 const JOBS = 2;
-/** Test files that download something. */
-const ONLINE = ['test/root/image.test.ts'];
+/** Test files that download something: packages for the image. */
+const ONLINE = /^test\/(root\/image\.test\.ts$|kubelet\/)/;
 
 const root = join(import.meta.dirname, '..');
 process.chdir(root);
@@ -115,7 +122,7 @@ function jobsOf(tierName: string, tier: Tier): Job[] {
 }
 
 async function runPrivately(job: Job, record: (outcome: Outcome) => void): Promise<void> {
-  const { command, environment, remove } = privateMachine(job.name, ONLINE.includes(job.name));
+  const { command, environment, remove } = privateMachine(job.name, ONLINE.test(job.name));
   await runJob({ ...job, command, environment: { ...job.environment, ...environment } }, interrupt.signal, record);
   remove();
 }
@@ -156,7 +163,7 @@ async function runTier(name: string, tier: Tier): Promise<void> {
   const worker = async (): Promise<void> => {
     for (let job = queue.shift(); job && !interrupt.signal.aborted; job = queue.shift()) await run(job, tier);
   };
-  await Promise.all(Array.from({ length: JOBS }, worker));
+  await Promise.all(Array.from({ length: tier.jobs ?? JOBS }, worker));
 }
 
 say(`seed ${seed}${soak ? ', full counts' : ''}`);

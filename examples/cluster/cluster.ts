@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { AgentStatus } from '../../flanneld/progress.ts';
 import { type EtcdMember, type EtcdSetup, etcdAddress, etcdServers } from './etcd.ts';
-import { endChild, type Machine, startMachine } from './machine.ts';
+import { endChild, type Machine, type MachineOptions, startMachine } from './machine.ts';
 import { patience } from './patience.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -28,6 +28,8 @@ export interface ClusterOptions {
   readonly etcd?: EtcdSetup | undefined;
   /** Outlives this process. */
   readonly keep?: boolean | undefined;
+  /** Nodes have process namespaces of their own. */
+  readonly ownProcesses?: boolean | undefined;
   /** Told about each step as it starts. */
   readonly progress?: ((step: string) => void) | undefined;
 }
@@ -75,12 +77,13 @@ export async function startCluster({
   nodes: count,
   etcd: setup = {},
   keep = false,
+  ownProcesses = false,
   progress = () => undefined,
 }: ClusterOptions): Promise<Cluster> {
   const machines: Machine[] = [];
   const logs = mkdtempSync(`${tmpdir()}/flannel-cluster-`);
-  const make = async (name: string) => {
-    const machine = await startMachine(name, keep);
+  const make = async (name: string, options: MachineOptions = {}) => {
+    const machine = await startMachine(name, { keep, ...options });
     machines.push(machine);
     return machine;
   };
@@ -92,8 +95,8 @@ export async function startCluster({
     progress('underlay switch');
     const underlay = await make('underlay');
     await underlay.must('ip', ['link', 'add', 'switch0', 'mtu', String(UNDERLAY_MTU), 'up', 'type', 'bridge']);
-    const plug = async (name: string, host: number) => {
-      const machine = await make(name);
+    const plug = async (name: string, host: number, options?: MachineOptions) => {
+      const machine = await make(name, options);
       await connect(underlay, machine, name, host);
       return machine;
     };
@@ -107,7 +110,8 @@ export async function startCluster({
     const nodes: Node[] = [];
     for (let number = 1; number <= count; number++) {
       progress(`node n${number}`);
-      nodes.push({ ...(await plug(`n${number}`, number)), number, underlay: underlayOf(number) });
+      const machine = await plug(`n${number}`, number, { ownProcesses });
+      nodes.push({ ...machine, number, underlay: underlayOf(number) });
     }
     const cluster = clusterOf({ nodes, router, underlay, machines, logs, down }, servers, setup);
     await cluster.startEtcd();

@@ -1,5 +1,6 @@
 // A machine of the practice cluster: a process that holds a network, mount and host-name namespace with its own /run and
-// /var/lib. Everything in it, pods included, is gone when its processes are.
+// /var/lib. Everything in it, pods included, is gone when its processes are. A machine whose daemons start processes that
+// outlive them has a process namespace too: it ends with the machine, whatever runs in it.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -33,6 +34,13 @@ export interface Machine {
   stop(): Promise<void>;
 }
 
+export interface MachineOptions {
+  /** Outlives this process. */
+  readonly keep?: boolean | undefined;
+  /** Its own processes only, in a /proc of its own. */
+  readonly ownProcesses?: boolean | undefined;
+}
+
 const SETUP = [
   'mount -t tmpfs tmpfs /run',
   'mkdir -p /run/netns /run/lock',
@@ -46,8 +54,11 @@ const SETUP = [
 /** Children that must not outlive this process, however it ends; the kernel sees to it. */
 const bound = (keep: boolean): string[] => (keep ? [] : ['setpriv', '--pdeathsig', 'KILL']);
 
-/** Makes a machine. With `keep` it outlives this process. @throws Error when the namespaces can't be made (not root?) */
-export async function startMachine(name: string, keep = false): Promise<Machine> {
+/** Makes a machine. @throws Error when the namespaces can't be made (not root?) */
+export async function startMachine(
+  name: string,
+  { keep = false, ownProcesses = false }: MachineOptions = {},
+): Promise<Machine> {
   const [command, ...args] = [
     ...bound(keep),
     'unshare',
@@ -56,6 +67,7 @@ export async function startMachine(name: string, keep = false): Promise<Machine>
     '--uts',
     '--propagation',
     'private',
+    ...(ownProcesses ? ['--pid', '--fork', '--kill-child', '--mount-proc'] : []),
     'sh',
     '-c',
     SETUP,
@@ -68,7 +80,7 @@ export async function startMachine(name: string, keep = false): Promise<Machine>
     holder.stderr?.destroy();
     holder.unref();
   }
-  return machineOf(name, holder.pid as number, keep);
+  return machineOf(name, holder.pid as number, { keep, ownProcesses });
 }
 
 async function ready(holder: ChildProcess, attempt: string): Promise<void> {
@@ -89,7 +101,7 @@ async function ready(holder: ChildProcess, attempt: string): Promise<void> {
 }
 
 /** The machine that a process holds. */
-export function machineOf(name: string, pid: number, keep: boolean): Machine {
+export function machineOf(name: string, pid: number, { keep = false, ownProcesses = false }: MachineOptions): Machine {
   const children = new Set<ChildProcess>();
   const enter = (command: string, args: readonly string[]) => [
     ...bound(keep),
@@ -99,7 +111,10 @@ export function machineOf(name: string, pid: number, keep: boolean): Machine {
     '-m',
     '-n',
     '-u',
+    // Its holder lives outside of it: only children are inside. So does nsenter, which a signal to the command reaches.
+    ...(ownProcesses ? [`--pid=/proc/${pid}/ns/pid_for_children`] : []),
     '--',
+    ...(ownProcesses ? bound(keep) : []),
     command,
     ...args,
   ];

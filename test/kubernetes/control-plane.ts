@@ -27,6 +27,8 @@ export interface ControlPlaneOptions {
   readonly serviceCidr: string;
   /** Controllers that run; those that the tests of agents need by default. */
   readonly controllers?: string | undefined;
+  /** Whether the Service kubernetes leads to the API server. */
+  readonly advertise?: boolean | undefined;
 }
 
 export interface AgentSettings {
@@ -44,9 +46,14 @@ export interface ControlPlane {
   readonly admin: { readonly certificate: string; readonly key: string };
   /** As system:masters. @throws Error with what the server said */
   call<T = KubeObject>(method: string, path: string, body?: unknown): Promise<T>;
+  create(object: Manifest): Promise<void>;
   /** Creates every object of a manifest. */
   apply(manifest: string): Promise<void>;
   addNode(name: string): Promise<void>;
+  /** Path of a kubeconfig with a fresh certificate of this subject, "/O=group/CN=name". */
+  kubeconfig(name: string, subject: string): string;
+  /** Starts another of its programs, with a log of this name. It ends with the cluster. */
+  start(name: string, command: string, args: readonly string[]): ChildProcess;
   /** Waits until the node has pod CIDRs; these. */
   podCidrs(name: string): Promise<string[]>;
   /** A fresh token of the agents' service account. */
@@ -78,18 +85,20 @@ export async function startControlPlane(cluster: Cluster, options: ControlPlaneO
     names: [`IP:${HOST}`, 'IP:127.0.0.1', 'DNS:kubernetes.default.svc', ...serviceIp].join(','),
   });
   const admin = certificates.issue('admin', { subject: '/O=system:masters/CN=admin', usage: 'clientAuth' });
-  const manager = certificates.issue('manager', { subject: '/CN=system:kube-controller-manager', usage: 'clientAuth' });
   const accountKey = join(certificates.directory, 'sa.pem');
   execFileSync('openssl', ['genpkey', '-algorithm', 'RSA', '-out', accountKey], { stdio: 'ignore' });
   const url = `https://${HOST}:${PORT}`;
-  const kubeconfig = join(certificates.directory, 'manager.kubeconfig');
-  writeFileSync(kubeconfig, kubeconfigOf(url, authority, manager));
+  const kubeconfig = (name: string, subject: string): string => {
+    const path = join(certificates.directory, `${name}.kubeconfig`);
+    writeFileSync(path, kubeconfigOf(url, authority, certificates.issue(name, { subject, usage: 'clientAuth' })));
+    return path;
+  };
   const data = join(certificates.directory, 'data');
   mkdirSync(data);
 
-  const start = (name: string, command: string, args: readonly string[], env = {}): ChildProcess => {
+  const start = (name: string, command: string, args: readonly string[]): ChildProcess => {
     const log = openSync(`${logs}/${name}.log`, 'a');
-    const child = etcd.start(command, args, { log, env });
+    const child = etcd.start(command, args, { log });
     closeSync(log);
     return child;
   };
@@ -121,7 +130,7 @@ export async function startControlPlane(cluster: Cluster, options: ControlPlaneO
       `--bind-address=${HOST}`,
       `--advertise-address=${HOST}`,
       `--secure-port=${PORT}`,
-      '--endpoint-reconciler-type=none',
+      `--endpoint-reconciler-type=${options.advertise ? 'lease' : 'none'}`,
       `--cert-dir=${data}`,
       `--tls-cert-file=${server.certificate}`,
       `--tls-private-key-file=${server.key}`,
@@ -149,8 +158,9 @@ export async function startControlPlane(cluster: Cluster, options: ControlPlaneO
     );
   }
   await startServer();
+  const manager = kubeconfig('manager', '/CN=system:kube-controller-manager');
   start('controller-manager', join(binDirectory(), 'kube-controller-manager'), [
-    ...['kubeconfig', 'authentication-kubeconfig', 'authorization-kubeconfig'].map((flag) => `--${flag}=${kubeconfig}`),
+    ...['kubeconfig', 'authentication-kubeconfig', 'authorization-kubeconfig'].map((flag) => `--${flag}=${manager}`),
     `--cert-dir=${data}`,
     `--service-account-private-key-file=${accountKey}`,
     `--root-ca-file=${authority}`,
@@ -170,10 +180,14 @@ export async function startControlPlane(cluster: Cluster, options: ControlPlaneO
     authority,
     admin,
     call,
+    kubeconfig,
+    start,
     startServer,
+    async create(object) {
+      await call('POST', collectionOf(object), object);
+    },
     async apply(manifest) {
-      for (const object of parseAllDocuments(manifest).map((document) => document.toJS() as Manifest))
-        await call('POST', collectionOf(object), object);
+      for (const document of parseAllDocuments(manifest)) await plane.create(document.toJS() as Manifest);
     },
     async addNode(name) {
       await call('POST', '/api/v1/nodes', { apiVersion: 'v1', kind: 'Node', metadata: { name } });
@@ -236,12 +250,10 @@ export async function startControlPlane(cluster: Cluster, options: ControlPlaneO
       certificates.remove();
     },
   };
-  await plane.call('POST', '/api/v1/namespaces', { metadata: { name: 'kube-flannel' } });
-  await plane.apply(readFileSync(join(ROOT, 'deploy/rbac.yml'), 'utf8'));
   return plane;
 }
 
-interface Manifest {
+export interface Manifest {
   readonly apiVersion: string;
   readonly kind: string;
   readonly metadata: { readonly name: string; readonly namespace?: string };

@@ -1,0 +1,33 @@
+// From nodes without a network to pods that reach each other: the manifest's DaemonSet with its image, over each backend and with
+// each set of families.
+
+import t from 'tap';
+import { conditionOf, lacking, nodeObjects, openKubeCluster } from './cluster.ts';
+import { addressesOf, eventsOf, podsOf, startWeb, unreachablePages } from './workload.ts';
+
+const PODS = 6;
+
+for (const dualStack of [false, true])
+  for (const backend of ['vxlan', 'host-gw'] as const)
+    t.test(`${backend}, ${dualStack ? 'both families' : 'IPv4'}`, { skip: lacking() }, async (t) => {
+      const cluster = await openKubeCluster(t, { nodes: 3, dualStack });
+      const { plane } = cluster;
+      await cluster.install({ backend });
+      for (const node of await nodeObjects(plane))
+        t.ok(conditionOf('NetworkUnavailable', 'False')(node), `${node.metadata.name}: its network is there`);
+      const pods = await startWeb(cluster, PODS);
+      t.equal(new Set(pods.map(({ spec }) => spec.nodeName)).size, 3, 'pods on every node');
+      for (const pod of pods) t.equal(addressesOf(pod).length, dualStack ? 2 : 1, `addresses of ${pod.metadata.name}`);
+      t.strictSame(await unreachablePages(cluster, pods), [], 'each pod, and the Service, from each pod');
+
+      const later = await podsOf(cluster, 'app=web');
+      t.ok(later.every(conditionOf('Ready', 'True')), 'all are ready still');
+      const restarts = [...later, ...(await cluster.agents())].map(
+        ({ status }) => status.containerStatuses?.[0]?.restartCount,
+      );
+      t.ok(
+        restarts.every((count) => count === 0),
+        'no container was started again',
+      );
+      t.strictSame(await eventsOf(cluster, 'FailedCreatePodSandBox', 'Killing'), []);
+    });

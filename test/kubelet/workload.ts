@@ -1,0 +1,149 @@
+// What the tests run on the cluster: web servers of one Deployment behind a Service, pods that come and go, and what they reach of
+// each other.
+
+import { until } from '../../examples/cluster/cluster.ts';
+import type { KubeCluster, PodObject } from './cluster.ts';
+import { conditionOf, SLOW } from './cluster.ts';
+import { POD_IMAGE } from './images.ts';
+
+const PODS = '/api/v1/namespaces/default/pods';
+export const PORT = 8080;
+/** Addresses of the pods that wait for an answer of each other at the same time. */
+const PATIENCE_S = 20;
+
+const WEB = 'mkdir /w; hostname >/w/index.html; trap "exit 0" TERM; httpd -f -p 8080 -h /w & wait';
+const probe = { httpGet: { port: PORT, path: '/' }, timeoutSeconds: 20 };
+
+const container = {
+  name: 'web',
+  image: POD_IMAGE,
+  imagePullPolicy: 'Never',
+  command: ['sh', '-c', WEB],
+  ports: [{ name: 'http', containerPort: PORT }],
+};
+
+const DEPLOYMENT = (replicas: number) => ({
+  apiVersion: 'apps/v1',
+  kind: 'Deployment',
+  metadata: { name: 'web', namespace: 'default' },
+  spec: {
+    replicas,
+    selector: { matchLabels: { app: 'web' } },
+    template: {
+      metadata: { labels: { app: 'web' } },
+      spec: {
+        terminationGracePeriodSeconds: 1,
+        topologySpreadConstraints: [
+          {
+            maxSkew: 1,
+            topologyKey: 'kubernetes.io/hostname',
+            whenUnsatisfiable: 'ScheduleAnyway',
+            labelSelector: { matchLabels: { app: 'web' } },
+          },
+        ],
+        containers: [
+          {
+            ...container,
+            readinessProbe: { ...probe, periodSeconds: 1 },
+            livenessProbe: { ...probe, periodSeconds: 2 },
+          },
+        ],
+      },
+    },
+  },
+});
+
+const SERVICE = {
+  apiVersion: 'v1',
+  kind: 'Service',
+  metadata: { name: 'web', namespace: 'default' },
+  spec: { selector: { app: 'web' }, ipFamilyPolicy: 'PreferDualStack', ports: [{ port: 80, targetPort: 'http' }] },
+};
+
+/** The pods of a label, those that are ending left out. */
+export async function podsOf({ plane }: KubeCluster, label: string): Promise<readonly PodObject[]> {
+  const { items } = await plane.call<{ items: PodObject[] }>('GET', `${PODS}?labelSelector=${label}`);
+  return items.filter(({ metadata }) => !('deletionTimestamp' in metadata));
+}
+
+/** Waits until so many of a label are ready, and gives them. @throws Error */
+export async function readyPods(cluster: KubeCluster, label: string, wanted: number): Promise<readonly PodObject[]> {
+  let found: readonly PodObject[] = [];
+  const areReady = async () => {
+    found = await podsOf(cluster, label);
+    return found.length === wanted && found.every(conditionOf('Ready', 'True'));
+  };
+  await until(`${wanted} pods of ${label} are ready`, areReady, SLOW);
+  return found;
+}
+
+/** A Deployment of web servers with their Service; its pods once they are ready. */
+export async function startWeb(cluster: KubeCluster, replicas: number): Promise<readonly PodObject[]> {
+  await cluster.plane.create(DEPLOYMENT(replicas));
+  await cluster.plane.create(SERVICE);
+  return readyPods(cluster, 'app=web', replicas);
+}
+
+export const serviceIps = async ({ plane }: KubeCluster): Promise<readonly string[]> =>
+  (await plane.call<{ spec: { clusterIPs: string[] } }>('GET', '/api/v1/namespaces/default/services/web')).spec
+    .clusterIPs;
+
+export const addressesOf = ({ status }: PodObject): readonly string[] => (status.podIPs ?? []).map(({ ip }) => ip);
+
+/** Runs a command in the network of a pod. Its exit code is for the caller to judge. */
+export async function inPod(cluster: KubeCluster, pod: PodObject, command: string, ...args: string[]) {
+  const node = cluster.nodeOf(pod);
+  const [first = '', ...rest] = await node.within(pod.status.containerStatuses?.[0]?.containerID ?? '');
+  return node.run(first, [...rest, command, ...args], { timeoutMs: SLOW });
+}
+
+const urlOf = (ip: string, port: number): string => `http://${ip.includes(':') ? `[${ip}]` : ip}:${port}/`;
+
+/** What of the pods' addresses, and of the Service, the pods don't get their page from. */
+export async function unreachablePages(cluster: KubeCluster, pods: readonly PodObject[]): Promise<readonly string[]> {
+  const urls = [
+    ...pods.flatMap((pod) => addressesOf(pod).map((ip) => urlOf(ip, PORT))),
+    ...(await serviceIps(cluster)).map((ip) => urlOf(ip, 80)),
+  ];
+  const options = ['--silent', '--show-error', '--fail', '--max-time', String(PATIENCE_S), '--parallel'];
+  const format = '%{onerror}%{url} %{errormsg}\n';
+  const asked = pods.map(async (pod) => {
+    const { code, stdout, stderr } = await inPod(cluster, pod, 'curl', ...options, '--write-out', format, ...urls);
+    return code === 0 && stdout.match(/^web-/gm)?.length === urls.length
+      ? []
+      : [`from ${pod.metadata.name}: ${stderr}${stdout}`];
+  });
+  return (await Promise.all(asked)).flat();
+}
+
+/** Pods that nobody makes again, and that the scheduler spreads. */
+export async function createPods({ plane }: KubeCluster, label: string, names: readonly string[]): Promise<void> {
+  const [key = '', value] = label.split('=');
+  const spec = {
+    terminationGracePeriodSeconds: 1,
+    containers: [{ ...container, readinessProbe: { ...probe, periodSeconds: 1 } }],
+  };
+  for (const name of names) await plane.call('POST', PODS, { metadata: { name, labels: { [key]: value } }, spec });
+}
+
+/** Deletes them, and waits until kubelets have forgotten them. @throws Error */
+export async function deletePods({ plane }: KubeCluster, label: string): Promise<void> {
+  await plane.call('DELETE', `${PODS}?labelSelector=${label}`);
+  const areGone = async () =>
+    (await plane.call<{ items: unknown[] }>('GET', `${PODS}?labelSelector=${label}`)).items.length === 0;
+  await until(`pods of ${label} are gone`, areGone, SLOW);
+}
+
+interface EventObject {
+  readonly reason: string;
+  readonly message: string;
+  readonly involvedObject: { readonly kind: string; readonly name: string };
+}
+
+/** Events of a namespace with one of these reasons, a line each. */
+export async function eventsOf({ plane }: KubeCluster, ...reasons: string[]): Promise<readonly string[]> {
+  const { items } = await plane.call<{ items: EventObject[] }>('GET', '/api/v1/events');
+  return items
+    .filter(({ reason }) => reasons.includes(reason))
+    .map(({ reason, message, involvedObject }) => `${reason} ${involvedObject.name}: ${message}`);
+}
