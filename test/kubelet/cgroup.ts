@@ -2,6 +2,7 @@
 // of containerd, and nothing that ends takes them away.
 
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -54,7 +55,7 @@ export interface ControlGroup {
 
 /** Goes away when this process does, however that ends. */
 export function makeControlGroup(): ControlGroup {
-  const name = `flannel-test-${process.pid}`;
+  const name = `flannel-test-${randomUUID()}`;
   const paths = hierarchies().map((hierarchy) => join(hierarchy, name));
   const remover: ChildProcess = spawn('sh', ['-c', REMOVE, 'sh', ...paths], {
     stdio: ['pipe', 'ignore', 'ignore'],

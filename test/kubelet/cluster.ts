@@ -12,13 +12,13 @@ import { binDirectory, hasGo, missingPrograms, PROGRAMS } from '../kubernetes/bi
 import { type ControlPlane, type Manifest, startControlPlane } from '../kubernetes/control-plane.ts';
 import { DUAL, DUAL_NETWORK, SINGLE } from '../kubernetes/stage.ts';
 import { makeControlGroup } from './cgroup.ts';
-import { AGENT_TAG, agentImage, buildAgentImage, buildPodImage } from './images.ts';
+import { AGENT_TAG, buildAgentImage, buildPodImage } from './images.ts';
 import { type KubeletNode, startKubeletNode } from './node.ts';
 
 /** Bound of everything that kubelets do one after the other. */
 export const SLOW = 240_000;
 const MANIFEST = join(import.meta.dirname, '../../deploy/kube-flannel-ts.yml');
-export const DAEMON_SET = '/apis/apps/v1/namespaces/kube-flannel/daemonsets/kube-flannel-ts';
+const DAEMON_SET = '/apis/apps/v1/namespaces/kube-flannel/daemonsets/kube-flannel-ts';
 const AGENTS = '/api/v1/namespaces/kube-flannel/pods?labelSelector=app=flannel-ts';
 
 export interface KubeClusterOptions {
@@ -166,8 +166,9 @@ export const conditionOf =
   (object: { readonly status: { readonly conditions?: readonly { type: string; status: string }[] } }): boolean =>
     object.status.conditions?.some((each) => each.type === type && each.status === status) === true;
 
-/** Changes the template of the DaemonSet, which begins a roll-out. */
-export const changeTemplate = (plane: ControlPlane, template: object): Promise<unknown> =>
-  plane.call('PATCH', DAEMON_SET, { spec: { template } });
-
-export { agentImage };
+/** Changes the template of the DaemonSet's pods, which begins a roll-out. */
+export async function changeTemplate(plane: ControlPlane, change: (template: AnyManifest) => void): Promise<void> {
+  const { spec } = await plane.call<AnyManifest>('GET', DAEMON_SET);
+  change(spec.template);
+  await plane.call('PATCH', DAEMON_SET, { spec: { template: spec.template } });
+}

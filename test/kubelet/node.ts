@@ -95,7 +95,9 @@ export interface KubeletNode extends Node {
   /** Its pods go on. */
   stopKubelet(): Promise<void>;
   importImage(archive: string): Promise<void>;
-  /** Words before a command that then runs in the network of a container, "containerd://…". */
+  /** Ends the first process of a container, "containerd://…", as a crash would. */
+  kill(containerId: string): Promise<void>;
+  /** Words before a command that then runs in the network of a container. */
   within(containerId: string): Promise<string[]>;
 }
 
@@ -142,11 +144,14 @@ export async function startKubeletNode(node: Node, settings: NodeSettings): Prom
       if (kubelet !== undefined) await endChild(kubelet);
     },
     importImage: async (archive) => void (await ctr('image', 'import', archive)),
+    kill: async (containerId) => void (await ctr('task', 'kill', '--signal', 'SIGKILL', idOf(containerId))),
     async within(containerId) {
-      const id = containerId.replace('containerd://', '');
+      const id = idOf(containerId);
       const pid = new RegExp(`^${id} +(\\d+)`, 'm').exec(await ctr('task', 'list'))?.[1];
       if (pid === undefined) throw new Error(`${node.name}: container ${id} does not run`);
       return ['nsenter', '-t', pid, '-n'];
     },
   };
 }
+
+const idOf = (containerId: string): string => containerId.replace('containerd://', '');

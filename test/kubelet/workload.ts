@@ -90,10 +90,15 @@ export const serviceIps = async ({ plane }: KubeCluster): Promise<readonly strin
 
 export const addressesOf = ({ status }: PodObject): readonly string[] => (status.podIPs ?? []).map(({ ip }) => ip);
 
+export const containerIdOf = ({ status }: PodObject): string => status.containerStatuses?.[0]?.containerID ?? '';
+
+/** How often its container was started again. */
+export const restartsOf = ({ status }: PodObject): number => status.containerStatuses?.[0]?.restartCount ?? 0;
+
 /** Runs a command in the network of a pod. Its exit code is for the caller to judge. */
 export async function inPod(cluster: KubeCluster, pod: PodObject, command: string, ...args: string[]) {
   const node = cluster.nodeOf(pod);
-  const [first = '', ...rest] = await node.within(pod.status.containerStatuses?.[0]?.containerID ?? '');
+  const [first = '', ...rest] = await node.within(containerIdOf(pod));
   return node.run(first, [...rest, command, ...args], { timeoutMs: SLOW });
 }
 
