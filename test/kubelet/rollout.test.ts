@@ -3,7 +3,7 @@
 
 import t from 'tap';
 import { conditionOf, lacking, nodeObjects, openKubeCluster } from './cluster.ts';
-import { addressesOf, eventsOf, podsOf, restartsOf, startWeb, unreachablePages } from './workload.ts';
+import { addressesOf, eventsOf, podsOf, restartsOf, serviceIps, startWeb, unreachablePages } from './workload.ts';
 
 const PODS = 6;
 
@@ -16,9 +16,11 @@ for (const dualStack of [false, true])
       for (const node of await nodeObjects(plane))
         t.ok(conditionOf('NetworkUnavailable', 'False')(node), `${node.metadata.name}: its network is there`);
       const pods = await startWeb(cluster, PODS);
+      const services = await serviceIps(cluster);
+      t.equal(services.length, dualStack ? 2 : 1, 'addresses of the Service');
       t.equal(new Set(pods.map(({ spec }) => spec.nodeName)).size, 3, 'pods on every node');
       for (const pod of pods) t.equal(addressesOf(pod).length, dualStack ? 2 : 1, `addresses of ${pod.metadata.name}`);
-      t.strictSame(await unreachablePages(cluster, pods), [], 'each pod, and the Service, from each pod');
+      t.strictSame(await unreachablePages(cluster, pods, services), [], 'each pod, and the Service, from each pod');
 
       const later = await podsOf(cluster, 'app=web');
       t.ok(later.every(conditionOf('Ready', 'True')), 'all are ready still');

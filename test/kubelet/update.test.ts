@@ -13,6 +13,7 @@ import {
   eventsOf,
   restartsOf,
   readyPods,
+  serviceIps,
   startWeb,
   unreachablePages,
 } from './workload.ts';
@@ -36,6 +37,7 @@ t.test('agents are replaced', { skip: lacking() }, async (t) => {
     },
   });
   const pods = await startWeb(cluster, 3);
+  const services = await serviceIps(cluster);
   t.equal(new Set(pods.map(({ spec }) => spec.nodeName)).size, 3, 'a pod on every node');
 
   /** Pods come and go in lots, so that some do at every moment of the change. */
@@ -59,7 +61,7 @@ t.test('agents are replaced', { skip: lacking() }, async (t) => {
       `${what}: all agents were replaced`,
     );
     t.strictSame(await eventsOf(cluster, 'FailedCreatePodSandBox', 'FailedKillPod'), [], `${what}: at first attempt`);
-    t.strictSame(await unreachablePages(cluster, pods), [], `${what}: all pods reach all`);
+    t.strictSame(await unreachablePages(cluster, pods, services), [], `${what}: all pods reach all`);
   };
   await during('restart', async () => {
     await changeTemplate(plane, (template) => {

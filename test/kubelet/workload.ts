@@ -84,6 +84,13 @@ export async function startWeb(cluster: KubeCluster, replicas: number): Promise<
   return readyPods(cluster, 'app=web', replicas);
 }
 
+/** Another number of web servers; all of them once they are ready. */
+export async function scaleWeb(cluster: KubeCluster, replicas: number): Promise<readonly PodObject[]> {
+  await cluster.plane.call('PATCH', '/apis/apps/v1/namespaces/default/deployments/web', { spec: { replicas } });
+  return readyPods(cluster, 'app=web', replicas);
+}
+
+/** The addresses of their Service. */
 export const serviceIps = async ({ plane }: KubeCluster): Promise<readonly string[]> =>
   (await plane.call<{ spec: { clusterIPs: string[] } }>('GET', '/api/v1/namespaces/default/services/web')).spec
     .clusterIPs;
@@ -104,11 +111,15 @@ export async function inPod(cluster: KubeCluster, pod: PodObject, command: strin
 
 const urlOf = (ip: string, port: number): string => `http://${ip.includes(':') ? `[${ip}]` : ip}:${port}/`;
 
-/** What of the pods' addresses, and of the Service, the pods don't get their page from. */
-export async function unreachablePages(cluster: KubeCluster, pods: readonly PodObject[]): Promise<readonly string[]> {
+/** What of the pods' addresses, and of the Services', the pods don't get their page from. */
+export async function unreachablePages(
+  cluster: KubeCluster,
+  pods: readonly PodObject[],
+  services: readonly string[],
+): Promise<readonly string[]> {
   const urls = [
     ...pods.flatMap((pod) => addressesOf(pod).map((ip) => urlOf(ip, PORT))),
-    ...(await serviceIps(cluster)).map((ip) => urlOf(ip, 80)),
+    ...services.map((ip) => urlOf(ip, 80)),
   ];
   const options = ['--silent', '--show-error', '--fail', '--max-time', String(PATIENCE_S), '--parallel'];
   const format = '%{onerror}%{url} %{errormsg}\n';
