@@ -57,6 +57,8 @@ export interface KubeCluster {
   install(network: NetworkOptions): Promise<void>;
   /** Agents that run the newest template, and nothing else: the DaemonSet is rolled out. */
   rolledOut(): Promise<void>;
+  /** Waits until pods can be created in the namespace. */
+  hasDefaultAccount(namespace: string): Promise<void>;
   agents(): Promise<readonly PodObject[]>;
   /** The archive of the agents' image with another tag. */
   buildImage(tag: string): string;
@@ -112,12 +114,22 @@ function kubeCluster({ cluster, plane, nodes, dualStack, directory }: Parts): Ku
     };
     await until('the DaemonSet is rolled out', isCurrent, SLOW);
   }
+  async function hasDefaultAccount(namespace: string): Promise<void> {
+    const path = `/api/v1/namespaces/${namespace}/serviceaccounts/default`;
+    const isThere = () =>
+      plane.call('GET', path).then(
+        () => true,
+        () => false,
+      );
+    await until(`the service account of ${namespace}`, isThere, SLOW);
+  }
   return {
     cluster,
     plane,
     nodes,
     agents,
     rolledOut,
+    hasDefaultAccount,
     async install({ backend, flags = [] }) {
       const network = { ...(dualStack ? DUAL_NETWORK : { Network: DUAL_NETWORK.Network }), Backend: { Type: backend } };
       for (const object of manifest()) await plane.create(configured(object, network, flags));

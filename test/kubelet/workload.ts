@@ -61,16 +61,26 @@ const SERVICE = {
 };
 
 /** The pods of a label, those that are ending left out. */
-export async function podsOf({ plane }: KubeCluster, label: string): Promise<readonly PodObject[]> {
-  const { items } = await plane.call<{ items: PodObject[] }>('GET', `${PODS}?labelSelector=${label}`);
+export async function podsOf(
+  { plane }: KubeCluster,
+  label: string,
+  namespace = 'default',
+): Promise<readonly PodObject[]> {
+  const path = `/api/v1/namespaces/${namespace}/pods?labelSelector=${label}`;
+  const { items } = await plane.call<{ items: PodObject[] }>('GET', path);
   return items.filter(({ metadata }) => !('deletionTimestamp' in metadata));
 }
 
 /** Waits until so many of a label are ready, and gives them. @throws Error */
-export async function readyPods(cluster: KubeCluster, label: string, wanted: number): Promise<readonly PodObject[]> {
+export async function readyPods(
+  cluster: KubeCluster,
+  label: string,
+  wanted: number,
+  namespace = 'default',
+): Promise<readonly PodObject[]> {
   let found: readonly PodObject[] = [];
   const areReady = async () => {
-    found = await podsOf(cluster, label);
+    found = await podsOf(cluster, label, namespace);
     return found.length === wanted && found.every(conditionOf('Ready', 'True'));
   };
   await until(`${wanted} pods of ${label} are ready`, areReady, SLOW);

@@ -1,24 +1,27 @@
 // A node with pods on point-to-point links or on a bridge, in the network namespace of this process: "xa" to "zc" with the addresses of the
 // truth tables.
 
-import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import type { Readable, Writable } from 'node:stream';
 import { createInterface } from 'node:readline';
 import type { Test } from 'tap';
 import type { Packet } from '../flanneld/policy/oracle.ts';
 import { addressOf } from '../flanneld/policy/truth-tables.ts';
 import { makeNamespace } from './namespace.ts';
 
-export interface RealPod {
-  /** Path of its network namespace. */
-  readonly namespace: string;
+/** What probes and answers in a pod. */
+export interface Prober {
   /** Whether an answer comes within so many milliseconds. */
   probe(to: string, port: number, protocol: Packet['protocol'], patience: number): Promise<boolean>;
   /** Begins a flow that stays, whose answer must come within so many milliseconds. */
   open(to: string, port: number, protocol: 'TCP' | 'UDP', patience: number): Promise<RealFlow>;
   /** Sends something to everybody who has ever asked this pod. */
   shout(): Promise<void>;
+}
+
+export interface RealPod extends Prober {
+  /** Path of its network namespace. */
+  readonly namespace: string;
 }
 
 export interface RealFlow {
@@ -41,7 +44,8 @@ export interface PolicyWorld {
   readonly pods: ReadonlyMap<string, RealPod>;
 }
 
-const PROGRAM = new URL('policy-pod.ts', import.meta.url).pathname;
+/** Runs in the namespace of a pod. */
+export const POLICY_POD = new URL('policy-pod.ts', import.meta.url).pathname;
 
 const sh = (script: string): string => execFileSync('sh', ['-ec', script], { encoding: 'utf8' });
 
@@ -105,22 +109,23 @@ const pointToPoint =
 async function startPod(t: Test, name: string, link: Link): Promise<RealPod> {
   const namespace = makeNamespace(t, name);
   sh(link(namespace.name));
-  const child = spawn('nsenter', [`--net=${namespace.path}`, process.execPath, PROGRAM], {
+  const child = spawn('nsenter', [`--net=${namespace.path}`, process.execPath, POLICY_POD], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   t.teardown(async () => {
     child.stdin.end();
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
   });
-  return podOf(child, namespace.path);
+  return { ...(await proberOf(child)), namespace: namespace.path };
 }
 
-async function podOf(child: ChildProcessByStdio<Writable, Readable, null>, namespace: string): Promise<RealPod> {
+/** What a process that runs policy-pod.ts in a namespace can be asked for. @throws Error when it ends at once */
+export async function proberOf(child: ChildProcess): Promise<Prober> {
   const waiting = new Map<number, (reached: boolean) => void>();
   const ready = Promise.withResolvers<void>();
   let orders = 0;
   child.once('exit', (code) => ready.reject(new Error(`a pod ended: ${code}`)));
-  createInterface({ input: child.stdout }).on('line', (line) => {
+  createInterface({ input: child.stdout as NodeJS.ReadableStream }).on('line', (line) => {
     if (line === 'ready') return ready.resolve();
     const { id, reached } = JSON.parse(line) as { id: number; reached: boolean };
     waiting.get(id)?.(reached);
@@ -129,11 +134,10 @@ async function podOf(child: ChildProcessByStdio<Writable, Readable, null>, names
   await ready.promise;
   function order(fields: object): Promise<boolean> {
     const id = orders++;
-    child.stdin.write(`${JSON.stringify({ id, flow: id, ...fields })}\n`);
+    child.stdin?.write(`${JSON.stringify({ id, flow: id, ...fields })}\n`);
     return new Promise((resolve) => waiting.set(id, resolve));
   }
   return {
-    namespace,
     probe: (to, port, protocol, patience) => order({ kind: 'probe', to, port, protocol, patience }),
     async open(to, port, protocol, patience) {
       const flow = orders;
