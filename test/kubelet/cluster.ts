@@ -72,8 +72,14 @@ export function lacking(): string | false {
   return `Kubernetes' programs are not built: ${missing.join(', ')} (there is no Go to build them with)`;
 }
 
-/** Goes with the test. @throws Error when a part doesn't come up */
-export async function openKubeCluster(t: Test, { nodes: count, dualStack, started }: KubeClusterOptions) {
+/** Goes with the test. @throws Error when something isn't there, or doesn't come up */
+export async function openKubeCluster(
+  t: Test,
+  { nodes: count, dualStack, started }: KubeClusterOptions,
+): Promise<KubeCluster> {
+  const missing = missingPrograms(PROGRAMS);
+  if (missing.length > 0)
+    throw new Error(`not built: ${missing.join(', ')}: node test/kubernetes/binaries.ts builds them`);
   const directory = mkdtempSync(join(tmpdir(), 'flannel-kubelets-'));
   const group = makeControlGroup();
   let [cluster, plane]: [Cluster | undefined, ControlPlane | undefined] = [undefined, undefined];
