@@ -145,24 +145,30 @@ const FROM_IP4: Chain = {
   name: FROM[4],
   rules: [
     rule`iifname . ether saddr . ip saddr != @${SOURCES[4]} drop`,
-    rule`meta pkttype { broadcast, multicast } drop`,
+    // To all, and to several (linux/if_packet.h).
+    rule`meta pkttype { 1, 2 } drop`,
     rule`ip daddr { 224.0.0.0/4, 255.255.255.255 } drop`,
-    rule`icmp type redirect drop`,
+    // Redirect (RFC 792).
+    rule`icmp type 5 drop`,
   ],
 };
 
-/** Who looks for duplicates of an address asks for it without having one. */
-const DUPLICATES: Rule = rule`ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 @${TARGETS} accept`;
+/** Types of ICMPv6 (RFC 2710, 3810, 4861), as nft lists them where names depend on nothing: as numbers, in order. */
+const [REPORT, DONE, ROUTER_SOLICIT, ROUTER_ADVERT, SOLICIT, ADVERT, REDIRECT, REPORT2] = [
+  131, 132, 133, 134, 135, 136, 137, 143,
+];
 
-/** Types in the order of their numbers, as nft lists them. */
+/** Who looks for duplicates of an address asks for it without having one. */
+const DUPLICATES: Rule = rule`ip6 saddr :: icmpv6 type ${SOLICIT} iifname . ether saddr . @th,64,128 @${TARGETS} accept`;
+
 const FROM_IP6: Chain = {
   name: FROM[6],
   rules: [
     DUPLICATES,
     rule`iifname . ether saddr . ip6 saddr != @${SOURCES[6]} drop`,
-    rule`icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @${TARGETS} drop`,
-    rule`icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } accept`,
-    rule`icmpv6 type { nd-router-advert, nd-redirect } drop`,
+    rule`icmpv6 type ${ADVERT} iifname . ether saddr . @th,64,128 != @${TARGETS} drop`,
+    rule`icmpv6 type { ${REPORT}, ${DONE}, ${ROUTER_SOLICIT}, ${SOLICIT}, ${ADVERT}, ${REPORT2} } accept`,
+    rule`icmpv6 type { ${ROUTER_ADVERT}, ${REDIRECT} } drop`,
     rule`ip6 saddr fe80::/10 drop`,
     rule`ip6 daddr { fe80::/10, ff00::/8 } drop`,
   ],
@@ -173,15 +179,18 @@ const BASE: Readonly<Record<GuardFamily, BaseChain>> = {
   inet: { type: 'filter', hook: 'prerouting', priority: 'raw', policy: 'accept' },
 };
 
-/** What the frame itself says: where the kernel has taken a VLAN's tag off already, only that tells of it. */
+/**
+ * What the frame itself says: where the kernel has taken a VLAN's tag off already, only that tells of it. In numbers: ARP, IPv4,
+ * IPv6 (linux/if_ether.h), and NFPROTO_IPV4 (linux/netfilter.h).
+ */
 const BY_PROTOCOL: Readonly<Record<GuardFamily, readonly Rule[]>> = {
   bridge: [
-    rule`ether type arp goto ${FROM.arp}`,
-    rule`ether type ip goto ${FROM[4]}`,
-    rule`ether type ip6 goto ${FROM[6]}`,
+    rule`ether type 0x0806 goto ${FROM.arp}`,
+    rule`ether type 0x0800 goto ${FROM[4]}`,
+    rule`ether type 0x86dd goto ${FROM[6]}`,
     rule`drop`,
   ],
-  inet: [rule`meta nfproto ipv4 goto ${FROM[4]}`, rule`goto ${FROM[6]}`],
+  inet: [rule`meta nfproto 2 goto ${FROM[4]}`, rule`goto ${FROM[6]}`],
 };
 
 const chainsOf = (family: GuardFamily): Chain[] => [

@@ -111,6 +111,7 @@ t.test('on a bridge', async (t) => {
   const bridge = await node.machine.must('ip', ['-d', 'link', 'show', 'cni0']);
   t.match(bridge, /nf_call_iptables 1 nf_call_ip6tables 1/, 'set again');
   await guarded('with another');
+  t.notMatch(agent.log(), 'flannel-guard', 'tables that are as they should be are left alone');
 
   for (const id of ['own', 'victim', 'other']) t.equal((await node.one('DEL', id)).status, 0);
   t.notMatch(await node.machine.must('nft', ['list', 'table', 'bridge', 'flannel-guard']), /elements/, 'all are gone');
