@@ -26,6 +26,7 @@ export async function startTraffic(t: Test, cluster: KubeCluster, pods: readonly
     async lostNothing(t, what) {
       for (const { tell } of talkers) tell('end');
       const reports = await Promise.all(talkers.map(async ({ next }) => JSON.parse(await next()) as SteadyReport));
+      await Promise.all(talkers.map(({ end }) => end()));
       const sum = (key: Exclude<keyof SteadyReport, 'failed'>) => reports.reduce((total, each) => total + each[key], 0);
       t.comment(`${what}: ${sum('sent')} packets of flows, ${sum('connections')} new connections`);
       t.ok(sum('sent') > 0 && sum('connections') > 0 && sum('written') > 0, `${what}: there was traffic`);
@@ -45,7 +46,8 @@ async function startTalker(t: Test, cluster: KubeCluster, pod: PodObject, peer: 
   const node = cluster.nodeOf(pod);
   const [first = '', ...rest] = await node.within(containerIdOf(pod));
   const child: ChildProcess = node.start(first, [...rest, process.execPath, PROGRAM, ...addressesOf(peer)]);
-  t.teardown(() => endChild(child));
+  const end = async () => void (await endChild(child));
+  t.teardown(end);
   let trouble = '';
   child.stderr?.on('data', (chunk) => (trouble += chunk));
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]();
@@ -55,5 +57,5 @@ async function startTalker(t: Test, cluster: KubeCluster, pod: PodObject, peer: 
     return value;
   };
   await next();
-  return { next, tell: (line: string) => void child.stdin?.write(`${line}\n`) };
+  return { next, end, tell: (line: string) => void child.stdin?.write(`${line}\n`) };
 }

@@ -8,8 +8,8 @@ import { POD_IMAGE } from './images.ts';
 
 const PODS = '/api/v1/namespaces/default/pods';
 export const PORT = 8080;
-/** Addresses of the pods that wait for an answer of each other at the same time. */
-const PATIENCE_S = 20;
+/** For one page, and for all. */
+const [PAGE_S, PAGES_MS] = [20, 60_000];
 
 const WEB = 'mkdir /w; hostname >/w/index.html; trap "exit 0" TERM; httpd -f -p 8080 -h /w & wait';
 const probe = { httpGet: { port: PORT, path: '/' }, timeoutSeconds: 20 };
@@ -121,8 +121,25 @@ export async function inPod(cluster: KubeCluster, pod: PodObject, command: strin
 
 const urlOf = (ip: string, port: number): string => `http://${ip.includes(':') ? `[${ip}]` : ip}:${port}/`;
 
-/** What of the pods' addresses, and of the Services', the pods don't get their page from. */
+/**
+ * What of the pods' addresses, and of the Services', the pods don't get their page from; none as soon as all do. That a Service is
+ * known on a node takes kube-proxy a moment.
+ */
 export async function unreachablePages(
+  cluster: KubeCluster,
+  pods: readonly PodObject[],
+  services: readonly string[],
+): Promise<readonly string[]> {
+  let left: readonly string[] = [];
+  const areReached = async () => {
+    left = await missedPages(cluster, pods, services);
+    return left.length === 0;
+  };
+  await until('all pages', areReached, PAGES_MS).catch(() => undefined);
+  return left;
+}
+
+async function missedPages(
   cluster: KubeCluster,
   pods: readonly PodObject[],
   services: readonly string[],
@@ -131,13 +148,13 @@ export async function unreachablePages(
     ...pods.flatMap((pod) => addressesOf(pod).map((ip) => urlOf(ip, PORT))),
     ...services.map((ip) => urlOf(ip, 80)),
   ];
-  const options = ['--silent', '--show-error', '--fail', '--max-time', String(PATIENCE_S), '--parallel'];
+  const options = ['--silent', '--fail', '--max-time', String(PAGE_S), '--parallel'];
   const format = '%{onerror}%{url} %{errormsg}\n';
   const asked = pods.map(async (pod) => {
     const { code, stdout, stderr } = await inPod(cluster, pod, 'curl', ...options, '--write-out', format, ...urls);
     return code === 0 && stdout.match(/^web-/gm)?.length === urls.length
       ? []
-      : [`from ${pod.metadata.name}: ${stderr}${stdout}`];
+      : [`from ${pod.metadata.name}: ${stdout}${stderr}`];
   });
   return (await Promise.all(asked)).flat();
 }
