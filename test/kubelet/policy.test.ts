@@ -9,7 +9,7 @@ import { POLICY_POD, type Prober, proberOf } from '../support/policy-world.ts';
 import { isDifferent, type Probed, probeTables } from '../support/probe-table.ts';
 import { type KubeCluster, lacking, openKubeCluster, type PodObject, SLOW } from './cluster.ts';
 import { POD_IMAGE } from './images.ts';
-import { addressesOf, containerIdOf, readyPods } from './workload.ts';
+import { addressesOf, agentWarnings, containerIdOf, readyPods } from './workload.ts';
 
 const NAMESPACES = ['x', 'y', 'z'];
 const PODS = NAMESPACES.flatMap((namespace) => ['a', 'b', 'c'].map((name) => `${namespace}${name}`));
@@ -128,4 +128,5 @@ t.test('policies', { skip: lacking() }, async (t) => {
       t.equal(wrong, 0, `${each.title}, ${at + 1}: ${probed.length} probes`);
     }
   }
+  t.strictSame(await agentWarnings(cluster), [], 'agents have nothing to warn of');
 });

@@ -3,7 +3,16 @@
 
 import t from 'tap';
 import { conditionOf, lacking, nodeObjects, openKubeCluster } from './cluster.ts';
-import { addressesOf, eventsOf, podsOf, restartsOf, serviceIps, startWeb, unreachablePages } from './workload.ts';
+import {
+  addressesOf,
+  agentWarnings,
+  eventsOf,
+  podsOf,
+  restartsOf,
+  serviceIps,
+  startWeb,
+  unreachablePages,
+} from './workload.ts';
 
 const PODS = 6;
 
@@ -27,4 +36,5 @@ for (const dualStack of [false, true])
       const restarts = [...later, ...(await cluster.agents())].filter((pod) => restartsOf(pod) > 0);
       t.strictSame(restarts, [], 'no container was started again');
       t.strictSame(await eventsOf(cluster, 'FailedCreatePodSandBox', 'Killing'), []);
+      t.strictSame(await agentWarnings(cluster), [], 'agents have nothing to warn of');
     });

@@ -7,6 +7,7 @@ import { changeTemplate, conditionOf, lacking, openKubeCluster, SLOW } from './c
 import { agentImage } from './images.ts';
 import { startTraffic } from './steady.ts';
 import {
+  agentWarnings,
   containerIdOf,
   createPods,
   deletePods,
@@ -62,6 +63,7 @@ t.test('agents are replaced', { skip: lacking() }, async (t) => {
     );
     t.strictSame(await eventsOf(cluster, 'FailedCreatePodSandBox', 'FailedKillPod'), [], `${what}: at first attempt`);
     t.strictSame(await unreachablePages(cluster, pods, services), [], `${what}: all pods reach all`);
+    t.strictSame(await agentWarnings(cluster), [], `${what}: agents have nothing to warn of`);
   };
   await during('restart', async () => {
     await changeTemplate(plane, (template) => {

@@ -190,3 +190,9 @@ export async function eventsOf({ plane }: KubeCluster, ...reasons: string[]): Pr
     .filter(({ reason }) => reasons.includes(reason))
     .map(({ reason, message, involvedObject }) => `${reason} ${involvedObject.name}: ${message}`);
 }
+
+/** Warnings and errors in the logs of agents that are there. */
+export async function agentWarnings({ nodes }: KubeCluster): Promise<readonly string[]> {
+  const logs = nodes.map(async ({ must }) => must('sh', ['-c', 'cat /var/log/pods/kube-flannel_*/flanneld/*.log']));
+  return (await Promise.all(logs)).flatMap((log) => log.match(/^.*"level":[456]0.*$/gm) ?? []);
+}
