@@ -1,6 +1,7 @@
 // The subnet manager over Kubernetes' Nodes, with flannel's annotations. The controller manager gives each node its pod CIDR;
 // that is the subnet, and the lease is what the annotations say. Nothing expires: a lease goes with its Node.
 
+import { isObject } from '../../model/check.ts';
 import { NetError } from '../../model/errors.ts';
 import { familiesOf, type Lease, leaseKey, type PerFamily } from '../../model/lease.ts';
 import type { Ip } from '../../model/ip.ts';
@@ -29,21 +30,33 @@ export interface KubeOptions {
 }
 
 const NODES = '/api/v1/nodes';
+/** How late a watch tells of what was answered already. */
+const LATE_MS = 10_000;
 
 /** Talks to the server when used. */
 export function openKube({ kube, client, node: name, report, times }: KubeOptions): SubnetManager {
   const path = `${NODES}/${name}`;
-  const resource = { path: NODES, strip: nodeReader(kube.annotationPrefix) };
+  const read = nodeReader(kube.annotationPrefix);
+  const resource = {
+    path: NODES,
+    strip(object: KubeObject): KubeNode {
+      if (object.metadata.name === name) told = versionOf(object);
+      return read(object);
+    },
+  };
   const trouble = whenNew(report);
   const events: KubeEvents = kubeEvents(client, name, trouble);
   let nodes: Objects<KubeNode> | undefined;
   let held: Lease | undefined;
+  /** Versions of our Node: that of the watch, and the one that was last written. */
+  let [told, written]: (bigint | undefined)[] = [];
+  let writtenAt = 0;
   /** The Node (uid) whose condition was cleared. */
   let cleared: string | undefined;
   const ended = new AbortController();
 
   async function fetchNode(signal: AbortSignal): Promise<KubeNode> {
-    return resource.strip((await client.get(path, {}, signal)) as KubeObject);
+    return read((await client.get(path, {}, signal)) as KubeObject);
   }
 
   /** As the watch shows it, where there is one: a node that waits doesn't ask again and again. @throws NetError */
@@ -55,12 +68,19 @@ export function openKube({ kube, client, node: name, report, times }: KubeOption
   }
 
   async function write(lease: Lease, node: KubeNode, signal: AbortSignal): Promise<void> {
-    await client.patch(
+    const answer = await client.patch(
       `${path}/status`,
       { metadata: { annotations: annotationsFor(lease, node, kube.annotationPrefix) } },
       signal,
     );
+    [written, writtenAt] = [versionOf(answer), systemClock.now()];
     held = lease;
+  }
+
+  /** What we have just written, where the watch is from before: it would look as if somebody had taken the lease away. */
+  function justWritten(): Lease | undefined {
+    const isBefore = written !== undefined && told !== undefined && told < written;
+    return isBefore && systemClock.now() - writtenAt < LATE_MS ? held : undefined;
   }
 
   async function clearCondition(uid: string): Promise<void> {
@@ -112,7 +132,7 @@ export function openKube({ kube, client, node: name, report, times }: KubeOption
         nodes = now;
         const node = now.get(name);
         if (node !== undefined && cleared !== undefined) void clearCondition(node.uid);
-        yield snapshotOf(now, name, held?.publicIp ?? {});
+        yield snapshotOf(now, name, held?.publicIp ?? {}, justWritten());
       }
     },
 
@@ -163,11 +183,24 @@ const moved = (lease: Lease, assigned: PerFamily<string>, name: string): NetErro
     { subject: name },
   );
 
-function snapshotOf(nodes: Objects<KubeNode>, name: string, meant: PerFamily<Ip>): Snapshot {
+/** `written` is our own lease, whatever the nodes say. */
+function snapshotOf(
+  nodes: Objects<KubeNode>,
+  name: string,
+  meant: PerFamily<Ip>,
+  written: Lease | undefined,
+): Snapshot {
   const node = nodes.get(name);
-  const own = node?.lease && unoverwritten(node.lease, node, meant);
+  const own = written ?? (node?.lease && unoverwritten(node.lease, node, meant));
   const peers = [...nodes.values()].flatMap(({ name: other, lease }) =>
     other === name || lease === undefined ? [] : [lease],
   );
-  return { own, peers, assignment: { subnet: node?.podCidrs ?? {}, publicIp: node?.nodeIps ?? {} } };
+  const subnet = written?.subnet ?? node?.podCidrs ?? {};
+  return { own, peers, assignment: { subnet, publicIp: node?.nodeIps ?? {} } };
+}
+
+/** Versions are the store's revisions and grow, though clients are told to take them for words: one that is none is no version. */
+function versionOf(object: unknown): bigint | undefined {
+  const version = isObject(object) && isObject(object.metadata) ? object.metadata.resourceVersion : undefined;
+  return typeof version === 'string' && /^\d+$/.test(version) ? BigInt(version) : undefined;
 }

@@ -38,6 +38,8 @@ export interface FakeApiServer {
   /** Sends each watch an error, as for a history that has gone. */
   expire(): void;
   bookmark(): void;
+  /** From now on watches are told nothing; the function tells them the next so many changes, and without a number all. */
+  hold(): (changes?: number) => void;
   /** Watches that are open. */
   watches(): number;
   close(): Promise<void>;
@@ -49,12 +51,18 @@ export async function startFakeApiServer(): Promise<FakeApiServer> {
   const requests: string[] = [];
   const history: { version: number; type: Kind; node: string }[] = [];
   const watches = new Set<ServerResponse>();
+  let held: string[] | undefined;
   let [version, oldest, uids] = [1, 0, 0];
 
   function record(type: Kind, node: FakeNode): void {
     node.metadata.resourceVersion = String(++version);
     const line = JSON.stringify({ type, object: node });
     history.push({ version, type, node: line });
+    if (held !== undefined) held.push(line);
+    else tell(line);
+  }
+
+  function tell(line: string): void {
     for (const watch of watches) watch.write(`${line}\n`);
   }
 
@@ -163,6 +171,14 @@ export async function startFakeApiServer(): Promise<FakeApiServer> {
     bookmark() {
       const object = { metadata: { resourceVersion: String(version) } };
       for (const watch of watches) watch.write(`${JSON.stringify({ type: 'BOOKMARK', object })}\n`);
+    },
+    hold() {
+      const lines: string[] = [];
+      held = lines;
+      return (changes) => {
+        for (const line of lines.splice(0, changes ?? lines.length)) tell(line);
+        if (changes === undefined) held = undefined;
+      };
     },
     watches: () => watches.size,
     async close() {

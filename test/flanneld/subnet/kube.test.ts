@@ -257,6 +257,32 @@ t.test('a trouble that has passed is told by a snapshot, though nothing has chan
   t.pass('it came');
 });
 
+t.test('a watch that is behind what was written takes the lease from nobody', async (t) => {
+  const { server, open } = await rig(t);
+  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const manager = open('a');
+  const watch = watching(t, manager);
+  await watch.until('the first', () => true);
+  while (server.watches() === 0) await new Promise((resolve) => setImmediate(resolve));
+  const release = server.hold();
+  const published = {
+    [`${PREFIX}kube-subnet-manager`]: 'true',
+    [`${PREFIX}backend-type`]: 'vxlan',
+    [`${PREFIX}public-ip`]: '192.0.2.2',
+  };
+  server.put('b', { podCIDRs: ['10.5.2.0/24'], annotations: published });
+  const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
+  release(1);
+  const between = await watch.until('the peer', ({ peers }) => peers.length === 1);
+  t.same(between.own, lease, 'before the watch tells of it');
+  t.same(between.assignment?.subnet, lease.subnet);
+  release();
+  server.remove('b');
+  t.same((await watch.until('no peer', ({ peers }) => peers.length === 0)).own, lease, 'after it');
+  server.put('a', { annotations: { [`${PREFIX}kube-subnet-manager`]: 'false' } });
+  await watch.until('that somebody took it away', ({ own }) => own === undefined);
+});
+
 t.test('what others wrote is left out where it makes no sense', async (t) => {
   const { server, open } = await rig(t);
   const lease = { [`${PREFIX}kube-subnet-manager`]: 'true', [`${PREFIX}backend-type`]: 'vxlan' };
