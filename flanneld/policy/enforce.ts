@@ -110,6 +110,7 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
   let sourceGuardTrouble: string | undefined;
   /** Addresses whose bridges were last looked for. */
   let guarded = '';
+  let isSetUp = false;
   let news = Promise.withResolvers<void>();
 
   /** Undefined before the source has told anything: then what is in force is left alone. */
@@ -200,7 +201,10 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
   function guardSources(): void {
     try {
       const amiss = deps.sources.sync(bridgesTo(kernel, foreign()));
-      if (amiss.length > 0) log.warn({ amiss }, 'put right what lets in packets of pods');
+      // At the start nothing of it need be there.
+      if (amiss.length > 0 && isSetUp) log.warn({ amiss }, 'put right what lets in packets of pods');
+      else if (amiss.length > 0) log.info({ amiss }, 'set up what lets in packets of pods');
+      isSetUp = true;
       sourceGuardTrouble = undefined;
     } catch (error) {
       sourceGuardTrouble = `guard of pods' source addresses: ${describe(error)}`;
