@@ -8,9 +8,9 @@ import type { Test } from 'tap';
 import { parseAllDocuments } from 'yaml';
 import { type Cluster, startCluster, until } from '../../examples/cluster/cluster.ts';
 import type { KubeObject } from '../../flanneld/kube/list-watch.ts';
-import { binDirectory, hasGo, missingPrograms, PROGRAMS } from '../kubernetes/binaries.ts';
+import { binDirectory, PROGRAMS } from '../kubernetes/binaries.ts';
 import { type ControlPlane, type Manifest, startControlPlane } from '../kubernetes/control-plane.ts';
-import { DUAL, DUAL_NETWORK, SINGLE } from '../kubernetes/stage.ts';
+import { DUAL, DUAL_NETWORK, lacking as lackingPrograms, SINGLE } from '../kubernetes/stage.ts';
 import { makeControlGroup } from './cgroup.ts';
 import { AGENT_TAG, buildAgentImage, buildPodImage } from './images.ts';
 import { type KubeletNode, startKubeletNode } from './node.ts';
@@ -65,21 +65,14 @@ export interface KubeCluster {
   nodeOf(pod: PodObject): KubeletNode;
 }
 
-/** Why these tests can't run: only where their programs can't be built. */
-export function lacking(): string | false {
-  const missing = missingPrograms(PROGRAMS);
-  if (missing.length === 0 || hasGo()) return false;
-  return `Kubernetes' programs are not built: ${missing.join(', ')} (there is no Go to build them with)`;
-}
+/** As of the tests with the API server alone. */
+export const lacking = (): string | false => lackingPrograms(PROGRAMS);
 
-/** Goes with the test. @throws Error when something isn't there, or doesn't come up */
+/** Goes with the test. @throws Error when a part doesn't come up */
 export async function openKubeCluster(
   t: Test,
   { nodes: count, dualStack, started }: KubeClusterOptions,
 ): Promise<KubeCluster> {
-  const missing = missingPrograms(PROGRAMS);
-  if (missing.length > 0)
-    throw new Error(`not built: ${missing.join(', ')}: node test/kubernetes/binaries.ts builds them`);
   const directory = mkdtempSync(join(tmpdir(), 'flannel-kubelets-'));
   const group = makeControlGroup();
   let [cluster, plane]: [Cluster | undefined, ControlPlane | undefined] = [undefined, undefined];
