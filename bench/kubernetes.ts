@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { type Cluster, type Node, startCluster, until } from '../examples/cluster/cluster.ts';
 import { buildPrograms } from '../test/kubernetes/binaries.ts';
-import { type ControlPlane, startControlPlane } from '../test/kubernetes/control-plane.ts';
+import { type ControlPlane, createAgentRole, startControlPlane } from '../test/kubernetes/control-plane.ts';
 import { CONFIG, NETWORK, peerLease } from './agent-leases.ts';
 import { milliseconds, startTimed, type Timed } from './agent-timer.ts';
 import { build, install } from './build.ts';
@@ -218,6 +218,7 @@ async function benchSize(options: KubernetesOptions, size: number): Promise<Kube
   let plane: ControlPlane | undefined;
   try {
     plane = await startControlPlane(cluster, { clusterCidr: NETWORK, serviceCidr: '10.96.0.0/16' });
+    await createAgentRole(plane);
     await writeAccess(cluster, plane);
     const access = [plane.url, plane.authority, plane.admin.certificate, plane.admin.key];
     const writer: KubeWriter = startWriter(cluster.etcd, 'kube-writer', access);

@@ -264,6 +264,12 @@ function collectionOf({ apiVersion, kind, metadata: { namespace } }: Manifest): 
   return `${group}${namespace === undefined ? '' : `/namespaces/${namespace}`}/${kind.toLowerCase()}s`;
 }
 
+/** The namespace of agents, and the role that they need: what they have when they are started without their manifest. */
+export async function createAgentRole(plane: ControlPlane): Promise<void> {
+  await plane.call('POST', '/api/v1/namespaces', { metadata: { name: 'kube-flannel' } });
+  await plane.apply(readFileSync(join(ROOT, 'deploy/rbac.yml'), 'utf8'));
+}
+
 /** A kubeconfig with a client certificate, by paths. */
 export const kubeconfigOf = (
   url: string,

@@ -1,19 +1,16 @@
 // What the tests with a real API server share: nodes with agents, and what they say.
 
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { renameSync, writeFileSync } from 'node:fs';
 import type { Test } from 'tap';
 import { agentStatus, type Cluster, type Node, startCluster } from '../../examples/cluster/cluster.ts';
 import type { Pod } from '../../examples/cluster/pod.ts';
 import { missingPrograms, type Program } from './binaries.ts';
 import { notBuilt } from '../support/go-program.ts';
-import { type ControlPlane, type ControlPlaneOptions, startControlPlane } from './control-plane.ts';
+import { type ControlPlane, type ControlPlaneOptions, createAgentRole, startControlPlane } from './control-plane.ts';
 
 export const DUAL = { clusterCidr: '10.244.0.0/16,fd00:244::/48', serviceCidr: '10.96.0.0/16,fd00:96::/108' };
 export const SINGLE = { clusterCidr: '10.244.0.0/16', serviceCidr: '10.96.0.0/16' };
 export const DUAL_NETWORK = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
-
-const ROLE = join(import.meta.dirname, '../../deploy/rbac.yml');
 
 export interface Stage {
   readonly cluster: Cluster;
@@ -41,8 +38,7 @@ export async function openStage(t: Test, nodes: number, options: ControlPlaneOpt
     await cluster.down();
   });
   plane = await startControlPlane(cluster, options);
-  await plane.call('POST', '/api/v1/namespaces', { metadata: { name: 'kube-flannel' } });
-  await plane.apply(readFileSync(ROLE, 'utf8'));
+  await createAgentRole(plane);
   const path = `${cluster.logs}/net-conf.json`;
   return {
     cluster,
