@@ -148,7 +148,7 @@ t.test('what the children of a process cost the processor', async (t) => {
 
 t.test('what could have been built is missing: a skip in the run of all tiers only', async (t) => {
   t.match(notBuilt('x is not built', 'make x', true, 'test'), /^x is not built \(`make x` builds\)$/);
-  for (const plan of ['kubernetes', 'soak', undefined])
+  for (const plan of ['kubernetes', 'soak', ''])
     t.throws(() => notBuilt('x is not built', 'make x', true, plan), { message: 'x is not built: run `make x`' });
   t.match(notBuilt('x is not built', 'make x', false, 'kubernetes'), /there is no Go/);
 });
