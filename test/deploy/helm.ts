@@ -5,6 +5,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { accessSync, constants, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { notBuilt } from '../support/go-program.ts';
 
 const MODULE = join(import.meta.dirname, 'helm');
 const VERSION = /helm\.sh\/helm\/v3 (v\S+)/.exec(readFileSync(join(MODULE, 'go.mod'), 'utf8'))?.[1];
@@ -21,9 +22,8 @@ function isThere(): boolean {
   }
 }
 
-/** Why there is no Helm; false when there is. */
-export const lacksHelm = (): string | false =>
-  isThere() ? false : 'Helm is not built (node test/deploy/helm.ts builds it where there is Go)';
+/** Why there is no Helm; false when there is. @throws Error where it could have been built */
+export const lacksHelm = (): string | false => !isThere() && notBuilt('Helm is not built', 'node test/deploy/helm.ts');
 
 /** Without a cluster Helm has no version of Kubernetes to hold against the chart's. */
 const AGAINST = ['--kube-version', '1.33.0'];

@@ -4,8 +4,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { helm, lacksHelm } from './helm.ts';
-import { type Objects, objectsOf } from './objects.ts';
+import { helm, lacksHelm } from '../deploy/helm.ts';
+import { type Objects, objectsOf } from '../deploy/objects.ts';
 
 const DEPLOY = join(import.meta.dirname, '../../deploy');
 const CHART = join(DEPLOY, 'helm/flannel-ts');
