@@ -7,19 +7,11 @@ import { compilePrograms, makeHost } from '../support/cni-host.ts';
 import { until } from '../support/cni-host-checks.ts';
 import { count } from '../support/count.ts';
 import { startStreams, type Stream } from '../support/streams.ts';
+import { DIRECTORY, FLAGS, MODES, subnetFile } from '../support/policy-host.ts';
 
 t.setTimeout(0);
 const bin = compilePrograms(t);
-const DIRECTORY = '/run/policies';
-const FLAGS = ['--cni-only', `--policy-source=dir:${DIRECTORY}`];
-const SUBNETS = `FLANNEL_NETWORK=10.5.0.0/16
-FLANNEL_SUBNET=10.5.16.1/24
-FLANNEL_IPV6_NETWORK=fd00:5::/48
-FLANNEL_IPV6_SUBNET=fd00:5:0:1::1/64
-FLANNEL_MTU=1450
-FLANNEL_IPMASQ=false
-`;
-const MODES = { bridge: { isDefaultGateway: true }, routed: { isDefaultGateway: true, mode: 'routed' } } as const;
+const SUBNETS = subnetFile();
 const PODS = ['server', 'friend', 'stranger'];
 const MANIFESTS = PODS.map(
   (name) =>

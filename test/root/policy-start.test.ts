@@ -15,23 +15,15 @@ import { count } from '../support/count.ts';
 import { type CniHost, compilePrograms, makeHost } from '../support/cni-host.ts';
 import { until } from '../support/cni-host-checks.ts';
 import { below, random } from '../support/seed.ts';
+import { DIRECTORY, FLAGS, MODES, subnetFile } from '../support/policy-host.ts';
 
 t.setTimeout(0);
 const bin = compilePrograms(t);
 const FRAMES = join(bin, 'frames');
 execFileSync('cc', ['-O2', '-o', FRAMES, join(import.meta.dirname, '../support/frames.c')]);
-const DIRECTORY = '/run/policies';
-const FLAGS = ['--cni-only', `--policy-source=dir:${DIRECTORY}`];
 /** So few addresses that each is given again and again. */
-const SUBNETS = `FLANNEL_NETWORK=10.5.0.0/16
-FLANNEL_SUBNET=10.5.16.1/29
-FLANNEL_IPV6_NETWORK=fd00:5::/48
-FLANNEL_IPV6_SUBNET=fd00:5:0:1::1/125
-FLANNEL_MTU=1450
-FLANNEL_IPMASQ=false
-`;
+const SUBNETS = subnetFile({ 4: 29, 6: 125 });
 const ADDRESSES = Array.from({ length: 5 }, (_, at) => [`10.5.16.${at + 2}`, `fd00:5:0:1::${at + 2}`]).flat();
-const MODES = { bridge: { isDefaultGateway: true }, routed: { isDefaultGateway: true, mode: 'routed' } } as const;
 /** So that `npm test` has 25 in both modes together. */
 const STARTS = Math.ceil(count(500) / 2);
 const MOST_KILL_MS = 40;
