@@ -1,6 +1,7 @@
 // Routes: what is accepted and what identifies one.
 
 import type { Test } from 'tap';
+import type { Ip } from '../../model/ip.ts';
 import {
   add,
   type Case,
@@ -14,10 +15,13 @@ import {
   set,
   type Subject,
 } from './kernel-subject.ts';
-import { routes } from './kernel-readings.ts';
+import { eventually, read, routes } from './kernel-readings.ts';
 
-/** Two pairs, v0-v1 and w0-w1, all up, v0 with an address of both families. */
-export function world(t: Test, s: Subject): void {
+/**
+ * Two pairs, v0-v1 and w0-w1, all up, v0 with an address of both families. What the kernel makes of it itself is there:
+ * of IPv6, a moment later.
+ */
+export async function world(t: Test, s: Subject): Promise<void> {
   must(
     t,
     s,
@@ -25,13 +29,19 @@ export function world(t: Test, s: Subject): void {
     ...pair('w0', 'w1', 2),
     ...PLANS.map(({ address }) => add.address({ device: 'v0', address, noDad: true })),
   );
+  const made = () => ({
+    own: PLANS.map(({ self }) => s.kernel.routeTo(s.namespace, self as Ip).device),
+    links: read(s, { routes: { families: [6] } }).routes.filter(({ destination }) => destination === 'fe80::/64')
+      .length,
+  });
+  await eventually(t, made, { own: ['lo', 'lo'], links: 4 }, 'the kernel has made its own routes');
 }
 
 /** The case for both families, in that world. */
 export const both =
   (run: (t: Test, s: Subject, plan: Plan) => void): Case =>
-  (t, s) => {
-    world(t, s);
+  async (t, s) => {
+    await world(t, s);
     for (const plan of PLANS) run(t, s, plan);
   };
 
@@ -122,8 +132,8 @@ export const ROUTE_CASES: Readonly<Record<string, Case>> = {
     t.strictSame(own(s, plan), [`${destination} dev w0 src ${self}`]);
   }),
 
-  'where the families differ': (t, s) => {
-    world(t, s);
+  'where the families differ': async (t, s) => {
+    await world(t, s);
     script(t, s, [
       [add.route({ destination: '10.9.0.7/16', device: 'v0' }), 'EINVAL'],
       [add.route({ destination: 'fd09::7/64', device: 'v0' }), 'ok'],
@@ -151,8 +161,8 @@ export const ROUTE_CASES: Readonly<Record<string, Case>> = {
     );
   },
 
-  'IPv6 refuses an onlink gateway that another device reaches': (t, s) => {
-    world(t, s);
+  'IPv6 refuses an onlink gateway that another device reaches': async (t, s) => {
+    await world(t, s);
     const destination = 'fd09::/64';
     script(t, s, [
       [add.route({ destination, via: 'fd01::2', device: 'w0', onlink: true }), 'EINVAL'],
@@ -181,8 +191,8 @@ export const ROUTE_CASES: Readonly<Record<string, Case>> = {
     ]);
   },
 
-  'what IPv6 holds of the loopback device leads nowhere': (t, s) => {
-    world(t, s);
+  'what IPv6 holds of the loopback device leads nowhere': async (t, s) => {
+    await world(t, s);
     must(t, s, set('lo', { up: true }), add.address({ device: 'lo', address: 'fd03::1/64', noDad: true }));
     script(t, s, [
       [add.route({ destination: 'fd09::/64', via: 'fd03::2' }), 'EHOSTUNREACH'],
