@@ -41,9 +41,9 @@ const tiers: Readonly<Record<string, Tier>> = {
   check: {
     files: (path) => !/^test\/(root|cluster|kubernetes|kubelet)\//.test(path),
     needsRoot: false,
-    seconds: 60,
+    seconds: 180,
   },
-  root: { files: (path) => path.startsWith('test/root/'), needsRoot: true, seconds: 300 },
+  root: { files: (path) => path.startsWith('test/root/'), needsRoot: true, seconds: 600 },
   cluster: { files: (path) => path.startsWith('test/cluster/'), needsRoot: true, seconds: 600 },
   kubernetes: { files: (path) => path.startsWith('test/kubernetes/'), needsRoot: true, seconds: 900 },
   kubelet: { files: (path) => path.startsWith('test/kubelet/'), needsRoot: true, seconds: 1800, jobs: 1 },
