@@ -169,8 +169,11 @@ export function isDirectory(path: string): boolean {
 /** Creates the directory, and those above it, unless it is there. @throws NetError io, also for a symbolic link */
 export function ensureDirectory(path: string, mode = 0o755): void {
   if (isDirectory(path)) return;
+  // Level by level: mkdirSync's `recursive` tries for ever where a directory that is there takes none, as /proc.
+  if (statAt(dirname(path)) === undefined) ensureDirectory(dirname(path), mode);
+  const make = () => mkdirSync(path, { mode });
   // Created meanwhile, perhaps as something else: looked at once more.
-  if (unless(['EEXIST'], undefined, () => mkdirSync(path, { recursive: true, mode })) === undefined) isDirectory(path);
+  if (unless(['EEXIST'], 'taken', make) === 'taken') isDirectory(path);
 }
 
 /**

@@ -95,6 +95,20 @@ t.test('directories: created with those above; a link or a file in their place i
   }
 });
 
+// With mkdirSync's `recursive`, this call never came back: the file's time limit is the failure then.
+t.test('directories below one that takes none: refused at once', async (t) => {
+  t.throws(() => ensureDirectory('/proc/nothing/below'), { code: 'io', errno: 'ENOENT', subject: '/proc/nothing' });
+  writeFileSync(path('plain'), '');
+  t.throws(() => ensureDirectory(path('plain/below/it')), { code: 'io', errno: 'ENOTDIR' });
+});
+
+t.test('directories: made by way of a link that leads to one', async (t) => {
+  mkdirSync(path('led-to'));
+  symlinkSync('led-to', path('way'));
+  ensureDirectory(path('way/deep/er'));
+  t.ok(isDirectory(path('led-to/deep/er')));
+});
+
 t.test('a lock: one holder, a bounded wait, free again', async (t) => {
   const unlock = lockFile(path('lock'), 0);
   t.ok(unlock);
