@@ -11,7 +11,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { execute } from '../kernel/execute.ts';
 import { openKernel } from '../kernel/open.ts';
 import type { OpenEchoes } from '../kernel/probe.ts';
-import { asNetError, describe, ERRORS } from '../model/errors.ts';
+import { describe } from '../model/errors.ts';
 import { type Agent, type AgentDeps, createAgent } from './agent.ts';
 import { cleanup } from './cleanup.ts';
 import { startChild } from '../kernel/child.ts';
@@ -23,6 +23,7 @@ import { cniOnly, withCni } from './cni/view.ts';
 import { type AgentConfig, type Invocation, type PolicyConfig, parseArguments } from './config.ts';
 import { writeDockerOptions } from './docker-opts.ts';
 import { dryRun } from './dry-run.ts';
+import { failureOf } from './failure.ts';
 import { healthServer, serveHealth } from './health.ts';
 import { hostPrograms } from './firewall/programs.ts';
 import { humanLine } from './human-log.ts';
@@ -245,7 +246,7 @@ try {
   await flush();
   process.exit(exitCode);
 } catch (error) {
-  const { code } = asNetError(error);
-  process.stderr.write(`flanneld: ${describe(error)} (${ERRORS[code].hint})\n`);
-  process.exit(1);
+  const { text, exitCode } = failureOf(error, process.argv.slice(2));
+  process.stderr.write(text);
+  process.exit(exitCode);
 }
