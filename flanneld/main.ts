@@ -25,6 +25,7 @@ import { writeDockerOptions } from './docker-opts.ts';
 import { dryRun } from './dry-run.ts';
 import { failureOf } from './failure.ts';
 import { healthServer, serveHealth } from './health.ts';
+import type { KubeConfig } from './kube/options.ts';
 import { hostPrograms } from './firewall/programs.ts';
 import { humanLine } from './human-log.ts';
 import type { Log } from './log.ts';
@@ -123,9 +124,17 @@ async function agentOf(
   onAccepted: () => void,
 ): Promise<Agent> {
   if (cni !== undefined && config.cni.only) return cniOnly(cni.service, config, systemClock.now(), onAccepted);
-  const onSettled = () => settleMemory(systemClock);
+  const onSettled = () => {
+    settleMemory(systemClock);
+    if (config.kube !== undefined && config.policy === undefined) void tellUnenforced(config.kube, log);
+  };
   const agent = createAgent({ ...(await agentDeps(config, log)), kernel, onAccepted, onSettled });
   return cni === undefined ? agent : withCni(agent, cni.service);
+}
+
+/** Loaded only where it is used, with the client of the API server. */
+async function tellUnenforced({ access }: KubeConfig, log: Log): Promise<void> {
+  await (await import('./kube/unenforced.ts')).tellUnenforced(access, log);
 }
 
 /** With the CNI list, where it is the agent's to keep. @throws NetError file-unreadable, invalid-config */
