@@ -55,7 +55,9 @@ export function writeWhole(path: string, content: string | Uint8Array, options: 
     if (options.sync) syncDirectory(dirname(path));
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) removeIfThere(temporary);
-    throw asNetError(error);
+    const { code, errno } = asNetError(error);
+    if (code !== 'io') throw error;
+    throw new NetError('io', `write ${path}: ${errno}`, { errno, subject: path, cause: error });
   }
 }
 

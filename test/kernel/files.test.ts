@@ -54,9 +54,14 @@ t.test('a whole file: a symbolic link in its place is replaced, in the place of 
 });
 
 t.test('a whole file: failures leave nothing and name the path', async (t) => {
-  t.throws(() => writeWhole(path('none/a'), 'x'), { code: 'io', errno: 'ENOENT' });
+  t.throws(() => writeWhole(path('none/a'), 'x'), {
+    code: 'io',
+    errno: 'ENOENT',
+    message: `write ${path('none/a')}: ENOENT`,
+  });
   mkdirSync(path('full/a/b'), { recursive: true });
-  t.throws(() => writeWhole(path('full/a'), 'x'), { code: 'io' });
+  const inTheWay = { code: 'io', errno: 'EISDIR', subject: path('full/a'), message: `write ${path('full/a')}: EISDIR` };
+  t.throws(() => writeWhole(path('full/a'), 'x'), inTheWay, 'not that of the temporary file');
   t.strictSame(readdirSync(path('full')), ['a']);
 });
 
