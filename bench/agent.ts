@@ -8,23 +8,20 @@ import { CONFIG, entryOf, peerLease } from './agent-leases.ts';
 import { milliseconds, startTimed, type Timed } from './agent-timer.ts';
 import { build, install } from './build.ts';
 import type { WriterReply, WriterRequest } from './lease-writer.ts';
+import type { PeerOptions } from './options.ts';
 import { cpuOf, memoryOf } from './process.ts';
 import { type Figures, figures, table } from './stats.ts';
 import { startWriter, type Writer } from './writer.ts';
 
 type LeaseWriter = Writer<WriterRequest, WriterReply>;
 
-export interface AgentOptions {
-  readonly root: string;
+export interface AgentOptions extends PeerOptions {
   /** Numbers of peers. */
   readonly sizes: readonly number[];
   /** Starts of each contender with each number of peers. */
   readonly rounds: number;
   /** Leases that are put and deleted after each start. */
   readonly probes: number;
-  /** Agents with flannel's command line. */
-  readonly peers: readonly string[];
-  readonly progress: (text: string) => void;
 }
 
 interface Contender {

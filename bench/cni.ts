@@ -9,6 +9,7 @@ import { until } from '../examples/cluster/cluster.ts';
 import { build } from './build.ts';
 import { FEATURES, type Feature, type Link, ourChain, referenceChain } from './cni-chains.ts';
 import { type Execution, executeAll, type Series } from './exec.ts';
+import type { PeerOptions } from './options.ts';
 import { cpuOf } from './process.ts';
 import { type Figures, figures, ms, table } from './stats.ts';
 
@@ -17,13 +18,9 @@ const PARALLEL = { pods: 64, atOnce: 16 };
 /** Pods that come and go before: the first that counts is attached by a machine like any other's. */
 const WARM_UP = 20;
 
-export interface CniOptions {
-  readonly root: string;
+export interface CniOptions extends PeerOptions {
   /** Pods of a sequential series. */
   readonly pods: number;
-  /** More directories with reference plugins. */
-  readonly peers: readonly string[];
-  readonly progress: (text: string) => void;
 }
 
 interface Contender {

@@ -12,20 +12,17 @@ import { milliseconds, startTimed, type Timed } from './agent-timer.ts';
 import { build, install } from './build.ts';
 import { PODS_ON_NODE } from './kube-objects.ts';
 import type { KubeWriterReply, KubeWriterRequest } from './kube-writer.ts';
+import type { PeerOptions } from './options.ts';
 import { cpuOf, memoryOf } from './process.ts';
 import { type Figures, figures, table } from './stats.ts';
 import { startWriter, type Writer } from './writer.ts';
 
-export interface KubernetesOptions {
-  readonly root: string;
+export interface KubernetesOptions extends PeerOptions {
   /** Numbers of nodes; there are ten pods on each. */
   readonly sizes: readonly number[];
   readonly rounds: number;
   /** Nodes that are replaced, and that report in between. */
   readonly replaced: number;
-  /** Agents with flannel's command line. */
-  readonly peers: readonly string[];
-  readonly progress: (text: string) => void;
 }
 
 interface Contender {

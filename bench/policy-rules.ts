@@ -9,7 +9,7 @@ import { parsePolicy } from '../flanneld/policy/parse-policy.ts';
 export const SPREADS = ['spread', 'own', 'one'] as const;
 export type Spread = (typeof SPREADS)[number];
 
-export const NAMESPACE = 'bench';
+const NAMESPACE = 'bench';
 export const CLIENT = '10.90.0.1';
 export const SERVER = '10.91.255.254';
 /** That the last policy of the server's allows. */

@@ -4,18 +4,16 @@
 import { basename } from 'node:path';
 import { type Cluster, type Node, startCluster, until } from '../examples/cluster/cluster.ts';
 import { install } from './build.ts';
+import type { PeerOptions } from './options.ts';
 import { figures, type Figures, table } from './stats.ts';
 import { type Backend, byAgent, byHand, inPod, type Pair, podAddress } from './throughput-paths.ts';
 
-export interface ThroughputOptions {
-  readonly root: string;
+/** The peers are for the udp backend, where packets don't stay in the kernel. */
+export interface ThroughputOptions extends PeerOptions {
   readonly backends: readonly Backend[];
   readonly rounds: number;
   /** Of each transfer. */
   readonly seconds: number;
-  /** Agents with flannel's command line: for the udp backend, where packets don't stay in the kernel. */
-  readonly peers: readonly string[];
-  readonly progress: (text: string) => void;
 }
 
 const TRAFFIC = [

@@ -36,7 +36,7 @@ import { parseResult } from './result.ts';
 import type { AttachmentKey } from './names.ts';
 
 /** The names under which the executable is called. */
-export const PLUGINS = ['flannel', 'flannel-ipam', 'flannel-portmap', 'flannel-bandwidth'] as const;
+const PLUGINS = ['flannel', 'flannel-ipam', 'flannel-portmap', 'flannel-bandwidth'] as const;
 export type PluginName = (typeof PLUGINS)[number];
 
 /** A pod as Kubernetes names it. */

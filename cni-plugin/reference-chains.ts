@@ -14,7 +14,7 @@ const FAMILIES = ['ip', 'ip6'] as const;
 const LENGTH = 28;
 
 /** containernetworking/plugins, pkg/utils/utils.go (FormatChainName) and plugins/meta/portmap/chain.go. */
-export function referenceChains({ network, containerId }: Pick<AttachmentKey, 'network' | 'containerId'>): string[] {
+function referenceChains({ network, containerId }: Pick<AttachmentKey, 'network' | 'containerId'>): string[] {
   const hash = createHash('sha512').update(`${network}${containerId}`).digest('hex');
   return ['CNI-', 'CNI-DN-'].map((prefix) => `${prefix}${hash}`.slice(0, LENGTH));
 }

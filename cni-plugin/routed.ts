@@ -13,7 +13,7 @@ import type { BridgeConfig } from './config.ts';
 import type { Ends } from './plan.ts';
 
 /** What other networks of this kind have, too: nothing else is given these addresses. */
-export const LINK_GATEWAY: Readonly<Record<Family, Ip>> = { 4: ip('169.254.1.1'), 6: ip('fe80::1') };
+const LINK_GATEWAY: Readonly<Record<Family, Ip>> = { 4: ip('169.254.1.1'), 6: ip('fe80::1') };
 
 type Addresses = IpamResult['ips'];
 

@@ -183,7 +183,7 @@ async function next(snapshots: AsyncIterator<Snapshot>, signal: AbortSignal): Pr
 }
 
 /** Reads the network's configuration, for as long as it takes. @throws NetError invalid-network-config */
-export async function networkConfig(
+async function networkConfig(
   deps: AgentDeps,
   manager: SubnetManager,
   progress: Progress,

@@ -2,12 +2,13 @@
 // later.
 
 import packageJson from '../package.json' with { type: 'json' };
+import type { NetError } from '../model/errors.ts';
 import type { Ip, Prefix } from '../model/ip.ts';
 import type { PerFamily } from '../model/lease.ts';
 import { type Arguments, type Environment, invalid, readArguments } from './arguments.ts';
 import type { ChecksumChoice } from './checksum-offload.ts';
 import { DOCKER_USAGE, type DockerOptions, readDockerOptions } from './docker-options.ts';
-import { type Command, FLAGS, type Flag, type FlagName, type FlagValues } from './flags.ts';
+import { type Command, FLAGS, type Flag, type FlagName, type FlagValues, INSTALLATION, isTruth } from './flags.ts';
 import {
   accessConfig,
   type KubeAccessConfig,
@@ -124,6 +125,10 @@ export type Invocation =
   | { readonly command: 'help' | 'version'; readonly text: string };
 
 const COMMANDS: readonly Command[] = ['run', 'status', 'cleanup', 'install-cni', 'uninstall-cni'];
+/** Commands with flags of their own, which follow them. */
+const APART = ['policy', 'docker-opts'];
+/** What a command line may begin with in place of flags. */
+export const COMMAND_WORDS: readonly string[] = [...COMMANDS.filter((command) => command !== 'run'), ...APART];
 
 /**
  * What the command line asks for. `argv` without node and script.
@@ -131,7 +136,7 @@ const COMMANDS: readonly Command[] = ['run', 'status', 'cleanup', 'install-cni',
  */
 export function parseArguments(argv: readonly string[], env: Environment): Invocation {
   if (argv[0] === 'docker-opts') return dockerInvocation(argv.slice(1));
-  if (argv[0] === 'policy') return policyInvocation(argv.slice(1));
+  if (argv[0] === 'policy') return policyInvocation(argv.slice(1), env);
   const parsed = readArguments(argv, env);
   const command = commandOf(parsed.words);
   if (parsed.values.help) return { command: 'help', text: usage(command) };
@@ -157,24 +162,34 @@ const dockerInvocation = (argv: readonly string[]): Invocation =>
     : { command: 'docker-opts', options: readDockerOptions(argv) };
 
 /** Some of the agent's flags would mean nothing here. */
-const policyInvocation = (argv: readonly string[]): Invocation =>
+const policyInvocation = (argv: readonly string[], env: Environment): Invocation =>
   argv.some((word) => ['-h', '-help', '--help'].includes(word))
     ? { command: 'help', text: POLICY_USAGE }
-    : { command: 'policy', ask: readPolicyCommand(argv) };
+    : { command: 'policy', ask: readPolicyCommand(argv, env) };
 
 function commandOf(words: readonly string[]): Command {
   const [word = 'run', extra] = words;
   const command = COMMANDS.find((name) => name === word);
-  if (command === undefined || extra !== undefined) {
-    throw invalid(
-      `argument ${JSON.stringify(extra ?? word)}: not expected (a switch takes its value as --flag=false)`,
-      extra ?? word,
-    );
-  }
+  if (command === undefined) throw misplaced(word, command);
+  if (extra !== undefined) throw misplaced(extra, command);
   return command;
 }
 
-function agentConfig({ values, given }: Arguments, command: string, env: Environment): AgentConfig {
+function misplaced(word: string, command: Command | undefined): NetError {
+  const problem = isTruth(word)
+    ? 'not expected (a switch takes its value as --flag=false)'
+    : APART.includes(word)
+      ? 'expected before all flags'
+      : command === undefined
+        ? `no command; there are ${COMMAND_WORDS.join(', ')}`
+        : 'not expected';
+  return invalid(`argument ${JSON.stringify(word)}: ${problem}`, word);
+}
+
+function agentConfig({ values, given }: Arguments, command: Command, env: Environment): AgentConfig {
+  // Of the environment too: who asks for it wants nothing changed.
+  if (values['dry-run'] && INSTALLATION.includes(command))
+    throw invalid(`--dry-run: flanneld ${command} has none; nothing was changed`, '--dry-run');
   const manager = values['kube-subnet-mgr'] ? 'kube' : values['subnet-mgr'];
   if (values['kube-subnet-mgr'] && given.has('subnet-mgr') && values['subnet-mgr'] !== 'kube')
     throw invalid(`--kube-subnet-mgr: expected no --subnet-mgr=${values['subnet-mgr']} with it`, '--kube-subnet-mgr');

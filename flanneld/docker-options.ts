@@ -59,7 +59,7 @@ function letters(argv: readonly string[]): Map<string, string> {
     for (let at = 1; at < word.length; at++) {
       const letter = word[at] as string;
       const takesValue = Object.hasOwn(LETTERS, letter) ? LETTERS[letter] : undefined;
-      if (takesValue === undefined) throw invalid(`-${letter}: unknown option of flanneld docker-opts`, `-${letter}`);
+      if (takesValue === undefined) throw invalid(`-${letter}: unknown option`, `-${letter}`);
       if (!takesValue) {
         given.set(letter, '');
         continue;

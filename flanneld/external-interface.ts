@@ -57,9 +57,7 @@ function asked({ interface: { names, expressions, canReach } }: UnderlayChoice):
     ...expressions.map((expression) => `--iface-regex=${expression.source}`),
     ...(canReach === undefined ? [] : [`--iface-can-reach=${canReach}`]),
   ];
-  return flags.length > 0
-    ? `tried ${flags.join(', ')}`
-    : 'there is no default route that leads to one; name it with --iface';
+  return flags.length > 0 ? `tried ${flags.join(', ')}` : 'there is no default route that leads to one';
 }
 
 function candidates(state: State, family: Family, choice: UnderlayChoice, routeTo: RouteTo): Candidate[] {

@@ -50,6 +50,9 @@ const text = (initial: string, placeholder: string, help: string): Flag<string> 
 const TRUE: readonly string[] = ['1', 't', 'T', 'true', 'TRUE', 'True'];
 const FALSE: readonly string[] = ['0', 'f', 'F', 'false', 'FALSE', 'False'];
 
+/** Whether it is the value of a switch. */
+export const isTruth = (word: string): boolean => TRUE.includes(word) || FALSE.includes(word);
+
 const toggle = (initial: boolean, help: string): Flag<boolean> => ({
   kind: 'switch',
   initial,
@@ -99,10 +102,13 @@ const list = <T>(
 });
 
 const ENDPOINT = /^(https?:\/\/)?[^\s/,]+:\d{1,5}\/?$/;
+const SCHEME = /^(https?:\/\/)?/;
 
 function endpoints(given: string): readonly string[] | undefined {
   const items = given.split(',').map((item) => item.trim().replace(/\/$/, ''));
-  return items.every((item) => ENDPOINT.test(item)) ? items : undefined;
+  return items.every((item) => ENDPOINT.test(item) && URL.canParse(item.replace(SCHEME, 'http://')))
+    ? items
+    : undefined;
 }
 
 /** Prefixes separated by commas; an address stands for itself alone. */
@@ -137,7 +143,8 @@ const choice = <const T extends string>(
 /** `dir:` and a path, or nothing is enforced. */
 export type PolicySourceFlag = 'off' | 'kube' | `dir:/${string}`;
 
-const INSTALLATION: readonly Command[] = ['install-cni', 'uninstall-cni'];
+/** The commands that put files for the container runtime onto a host. */
+export const INSTALLATION: readonly Command[] = ['install-cni', 'uninstall-cni'];
 const KUBE = 'used with the Kubernetes subnet manager only';
 
 export const FLAGS = {

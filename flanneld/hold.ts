@@ -242,7 +242,9 @@ function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run
     });
     progress.fileTrouble = undefined;
   } catch (error) {
-    progress.fileTrouble = describe(error);
+    const trouble = describe(error);
+    if (trouble !== progress.fileTrouble) log.warn({}, `${trouble}; trying again`);
+    progress.fileTrouble = trouble;
   }
   if (before === undefined || unreadiness(progress) !== undefined) return;
   const subnets = familiesOf(lease.subnet).map((family) => lease.subnet[family]);

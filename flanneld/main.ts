@@ -11,7 +11,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { execute } from '../kernel/execute.ts';
 import { openKernel } from '../kernel/open.ts';
 import type { OpenEchoes } from '../kernel/probe.ts';
-import { asNetError, describe, ERRORS } from '../model/errors.ts';
+import { describe } from '../model/errors.ts';
 import { type Agent, type AgentDeps, createAgent } from './agent.ts';
 import { cleanup } from './cleanup.ts';
 import { startChild } from '../kernel/child.ts';
@@ -23,7 +23,9 @@ import { cniOnly, withCni } from './cni/view.ts';
 import { type AgentConfig, type Invocation, type PolicyConfig, parseArguments } from './config.ts';
 import { writeDockerOptions } from './docker-opts.ts';
 import { dryRun } from './dry-run.ts';
+import { failureOf } from './failure.ts';
 import { healthServer, serveHealth } from './health.ts';
+import type { KubeConfig } from './kube/options.ts';
 import { hostPrograms } from './firewall/programs.ts';
 import { humanLine } from './human-log.ts';
 import type { Log } from './log.ts';
@@ -122,9 +124,17 @@ async function agentOf(
   onAccepted: () => void,
 ): Promise<Agent> {
   if (cni !== undefined && config.cni.only) return cniOnly(cni.service, config, systemClock.now(), onAccepted);
-  const onSettled = () => settleMemory(systemClock);
+  const onSettled = () => {
+    settleMemory(systemClock);
+    if (config.kube !== undefined && config.policy === undefined) void tellUnenforced(config.kube, log);
+  };
   const agent = createAgent({ ...(await agentDeps(config, log)), kernel, onAccepted, onSettled });
   return cni === undefined ? agent : withCni(agent, cni.service);
+}
+
+/** Loaded only where it is used, with the client of the API server. */
+async function tellUnenforced({ access }: KubeConfig, log: Log): Promise<void> {
+  await (await import('./kube/unenforced.ts')).tellUnenforced(access, log);
 }
 
 /** With the CNI list, where it is the agent's to keep. @throws NetError file-unreadable, invalid-config */
@@ -245,7 +255,7 @@ try {
   await flush();
   process.exit(exitCode);
 } catch (error) {
-  const { code } = asNetError(error);
-  process.stderr.write(`flanneld: ${describe(error)} (${ERRORS[code].hint})\n`);
-  process.exit(1);
+  const { text, exitCode } = failureOf(error, process.argv.slice(2));
+  process.stderr.write(text);
+  process.exit(exitCode);
 }

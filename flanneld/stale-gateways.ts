@@ -18,7 +18,7 @@ export const formerSubnets = (before: PerFamily<Prefix>, now: PerFamily<Prefix>)
   );
 
 /** The gateway addresses of the subnets on bridges. */
-export const gatewaysOn = ({ links, addresses }: State, subnet: PerFamily<Prefix>): Address[] => {
+const gatewaysOn = ({ links, addresses }: State, subnet: PerFamily<Prefix>): Address[] => {
   const gateways = familiesOf(subnet).map((family) => plus(firstOf(networkOf(subnet[family] as Prefix)), 1n));
   const bridges = new Set(links.filter(({ kind }) => kind === 'bridge').map(({ name }) => name));
   return addresses.filter(({ device, address }) => bridges.has(device) && gateways.includes(addressOf(address)));

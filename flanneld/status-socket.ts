@@ -42,7 +42,7 @@ function requireSafeDirectory(path: string): void {
 
 /** What a command says when it can't ask the agent. */
 export const noAgent = (path: string, cause: Error & { code?: string }): NetError =>
-  new NetError('not-ready', `no agent answers on ${path}: ${cause.code ?? cause.message}`, { cause, subject: path });
+  new NetError('no-agent', `no agent answers on ${path}: ${cause.code ?? cause.message}`, { cause, subject: path });
 
 /** Whether a process accepts connections there. */
 export function answers(path: string): Promise<boolean> {

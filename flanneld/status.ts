@@ -1,7 +1,7 @@
 // `flanneld status`: asks the agent's socket and says it in words. Exit codes: 0 ready and nothing differs, 1 otherwise,
 // 2 no agent answers.
 
-import { asNetError } from '../model/errors.ts';
+import { asNetError, ERRORS } from '../model/errors.ts';
 import { cniLines } from './cni/view.ts';
 import type { ProbeStatus } from './probe/prober.ts';
 import { firewallRemarks } from './firewall/findings.ts';
@@ -29,8 +29,9 @@ export async function statusReport(subnetFile: string, json: boolean, now: numbe
       exitCode: status.ready && status.differences.length === 0 ? 0 : 1,
     };
   } catch (error) {
-    const { message } = asNetError(error);
-    return { text: json ? `${JSON.stringify({ ready: false, reason: message })}\n` : `${message}\n`, exitCode: 2 };
+    const { code, message } = asNetError(error);
+    const text = json ? JSON.stringify({ ready: false, reason: message }) : `${message} (${ERRORS[code].hint})`;
+    return { text: `${text}\n`, exitCode: 2 };
   }
 }
 

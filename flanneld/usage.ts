@@ -1,6 +1,6 @@
 // The table of flags as text: --help and the reference docs/flags.md.
 
-import { type Command, FLAGS, type Flag, variableOf } from './flags.ts';
+import { type Command, FLAGS, type Flag, type FlagName, variableOf } from './flags.ts';
 
 const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
   run: [
@@ -27,14 +27,25 @@ const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
   ],
 };
 
+/** What a command heeds. The agent's other flags are taken as well, so that one environment file serves all commands. */
+const HEEDED: Readonly<Record<Exclude<Command, 'run'>, readonly FlagName[]>> = {
+  status: ['subnet-file', 'json'],
+  cleanup: ['subnet-file', 'cni-socket', 'dry-run', 'v'],
+  'install-cni': ['cni-bin-dir', 'cni-conf-dir', 'cni-grace'],
+  'uninstall-cni': ['cni-bin-dir', 'cni-conf-dir', 'cni-list'],
+};
+
 /** The text of --help for a command. */
 export function usage(command: Command): string {
-  const flags = flagRows().filter(({ flag }) => flag.only === undefined || flag.only.includes(command));
+  const heeds = ({ name, flag }: Row): boolean =>
+    command === 'run' ? flag.only?.includes(command) !== false : HEEDED[command].includes(name);
+  const flags = flagRows().filter(heeds);
   return [
     ...SUMMARY[command],
     '',
     'Flags take one dash or two; --flag value or --flag=value. Each can be given as FLANNELD_<FLAG> in the environment',
-    '(FLANNELD_ETCD_PREFIX=/net); the command line wins.',
+    '(FLANNELD_SUBNET_FILE=/run/flannel/a.env); the command line wins.',
+    ...(command === 'run' ? [] : ['The other flags of flanneld are taken too, and change nothing here.']),
     '',
     ...flags.map(({ name, flag }) => `  ${written(name, flag)}\n      ${flag.help}${defaultOf(flag)}`),
     '',
@@ -68,11 +79,12 @@ export function flagReference(): string {
 }
 
 interface Row {
-  readonly name: string;
+  readonly name: FlagName;
   readonly flag: Flag<unknown>;
 }
 
-const flagRows = (): Row[] => Object.entries<Flag<unknown>>(FLAGS).map(([name, flag]) => ({ name, flag }));
+const flagRows = (): Row[] =>
+  (Object.entries(FLAGS) as [FlagName, Flag<unknown>][]).map(([name, flag]) => ({ name, flag }));
 
 function written(name: string, flag: Flag<unknown>): string {
   const dashed = name.length === 1 ? `-${name}` : `--${name}`;

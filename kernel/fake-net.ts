@@ -6,7 +6,7 @@ import { type Family, familyOf, type Ip, type Mac, type Prefix } from '../model/
 import type { BridgeOptions, BridgePortOptions, Qdisc, RouteScope, VxlanOptions } from '../model/state.ts';
 
 /** IPv6 runs on no device with a smaller MTU (RFC 8200, section 5). */
-export const IPV6_MIN_MTU = 1280;
+const IPV6_MIN_MTU = 1280;
 
 export interface Device {
   readonly index: number;

@@ -55,7 +55,9 @@ export function writeWhole(path: string, content: string | Uint8Array, options: 
     if (options.sync) syncDirectory(dirname(path));
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) removeIfThere(temporary);
-    throw asNetError(error);
+    const { code, errno } = asNetError(error);
+    if (code !== 'io') throw error;
+    throw new NetError('io', `write ${path}: ${errno}`, { errno, subject: path, cause: error });
   }
 }
 
@@ -169,8 +171,11 @@ export function isDirectory(path: string): boolean {
 /** Creates the directory, and those above it, unless it is there. @throws NetError io, also for a symbolic link */
 export function ensureDirectory(path: string, mode = 0o755): void {
   if (isDirectory(path)) return;
+  // Level by level: mkdirSync's `recursive` tries for ever where a directory that is there takes none, as /proc.
+  if (statAt(dirname(path)) === undefined) ensureDirectory(dirname(path), mode);
+  const make = () => mkdirSync(path, { mode });
   // Created meanwhile, perhaps as something else: looked at once more.
-  if (unless(['EEXIST'], undefined, () => mkdirSync(path, { recursive: true, mode })) === undefined) isDirectory(path);
+  if (unless(['EEXIST'], 'taken', make) === 'taken') isDirectory(path);
 }
 
 /**

@@ -128,7 +128,7 @@ function word(name: string): string {
 }
 
 /** The chains that `nft --handle list chains` printed. Names that its grammar can't read back are left out. */
-export function parseHeads(text: string): ChainHead[] {
+function parseHeads(text: string): ChainHead[] {
   const heads: ChainHead[] = [];
   let table: Pick<ChainHead, 'family' | 'table'> | undefined;
   for (const line of text.split('\n').map((each) => each.trim())) {

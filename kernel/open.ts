@@ -1,6 +1,6 @@
 // The real kernel behind the Kernel interface.
 
-import { NetError } from '../model/errors.ts';
+import { hasErrno, NetError } from '../model/errors.ts';
 import type { Namespace } from '../model/state.ts';
 import { createAnnouncer } from './announce.ts';
 import { applySteps } from './apply.ts';
@@ -21,11 +21,21 @@ import { writeSysctl } from './sysctl.ts';
 
 const NETLINK_NETFILTER = 12;
 
-/** Opens the kernel of the namespace the process lives in. @throws NetError kernel, internal (stray threads) */
+/** The first thing that takes privileges. @throws NetError not-permitted, kernel */
+function openHostSocket(): NetlinkSocket {
+  try {
+    return openNetlink();
+  } catch (error) {
+    if (!hasErrno(error, 'EPERM')) throw error;
+    throw new NetError('not-permitted', 'change the network of this host: EPERM', { errno: 'EPERM' });
+  }
+}
+
+/** Opens the kernel of the namespace the process lives in. @throws NetError not-permitted, kernel, internal (stray threads) */
 export function openKernel(): Kernel {
   settleThreads();
   const host = openNamespace('/proc/self/ns/net');
-  const hostSocket = openNetlink();
+  const hostSocket = openHostSocket();
   const tables = nftables();
   let flowSocket: NetlinkSocket | undefined;
   let endSocket: NetlinkSocket | undefined;

@@ -53,7 +53,7 @@ const withoutBorn = (have: Link, born: ReadonlySet<string>): Link =>
   typeof have.master === 'string' && born.has(have.master) ? { ...have, master: null, port: undefined } : have;
 
 /** The part of `want` that differs from `have`, or undefined when none does. A port that moves loses its options. */
-export function linkChange(have: Link, want: Link): Link | undefined {
+function linkChange(have: Link, want: Link): Link | undefined {
   const change: Record<string, unknown> = {};
   for (const key of ['up', 'mac', 'mtu', 'master', 'promiscuous', 'bridge', 'port', 'txChecksum'] as const) {
     if (!covers(have[key], want[key])) change[key] = want[key];

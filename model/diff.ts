@@ -182,7 +182,7 @@ function comparable(item: Item): unknown {
 }
 
 /** The device an object belongs to, with which it vanishes. */
-export function deviceOf(item: Item): string | undefined {
+function deviceOf(item: Item): string | undefined {
   if (item.type === 'link') return item.value.name;
   if (item.type === 'sysctl') return undefined;
   return item.value.device;

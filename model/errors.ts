@@ -25,6 +25,7 @@ export const ERRORS = {
   'try-later': kind(11, 'try again; the agent is starting or restarting', true),
   'not-ready': kind(50, 'wait until the agent has written the subnet file', true),
   kernel: kind(100, 'see the errno; the kernel refused the change named'),
+  'not-permitted': kind(100, 'run as root, with CAP_NET_ADMIN and CAP_SYS_ADMIN'),
   'check-failed': kind(101, 'delete and add the attachment again'),
   'no-addresses': kind(102, 'enlarge the range, or delete containers that are gone'),
   'address-taken': kind(103, 'request another address'),
@@ -33,7 +34,10 @@ export const ERRORS = {
   'plugin-failed': kind(106, 'see the message of the plugin that was executed'),
   'invalid-address': kind(7, 'correct the address'),
   'invalid-flag': kind(7, 'see flanneld --help'),
-  'invalid-network-config': kind(7, 'correct the key in the network configuration'),
+  'invalid-network-config': kind(
+    7,
+    'correct the key in the network configuration: PREFIX/config in etcd, or --net-config-path',
+  ),
   'no-interface': kind(7, 'name the interface with --iface'),
   'file-unreadable': kind(5, 'check the path and its permissions'),
   'etcd-unreachable': kind(11, 'check the endpoint and the network; retried with back-off', true),
@@ -52,6 +56,8 @@ export const ERRORS = {
   'lease-lost': kind(11, 'another node holds the subnet', true),
   timeout: kind(11, 'try again', true),
   busy: kind(11, 'try again', true),
+  'no-agent': kind(11, 'start the agent; one with a --subnet-file of its own is asked with the same flag', true),
+  'agent-refused': kind(11, 'start the agent with the flag named, or see its log', true),
   internal: kind(999, 'this is a defect; please report it'),
 } as const satisfies Record<string, ErrorKind>;
 
@@ -124,7 +130,12 @@ export function describe(error: unknown): string {
   for (let e: unknown = error; e !== undefined && !seen.has(e); e = e instanceof Error ? e.cause : undefined) {
     seen.add(e);
     const text = (e instanceof Error ? e.message : String(e)).replace(/\s*\n\s*/g, ' ');
-    if (!parts.some((part) => part.includes(text))) parts.push(text);
+    const news = errnoOf(e) ?? text;
+    if (!parts.some((part) => part.includes(news))) parts.push(text);
   }
   return parts.join(': ');
 }
+
+/** Of a system error of Node's, which says it again in words: "ENOENT: no such file or directory, open '/x'". */
+const errnoOf = (error: unknown): string | undefined =>
+  error instanceof Error && 'syscall' in error && 'code' in error ? String(error.code) : undefined;

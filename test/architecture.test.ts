@@ -94,6 +94,21 @@ const CASES: readonly [keyof typeof RULES, Sources, Sources, RegExp][] = [
     /model\/a\.ts -> model\/b\.ts -> model\/c\.ts -> model\/a\.ts/,
   ],
   [
+    'what is exported is imported',
+    {
+      'model/a.ts': `export const a = 1; export type T = 2;`,
+      'test/a.test.ts': `import { a as b } from '../model/a.ts';`,
+    },
+    { 'model/a.ts': `export function a() {} const b = 1;`, 'model/b.ts': `import { b } from './a.ts';` },
+    /model\/a\.ts exports a: nobody/,
+  ],
+  [
+    'what is exported is imported',
+    { 'model/a.ts': `export class A {}`, 'model/b.ts': `const { A } = await import('./a.ts');` },
+    { 'model/a.ts': `export class A {}` },
+    /exports A/,
+  ],
+  [
     'file size',
     { 'model/a.ts': '\n'.repeat(300), 'test/a.ts': '\n;'.repeat(500) },
     { 'model/a.ts': ';\n'.repeat(401) },

@@ -18,6 +18,8 @@ interface Module {
   readonly path: string;
   readonly lines: number;
   readonly imports: readonly Import[];
+  /** Names of values. */
+  readonly exports: readonly string[];
   /** Global names the code uses, and properties of them: "fetch", "process.env", "Date.now", "new Date". */
   readonly globals: ReadonlySet<string>;
 }
@@ -49,7 +51,7 @@ const PURE = [
   'kernel/link-filter.ts',
   'ipam/{config,ranges,allocate,reservation,resolv-conf}.ts',
   'cni-plugin/{answer,bandwidth,config,foreign,form,masquerade,mode,names,plan,portmap,portmap-config,protocol,result,routed,routes,sources,spoof,subnet-file,table,versions,vlan}.ts',
-  'flanneld/{arguments,checksum-offload,config,config-change,difference,docker-options,flags,host-settings,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,usage}.ts',
+  'flanneld/{arguments,checksum-offload,config,config-change,difference,docker-options,failure,flags,host-settings,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,usage}.ts',
   'flanneld/subnet/{assigned,choose,kube-node,lease-file,lease-record,standing-events}.ts',
   'flanneld/kube/{failure,items,kubeconfig,lines,options}.ts',
   'flanneld/backend/{backend,command-words,extension,registry,reverse-path,vxlan,host-gw,udp,udp-control,alloc}.ts',
@@ -152,6 +154,13 @@ function importAt(node: AnyNode): { specifier: unknown; names: string[] } | unde
   }
 }
 
+/** The names of values that a syntax node exports. */
+function exportsAt(node: AnyNode): string[] {
+  if (node.type !== 'ExportNamedDeclaration' || !node.declaration) return [];
+  const declared = node.declaration.type === 'VariableDeclaration' ? node.declaration.declarations : [node.declaration];
+  return declared.flatMap(({ id }) => (id?.type === 'Identifier' ? [id.name] : []));
+}
+
 /** The global thing that a syntax node uses, if any. A local variable of the same name counts too: don't name it so. */
 function globalAt(node: AnyNode): string | undefined {
   if (node.type === 'Identifier') return node.name;
@@ -169,9 +178,10 @@ const isMemberName = (parent: AnyNode, key: string): boolean =>
       key === 'key')) &&
   !parent.computed;
 
-export function readModule(path: string, text: string): Module {
+function readModule(path: string, text: string): Module {
   const imports: Import[] = [];
   const globals = new Set<string>();
+  const exports: string[] = [];
   const visit = (node: AnyNode): void => {
     const found = importAt(node);
     if (found) {
@@ -179,6 +189,7 @@ export function readModule(path: string, text: string): Module {
       const target = specifier.startsWith('.') ? posix.join(posix.dirname(path), specifier) : specifier;
       imports.push({ target, names: found.names });
     }
+    exports.push(...exportsAt(node));
     const used = globalAt(node);
     if (used) globals.add(used);
     for (const [key, value] of Object.entries(node)) {
@@ -187,7 +198,7 @@ export function readModule(path: string, text: string): Module {
     }
   };
   visit(parse(stripTypeScriptTypes(text), { ecmaVersion: 'latest', sourceType: 'module', allowHashBang: true }));
-  return { path, lines: text.trimEnd().split('\n').length, imports, globals };
+  return { path, lines: text.trimEnd().split('\n').length, imports, exports, globals };
 }
 
 // ---- the rules ------------------------------------------------------------------------------------------------------
@@ -265,6 +276,18 @@ const noCycles: Rule = (modules) => {
   return cycles;
 };
 
+/** A value that another file knows only as a type, by `typeof`, is one of its own file. */
+const exported: Rule = (modules) => {
+  const imported = new Set(
+    modules.flatMap(({ imports }) => imports.flatMap(({ target, names }) => names.map((name) => `${target} ${name}`))),
+  );
+  return modules.flatMap(({ path, exports }) =>
+    exports
+      .filter((name) => !imported.has(`${path} ${name}`) && !imported.has(`${path} *`))
+      .map((name) => `${path} exports ${name}: nobody imports it`),
+  );
+};
+
 const size: Rule = (modules) =>
   modules
     .filter(({ path, lines }) => folderOf(path) !== 'test' && lines > MOST_LINES)
@@ -278,8 +301,16 @@ export const RULES = {
   'pure files use no clock, no randomness and no process': pureGlobals,
   'only main.ts touches arguments, environment and exit': processGlobals,
   'no import cycles': noCycles,
+  'what is exported is imported': exported,
   'file size': size,
 } as const satisfies Record<string, Rule>;
 
-export const violations = (rule: keyof typeof RULES, sources: Sources): string[] =>
-  RULES[rule](Object.entries(sources).map(([path, text]) => readModule(path, text)));
+/** Parsing takes longer than all rules together: sources are read once for all of them. */
+const read = new WeakMap<Sources, readonly Module[]>();
+
+/** What a rule has to say of sources, a line each. */
+export function violations(rule: keyof typeof RULES, sources: Sources): string[] {
+  const modules = read.get(sources) ?? Object.entries(sources).map(([path, text]) => readModule(path, text));
+  read.set(sources, modules);
+  return RULES[rule](modules);
+}

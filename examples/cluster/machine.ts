@@ -101,7 +101,7 @@ async function ready(holder: ChildProcess, attempt: string): Promise<void> {
 }
 
 /** The machine that a process holds. */
-export function machineOf(name: string, pid: number, { keep = false, ownProcesses = false }: MachineOptions): Machine {
+function machineOf(name: string, pid: number, { keep = false, ownProcesses = false }: MachineOptions): Machine {
   const children = new Set<ChildProcess>();
   const enter = (command: string, args: readonly string[]) => [
     ...bound(keep),
@@ -188,7 +188,7 @@ export async function endPid(pid: number, graceMs = 5_000): Promise<void> {
   }
 }
 
-export function alive(pid: number): boolean {
+function alive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

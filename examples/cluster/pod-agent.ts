@@ -6,7 +6,7 @@ import { createServer, connect } from 'node:net';
 import { createInterface } from 'node:readline';
 
 /** Port of the TCP server in every pod. */
-export const POD_PORT = 8080;
+const POD_PORT = 8080;
 
 export interface ProbeRequest {
   readonly id: number;

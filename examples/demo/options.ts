@@ -2,7 +2,7 @@
 
 import { parseArgs } from 'node:util';
 
-export const BACKENDS = ['vxlan', 'host-gw'] as const;
+const BACKENDS = ['vxlan', 'host-gw'] as const;
 export type Backend = (typeof BACKENDS)[number];
 
 export interface DemoOptions {

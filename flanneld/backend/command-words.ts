@@ -2,7 +2,7 @@
 // that the agent gives. Whatever else a shell would do is refused by name, so that nothing is quietly taken literally. Pure.
 
 /** What a command may be told. */
-export const VARIABLES = ['NETWORK', 'SUBNET', 'IPV6SUBNET', 'PUBLIC_IP', 'PUBLIC_IPV6'] as const;
+const VARIABLES = ['NETWORK', 'SUBNET', 'IPV6SUBNET', 'PUBLIC_IP', 'PUBLIC_IPV6'] as const;
 export type Variable = (typeof VARIABLES)[number];
 export type Environment = Readonly<Partial<Record<Variable, string>>>;
 

@@ -29,7 +29,7 @@ export type Condition =
 export type Answer = 'yes' | 'no' | 'part' | 'unknown';
 
 /** Whether a condition is true of the traffic, all of it the first packets of flows. */
-export function ask(condition: Condition, traffic: Traffic): Answer {
+function ask(condition: Condition, traffic: Traffic): Answer {
   switch (condition.field) {
     case 'part':
     case 'unknown':

@@ -97,7 +97,7 @@ function nftAdvice({ family, name, entry, hook }: HookedTable, { network, port }
 }
 
 /** A finding in a line. */
-export const describeFinding = ({ family, table, chain, handle, rule, drops, advice }: Finding): string =>
+const describeFinding = ({ family, table, chain, handle, rule, drops, advice }: Finding): string =>
   `table ${family} ${table}, chain ${chain}, handle ${handle} (${rule}) drops ${drops.join(', ')}: ${advice.join('; ')}`;
 
 /** What is the matter with packet filters, a line each. */

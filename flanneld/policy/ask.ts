@@ -8,7 +8,7 @@ import type { WhyAnswer } from './why.ts';
 
 const MOST_LINE_BYTES = 1 << 20;
 
-/** Prints the answer; of a trace, until the agent ends it. @returns the exit code @throws NetError not-ready */
+/** Prints the answer; of a trace, until the agent ends it. @returns the exit code @throws NetError no-agent, agent-refused */
 export async function askPolicy(command: PolicyCommand, write: (text: string) => void): Promise<number> {
   const { question, subnetFile, json } = command;
   const socketPath = statusSocketPath(subnetFile);
@@ -25,7 +25,7 @@ export async function askPolicy(command: PolicyCommand, write: (text: string) =>
   return exitCode;
 }
 
-/** Hands over line by line. @throws NetError not-ready when nobody answers, or the agent says why not */
+/** Hands over line by line. @throws NetError no-agent; agent-refused: it says why not */
 function ask(socketPath: string, path: string, onLine: (line: string) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (cause: Error) => reject(noAgent(socketPath, cause));

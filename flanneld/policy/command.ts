@@ -3,7 +3,7 @@
 
 import { NetError } from '../../model/errors.ts';
 import { tryIp } from '../../model/ip.ts';
-import { invalid } from '../arguments.ts';
+import { type Environment, invalid } from '../arguments.ts';
 import { PROTOCOLS, type Protocol } from './objects.ts';
 import type { TraceLine } from './routes.ts';
 import type { SideAnswer, WhyAnswer, WhyQuestion } from './why.ts';
@@ -28,13 +28,13 @@ trace   Prints samples of what policies drop from now on, until it is interrupte
 const FLAGS = ['from', 'to', 'port', 'subnet-file', 'json'];
 const SUBNET_FILE = '/run/flannel/subnet.env';
 
-/** The words behind "policy". @throws NetError invalid-flag */
-export function readPolicyCommand(argv: readonly string[]): PolicyCommand {
+/** The words behind "policy". The subnet file is the agent's own, from the environment too. @throws NetError invalid-flag */
+export function readPolicyCommand(argv: readonly string[], env: Environment): PolicyCommand {
   const [verb, ...rest] = argv;
   if (verb !== 'why' && verb !== 'trace')
-    throw invalid(`argument ${JSON.stringify(verb ?? '')}: expected policy why or policy trace`, 'policy');
+    throw invalid(`${['policy', ...argv.slice(0, 1)].join(' ')}: expected policy why or policy trace`, 'policy');
   const given = readFlags(rest);
-  const subnetFile = given.get('subnet-file') ?? SUBNET_FILE;
+  const subnetFile = given.get('subnet-file') ?? (env.FLANNELD_SUBNET_FILE || SUBNET_FILE);
   const json = given.has('json');
   if (verb === 'why') return { question: questionOf(given), subnetFile, json };
   for (const name of ['from', 'to', 'port']) {
@@ -49,7 +49,7 @@ function readFlags(words: readonly string[]): Map<string, string> {
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
     const match = /^--?([a-z-]+)(?:=(.*))?$/s.exec(word);
     const name = match?.[1] ?? '';
-    if (!FLAGS.includes(name)) throw invalid(`${word}: not a flag of flanneld policy`, word);
+    if (!FLAGS.includes(name)) throw invalid(`${word}: unknown flag`, word);
     const value = match?.[2] ?? (name === 'json' ? 'true' : rest.shift());
     if (value === undefined) throw invalid(`--${name}: expected a value, got nothing`, `--${name}`);
     given.set(name, value);
@@ -118,4 +118,4 @@ export function printTraced({ at, from, to, port, protocol, direction, isReply, 
 }
 
 /** The error of an answer that is none. */
-export const refused = (text: string): NetError => new NetError('not-ready', text.trim());
+export const refused = (text: string): NetError => new NetError('agent-refused', text.trim());

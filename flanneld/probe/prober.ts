@@ -44,7 +44,7 @@ export interface ProberOptions {
 }
 
 /** An echo that is not answered by then is lost (ms). */
-export const ANSWER_MS = 2000;
+const ANSWER_MS = 2000;
 const SMALL_BYTES = 84;
 
 /** A target with its name, and what it has answered. */

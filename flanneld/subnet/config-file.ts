@@ -2,7 +2,7 @@
 // changes made by other machines to a shared file are told to nobody.
 
 import { realpathSync } from 'node:fs';
-import { readRegular, statIfThere } from '../../kernel/files.ts';
+import { readRegular, statAt, statIfThere } from '../../kernel/files.ts';
 import { NetError } from '../../model/errors.ts';
 import { sleep, systemClock } from '../clock.ts';
 import { whenNew } from './pauses.ts';
@@ -27,7 +27,8 @@ const readIfThere = (path: string): string | undefined => readRegular(path, { fo
 export function readConfigFile(path: string): string {
   const text = readIfThere(path);
   if (text !== undefined) return text;
-  throw new NetError('no-network-config', `--net-config-path ${path}: there is no such file`, { subject: path });
+  const problem = statAt(path) === undefined ? 'there is no such file' : `no file of at most ${MOST_BYTES} bytes`;
+  throw new NetError('no-network-config', `--net-config-path ${path}: ${problem}`, { subject: path });
 }
 
 /** As SubnetManager.watchConfig. */

@@ -104,6 +104,34 @@ t.test('refused at start', async (t) => {
   }
 });
 
+t.test('refused without privileges, by the agent and by the plugin', async (t) => {
+  const cluster = await startCluster({ nodes: 1 });
+  t.teardown(() => cluster.down());
+  const node = cluster.nodes[0] as Node;
+  const before = await hostState(node);
+  const powerless = (...command: string[]) =>
+    node.run('setpriv', ['--bounding-set=-all', '--inh-caps=-all', ...command]);
+  for (const flags of [[`--etcd-endpoints=${ETCD}`], ['--cni-only'], ['cleanup']]) {
+    const { code, stderr } = await powerless(FLANNELD, ...flags);
+    t.equal(code, 1, String(flags));
+    t.match(stderr, /^flanneld: .*: EPERM \(run as root, .*\)\n$/, String(flags));
+  }
+  const add = {
+    CNI_COMMAND: 'ADD',
+    CNI_CONTAINERID: 'c',
+    CNI_IFNAME: 'eth0',
+    CNI_PATH: '/',
+    CNI_NETNS: '/proc/1/ns/net',
+  };
+  const environment = Object.entries(add).map(([name, value]) => `${name}=${value}`);
+  const list = '{"cniVersion":"1.0.0","name":"n","type":"flannel","isGateway":true}';
+  const plugin = ['sh', '-c', `echo '${list}' | ${process.cwd()}/build/bin/flannel`];
+  const { code, stdout } = await powerless('env', ...environment, ...plugin);
+  t.equal(code, 1);
+  t.match(JSON.parse(stdout), { code: 100, msg: /: EPERM$/, details: /run as root/ });
+  t.equal(await hostState(node), before, 'nothing changed');
+});
+
 t.test('etcd trouble is waited out', async (t) => {
   const cluster = await startCluster({ nodes: 1 });
   t.teardown(() => cluster.down());

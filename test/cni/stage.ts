@@ -46,7 +46,7 @@ export interface Stage {
 
 /** The name of the network in every configuration. */
 export const NETWORK = 'testnet';
-export const POD = 'pod';
+const POD = 'pod';
 export const podPath = (name = POD): string => `/run/netns/${name}`;
 
 /** A directory on CNI_PATH for plugins that a row makes itself. */

@@ -7,10 +7,10 @@ import { asNetError } from '../../model/errors.ts';
 import { type IpamConfig, parseIpam, release, reserve, verify } from '../../ipam/verbs.ts';
 import type { Ipam, IpamRequest, IpamSuccess } from './ipam-store.ts';
 
-export const HOST_LOCAL = '/usr/lib/cni/host-local';
+const HOST_LOCAL = '/usr/lib/cni/host-local';
 
 /** The configuration as our ipam reads it. */
-export function configOf({ config, cniArgs = '' }: Pick<IpamRequest, 'config' | 'cniArgs'>): IpamConfig {
+function configOf({ config, cniArgs = '' }: Pick<IpamRequest, 'config' | 'cniArgs'>): IpamConfig {
   const { name, cniVersion, ipam, runtimeConfig, args } = config;
   const pairs = cniArgs === '' ? [] : cniArgs.split(';').map((pair) => pair.split('=') as [string, string]);
   return parseIpam({

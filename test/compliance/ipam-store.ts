@@ -51,7 +51,7 @@ export function ipamStoreSuite(t: Test, ipam: Ipam): void {
 }
 
 /** One directory and the requests made of it. */
-export class World {
+class World {
   readonly ipam: Ipam;
   readonly root: string;
   readonly directory: string;

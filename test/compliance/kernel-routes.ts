@@ -21,7 +21,7 @@ import { eventually, read, routes } from './kernel-readings.ts';
  * Two pairs, v0-v1 and w0-w1, all up, v0 with an address of both families. What the kernel makes of it itself is there:
  * of IPv6, a moment later.
  */
-export async function world(t: Test, s: Subject): Promise<void> {
+async function world(t: Test, s: Subject): Promise<void> {
   must(
     t,
     s,

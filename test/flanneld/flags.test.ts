@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { type AgentConfig, parseArguments } from '../../flanneld/config.ts';
+import { failureOf } from '../../flanneld/failure.ts';
 import { type Flag, FLAGS as TABLE } from '../../flanneld/flags.ts';
 import { flagReference } from '../../flanneld/usage.ts';
 import { NetError } from '../../model/errors.ts';
@@ -206,12 +207,47 @@ t.test('commands', async (t) => {
   });
   t.match(parseArguments(['--dry-run', 'cleanup'], {}), { command: 'cleanup', config: { dryRun: true } });
   t.match(parseArguments(['--version'], {}), { command: 'version', text: /^flanneld \d+\.\d+\.\d+$/ });
-  for (const argv of [['--help'], ['-h'], ['status', '--help'], ['cleanup', '-help']]) {
-    const text = 'text' in parseArguments(argv, {}) && (parseArguments(argv, {}) as { text: string }).text;
-    t.match(text, /^Usage: flanneld/);
-    for (const [name] of FLAGS) t.match(text, name.length === 1 ? ` -${name} ` : `--${name}`);
-    t.equal(/--json \(|--json\n/.test(String(text)), argv[0] === 'status', '--json in the help of status only');
+});
+
+t.test('help: of the agent with all of its flags, of a command with those that it heeds', async (t) => {
+  const flagsIn = (argv: readonly string[]): string[] => {
+    const parsed = parseArguments(argv, {});
+    const text = 'text' in parsed ? parsed.text : '';
+    t.match(text, /^Usage: flanneld/, argv.join(' '));
+    return [...text.matchAll(/^ {2}--?([a-z_][a-z0-9_-]*)/gm)].map((match) => match[1] ?? '');
+  };
+  for (const argv of [['--help'], ['-h']]) {
+    const shown = flagsIn(argv);
+    for (const [name] of FLAGS) t.ok(shown.includes(name), name);
+    for (const name of ['json', 'cni-bin-dir', 'cni-grace']) t.notOk(shown.includes(name), name);
   }
+  t.same(flagsIn(['status', '--help']), ['subnet-file', 'json']);
+  t.same(flagsIn(['cleanup', '-help']), ['subnet-file', 'v', 'cni-socket', 'dry-run']);
+  t.same(flagsIn(['install-cni', '--help']), ['cni-conf-dir', 'cni-bin-dir', 'cni-grace']);
+  t.same(flagsIn(['uninstall-cni', '--help']), ['cni-list', 'cni-conf-dir', 'cni-bin-dir']);
+});
+
+t.test('a command that could not be carried out: one line, its own help, and no answer in the exit code', async (t) => {
+  const failed = (argv: readonly string[]) => {
+    try {
+      return parseArguments(argv, {});
+    } catch (error) {
+      return failureOf(error, argv);
+    }
+  };
+  t.same(failed(['--nope']), { text: 'flanneld: --nope: unknown flag (see flanneld --help)\n', exitCode: 1 });
+  t.same(failed(['cleanup', '--nope']), {
+    text: 'flanneld: --nope: unknown flag (see flanneld cleanup --help)\n',
+    exitCode: 1,
+  });
+  t.match(failed(['docker-opts', '-z']), {
+    text: /^flanneld: -z: .*\(see flanneld docker-opts --help\)\n$/,
+    exitCode: 1,
+  });
+  t.match(failed(['status', '--nope']), { exitCode: 2 }, '1 says that something differs');
+  t.match(failed(['policy', 'why', '--nope']), { text: /\(see flanneld policy --help\)\n$/, exitCode: 2 }, '1: denied');
+  const nobody = new NetError('no-agent', 'no agent answers on /run/flannel/subnet.sock: ENOENT');
+  t.match(failureOf(nobody, ['policy', 'trace']), { text: /ENOENT \(start the agent; [^)]*\)\n$/, exitCode: 2 });
 });
 
 t.test('what is wrong is named in one line', async (t) => {
@@ -224,8 +260,13 @@ t.test('what is wrong is named in one line', async (t) => {
     [['--v=high'], '-v "high": expected a whole number from 0 to 99'],
     [['--ip-masq=yes'], '--ip-masq "yes": expected true or false'],
     [['--ip-masq', 'false'], /^argument "false": not expected/],
-    [['start'], /^argument "start": not expected/],
-    [['status', 'now'], /^argument "now": not expected/],
+    [['start'], /^argument "start": no command; there are status, cleanup, .*, policy, docker-opts$/],
+    [['status', 'now'], /^argument "now": not expected$/],
+    [['-v=1', 'policy', 'trace'], /^argument "policy": expected before all flags$/],
+    [['install-cni', '--dry-run'], '--dry-run: flanneld install-cni has none; nothing was changed'],
+    [['uninstall-cni'], /^--dry-run: flanneld uninstall-cni has none/, { FLANNELD_DRY_RUN: 'true' }],
+    [['--etcd-endpoints=http://a:99999'], /^--etcd-endpoints "http:\/\/a:99999": expected addresses/],
+    [['--etcd-endpoints=a:1,http://:2379'], /^--etcd-endpoints .*: expected addresses/],
     [['--json'], '--json: a flag of flanneld status only'],
     [['--cni-bin-dir=/b'], '--cni-bin-dir: a flag of flanneld install-cni and flanneld uninstall-cni only'],
     [['uninstall-cni', '--cni-grace=1'], '--cni-grace: a flag of flanneld install-cni only'],

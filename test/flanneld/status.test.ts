@@ -135,7 +135,10 @@ t.test('exit codes', async (t) => {
   t.match(await report(STATUS), { exitCode: 0, text: printStatus(STATUS, NOW) });
   t.equal((await report({ ...STATUS, ready: false, reason: 'x' })).exitCode, 1);
   t.equal((await report({ ...STATUS, differences: ['ip link add'] })).exitCode, 1);
-  t.match(await report(undefined), { exitCode: 2, text: /^no agent answers on .*\.sock: ENOENT\n$/ });
+  t.match(await report(undefined), {
+    exitCode: 2,
+    text: /^no agent answers on .*\.sock: ENOENT \(start the agent; [^)]*\)\n$/,
+  });
   t.same(JSON.parse((await report(STATUS, true)).text), JSON.parse(JSON.stringify(STATUS)));
   t.match(JSON.parse((await report(undefined, true)).text), { ready: false, reason: /no agent answers/ });
 });

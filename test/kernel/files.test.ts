@@ -54,9 +54,14 @@ t.test('a whole file: a symbolic link in its place is replaced, in the place of 
 });
 
 t.test('a whole file: failures leave nothing and name the path', async (t) => {
-  t.throws(() => writeWhole(path('none/a'), 'x'), { code: 'io', errno: 'ENOENT' });
+  t.throws(() => writeWhole(path('none/a'), 'x'), {
+    code: 'io',
+    errno: 'ENOENT',
+    message: `write ${path('none/a')}: ENOENT`,
+  });
   mkdirSync(path('full/a/b'), { recursive: true });
-  t.throws(() => writeWhole(path('full/a'), 'x'), { code: 'io' });
+  const inTheWay = { code: 'io', errno: 'EISDIR', subject: path('full/a'), message: `write ${path('full/a')}: EISDIR` };
+  t.throws(() => writeWhole(path('full/a'), 'x'), inTheWay, 'not that of the temporary file');
   t.strictSame(readdirSync(path('full')), ['a']);
 });
 
@@ -93,6 +98,20 @@ t.test('directories: created with those above; a link or a file in their place i
   for (const name of ['dlink', 'text']) {
     t.throws(() => ensureDirectory(path(name)), { code: 'io', errno: 'ENOTDIR', subject: path(name) });
   }
+});
+
+// With mkdirSync's `recursive`, this call never came back: the file's time limit is the failure then.
+t.test('directories below one that takes none: refused at once', async (t) => {
+  t.throws(() => ensureDirectory('/proc/nothing/below'), { code: 'io', errno: 'ENOENT', subject: '/proc/nothing' });
+  writeFileSync(path('plain'), '');
+  t.throws(() => ensureDirectory(path('plain/below/it')), { code: 'io', errno: 'ENOTDIR' });
+});
+
+t.test('directories: made by way of a link that leads to one', async (t) => {
+  mkdirSync(path('led-to'));
+  symlinkSync('led-to', path('way'));
+  ensureDirectory(path('way/deep/er'));
+  t.ok(isDirectory(path('led-to/deep/er')));
 });
 
 t.test('a lock: one holder, a bounded wait, free again', async (t) => {

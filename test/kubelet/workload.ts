@@ -7,7 +7,7 @@ import { conditionOf, SLOW } from './cluster.ts';
 import { POD_IMAGE } from './images.ts';
 
 const PODS = '/api/v1/namespaces/default/pods';
-export const PORT = 8080;
+const PORT = 8080;
 /** For one page, and for all. */
 const [PAGE_S, PAGES_MS] = [20, 60_000];
 
@@ -113,7 +113,7 @@ export const containerIdOf = ({ status }: PodObject): string => status.container
 export const restartsOf = ({ status }: PodObject): number => status.containerStatuses?.[0]?.restartCount ?? 0;
 
 /** Runs a command in the network of a pod. Its exit code is for the caller to judge. */
-export async function inPod(cluster: KubeCluster, pod: PodObject, command: string, ...args: string[]) {
+async function inPod(cluster: KubeCluster, pod: PodObject, command: string, ...args: string[]) {
   const node = cluster.nodeOf(pod);
   const [first = '', ...rest] = await node.within(containerIdOf(pod));
   return node.run(first, [...rest, command, ...args], { timeoutMs: SLOW });

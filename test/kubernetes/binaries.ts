@@ -17,7 +17,7 @@ export const PROGRAMS = [
 export type Program = (typeof PROGRAMS)[number];
 
 /** Of k8s.io/kubernetes, as go.mod says: "v1.34.4". */
-export const VERSION = /^require k8s\.io\/kubernetes (v\S+)$/m.exec(
+const VERSION = /^require k8s\.io\/kubernetes (v\S+)$/m.exec(
   readFileSync(join(import.meta.dirname, 'go.mod'), 'utf8'),
 )?.[1] as string;
 

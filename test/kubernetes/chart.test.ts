@@ -1,9 +1,9 @@
 // The Helm chart: by default the very objects of the manifest; every value does what values.yaml says, and a wrong one is
 // refused.
 
-import { readFileSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { helm, lacksHelm } from '../deploy/helm.ts';
 import { type Objects, objectsOf } from '../deploy/objects.ts';
 
@@ -11,10 +11,10 @@ const DEPLOY = join(import.meta.dirname, '../../deploy');
 const CHART = join(DEPLOY, 'helm/flannel-ts');
 const skip = lacksHelm();
 
-const render = (values: Readonly<Record<string, unknown>> = {}, namespace = 'kube-flannel'): Objects => {
-  const sets = Object.entries(values).flatMap(([key, value]) => ['--set-json', `${key}=${JSON.stringify(value)}`]);
-  return objectsOf(helm('template', 'flannel', CHART, '--namespace', namespace, ...sets));
-};
+const setting = (values: Readonly<Record<string, unknown>>): string[] =>
+  Object.entries(values).flatMap(([key, value]) => ['--set-json', `${key}=${JSON.stringify(value)}`]);
+const render = (values: Readonly<Record<string, unknown>> = {}, namespace = 'kube-flannel'): Objects =>
+  objectsOf(helm('template', 'flannel', CHART, '--namespace', namespace, ...setting(values)));
 
 const agentSet = (objects: Objects, namespace = 'kube-flannel') => objects[`DaemonSet ${namespace}/kube-flannel-ts`];
 const config = (objects: Objects) => objects['ConfigMap kube-flannel/kube-flannel-ts-cfg']?.data;
@@ -131,6 +131,30 @@ t.test('every value does what it says', { skip }, async (t) => {
       { name: 'cni-mark', hostPath: { path: '/etc/cni/net.d' } },
     ],
   });
+});
+
+/** What `helm install` says at its end. Without a cluster only objects are rendered: it becomes a value of one. */
+function notes(t: Test, values: Readonly<Record<string, unknown>> = {}): string {
+  const chart = join(t.testdir(), 'flannel-ts');
+  cpSync(CHART, chart, { recursive: true });
+  const path = join(chart, 'templates/NOTES.txt');
+  const text = readFileSync(path, 'utf8');
+  rmSync(path);
+  writeFileSync(join(chart, 'templates/_notes.tpl'), `{{- define "notes" }}${text}{{ end }}`);
+  writeFileSync(
+    join(chart, 'templates/notes.yaml'),
+    'kind: Notes\nmetadata: { name: x }\ntext: {{ include "notes" . | toJson }}',
+  );
+  return String(
+    objectsOf(helm('template', 'flannel', chart, '--namespace', 'elsewhere', ...setting(values)))['Notes /x']?.text,
+  );
+}
+
+t.test('the notes name what to look at, and that nothing enforces policies', { skip }, async (t) => {
+  t.match(notes(t), /--namespace elsewhere exec daemonset\/kube-flannel-ts -- flanneld status\n/);
+  t.match(notes(t), /inside of 10\.244\.0\.0\/16\.\nNetworkPolicies are not enforced\. .*--policy-source=kube/);
+  t.match(notes(t, { 'network.ipv6': 'fd00::/48' }), /inside of 10\.244\.0\.0\/16 and fd00::\/48\./);
+  t.notMatch(notes(t, { 'agent.extraArgs': ['-v=1', '--policy-source=kube'] }), /NetworkPolicies/);
 });
 
 t.test('wrong values are refused', { skip }, async (t) => {

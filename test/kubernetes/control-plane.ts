@@ -271,7 +271,7 @@ export async function createAgentRole(plane: ControlPlane): Promise<void> {
 }
 
 /** A kubeconfig with a client certificate, by paths. */
-export const kubeconfigOf = (
+const kubeconfigOf = (
   url: string,
   authority: string,
   { certificate, key }: { readonly certificate: string; readonly key: string },

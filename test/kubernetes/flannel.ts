@@ -11,7 +11,7 @@ import { buildGoProgram, type GoProgram, hasGo, isExecutable, notBuilt } from '.
 const MODULES = join(import.meta.dirname, 'flannel');
 
 /** Of github.com/flannel-io/flannel, as go.mod says: "v0.26.7". */
-export const FLANNEL_VERSION = /github\.com\/flannel-io\/flannel (v\S+)/.exec(
+const FLANNEL_VERSION = /github\.com\/flannel-io\/flannel (v\S+)/.exec(
   readFileSync(join(MODULES, 'agent/go.mod'), 'utf8'),
 )?.[1] as string;
 

@@ -111,6 +111,12 @@ t.test('described in one line', async (t) => {
     'read /x: EACCES',
     'a cause that adds nothing',
   );
+  t.equal(
+    describe(new NetError('io', 'open /x: EACCES', { cause: system('EACCES', 'open', '/x') })),
+    'open /x: EACCES',
+    'nor does the errno in words',
+  );
+  t.match(describe(new Error('read the list', { cause: system('EACCES', 'open', '/x') })), /^read the list: EACCES: /);
   t.equal(describe(new Error('a\n  b\r\n\tc')), 'a b c');
   t.equal(describe(new Error('a', { cause: 'because' })), 'a: because');
   t.equal(describe('just text'), 'just text');

@@ -15,7 +15,7 @@ type Next = () => number;
 const COMMANDS = ['ADD', 'ADD', 'ADD', 'ADD', 'DEL', 'DEL', 'CHECK', 'GC', 'STATUS', 'VERSION', 'add', 'FROB', ''];
 
 /** Names and ids that mean something to a file system, a shell, nft, a URL or a terminal. */
-export const HOSTILE = [
+const HOSTILE = [
   '',
   '.',
   '..',

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { makeNamespace, type TestNamespace } from './namespace.ts';
 
-export const OURS = join(import.meta.dirname, '../../build/bin');
+const OURS = join(import.meta.dirname, '../../build/bin');
 /** Where Debian's package containernetworking-plugins puts the reference plugins. */
 export const REFERENCE = '/usr/lib/cni';
 

@@ -1,6 +1,6 @@
 // Real etcd servers for tests: each with its own data directory, on free ports of the loopback interface.
 
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -38,7 +38,7 @@ export interface EtcdOptions {
 }
 
 /** A port that is free now. */
-export async function freePort(): Promise<number> {
+async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
   const { port } = server.address() as { port: number };
@@ -149,15 +149,5 @@ async function untilHealthy(ask: () => Promise<unknown>): Promise<void> {
       if (left === 0) throw error;
       await sleep(100);
     }
-  }
-}
-
-/** Whether there is an etcd to run. */
-export function hasEtcd(): boolean {
-  try {
-    execFileSync('etcd', ['--version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
   }
 }

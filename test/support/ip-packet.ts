@@ -2,8 +2,8 @@
 
 import { familyOf, type Ip, toBytes } from '../../model/ip.ts';
 
-export const TCP = 6;
-export const UDP = 17;
+const TCP = 6;
+const UDP = 17;
 
 export interface Packet {
   readonly source: Ip;

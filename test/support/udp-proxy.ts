@@ -14,7 +14,7 @@ import type { TestNamespace } from './namespace.ts';
 
 const SOURCE = join(import.meta.dirname, '../../flanneld/backend/udp-proxy.c');
 const WARNINGS = ['-std=gnu11', '-Wall', '-Wextra', '-Wshadow', '-Wconversion', '-Werror'];
-export const STATIC: readonly string[] = ['-O2', '-static'];
+const STATIC: readonly string[] = ['-O2', '-static'];
 export const SANITIZED: readonly string[] = ['-O1', '-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
 
 export const PORT = 8285;

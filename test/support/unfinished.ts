@@ -21,7 +21,7 @@ export async function storedLeases(ask: Cluster['etcdctl'], ...options: readonly
   });
 }
 
-export const addressesOf = ({ underlay }: Node): string => `${underlay[4]},${underlay[6]}`;
+const addressesOf = ({ underlay }: Node): string => `${underlay[4]},${underlay[6]}`;
 
 /** In one line; undefined when the node does all that the leases say, and its own tells its addresses. */
 export async function unfinished(

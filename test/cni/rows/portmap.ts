@@ -18,7 +18,7 @@ export interface Mapping {
 }
 
 export const WEB: Mapping = { hostPort: 8080, containerPort: 80, protocol: 'tcp' };
-export const NAMES: Mapping = { hostPort: 8053, containerPort: 53, protocol: 'udp' };
+const NAMES: Mapping = { hostPort: 8053, containerPort: 53, protocol: 'udp' };
 
 /** Bridge and portmap in a list; the keys are portmap's. */
 export function mapped(stage: Stage, keys: Json = {}, net: Net = DUAL): Runtime {

@@ -6,7 +6,7 @@ import type { Cluster, Manifest } from './oracle.ts';
 const NAMESPACES = ['x', 'y', 'z'];
 const KEYS = ['pod', 'tier', 'ns'];
 const VALUES = ['a', 'b', 'c'];
-export const PORTS = [80, 81, 82, 5000, 65_535];
+const PORTS = [80, 81, 82, 5000, 65_535];
 const NAMES = ['web', 'dns', 'none'];
 const PROTOCOLS = ['TCP', 'UDP', 'SCTP'];
 
@@ -19,7 +19,7 @@ const expression = fc.oneof(
   fc.record({ key: fc.constantFrom(...KEYS), operator: fc.constantFrom('In', 'NotIn'), values }),
   fc.record({ key: fc.constantFrom(...KEYS), operator: fc.constantFrom('Exists', 'DoesNotExist') }),
 );
-export const selector = fc.oneof(
+const selector = fc.oneof(
   { weight: 1, arbitrary: fc.constant({}) },
   { weight: 2, arbitrary: fc.record({ matchLabels: labels }) },
   { weight: 2, arbitrary: fc.record({ matchExpressions: fc.array(expression, { maxLength: 2 }) }) },

@@ -113,14 +113,16 @@ fd00::1:1 to fd00::2:1, 81/tcp: denied`,
 });
 
 t.test('command line', async (t) => {
-  const { question } = readPolicyCommand(['why', '--from', 'x/a', '-to=FD00::1', '--port=80/udp']);
+  const { question } = readPolicyCommand(['why', '--from', 'x/a', '-to=FD00::1', '--port=80/udp'], {});
   t.same(question, { from: 'x/a', to: 'fd00::1', protocol: 'UDP', port: 80 });
   t.same(questionIn(whyPath(question as NonNullable<typeof question>)), question);
-  t.same(readPolicyCommand(['trace', '--json', '--subnet-file=/run/a.env']), {
+  t.same(readPolicyCommand(['trace', '--json', '--subnet-file=/run/a.env'], { FLANNELD_SUBNET_FILE: '/run/b.env' }), {
     question: undefined,
     subnetFile: '/run/a.env',
     json: true,
   });
+  const own = readPolicyCommand(['trace'], { FLANNELD_SUBNET_FILE: '/run/b.env' });
+  t.equal(own.subnetFile, '/run/b.env', 'the agent of that subnet file is asked');
   for (const [words, message] of [
     ['', 'expected policy why or policy trace'],
     ['drop', 'expected policy why or policy trace'],
@@ -129,10 +131,14 @@ t.test('command line', async (t) => {
     ['why --from x/a --to y/a --port 0', '--port "0": expected a port'],
     ['why --from x/a --to y/a --port 80/icmp', '--port "80/icmp": expected a port'],
     ['why --from', '--from: expected a value'],
-    ['why --verbose', '--verbose: not a flag'],
+    ['why --verbose', '--verbose: unknown flag'],
     ['trace --port 80', '--port: a flag of flanneld policy why only'],
   ] as const) {
-    t.throws(() => readPolicyCommand(words === '' ? [] : words.split(' ')), { code: 'invalid-flag', message }, words);
+    t.throws(
+      () => readPolicyCommand(words === '' ? [] : words.split(' '), {}),
+      { code: 'invalid-flag', message },
+      words,
+    );
   }
 });
 

@@ -138,6 +138,14 @@ t.test('what makes no sense changes nothing and is not overwritten', async (t) =
   t.equal(watch.last()?.peers[0], before.peers[0], 'the same objects: nothing is new');
 });
 
+t.test('a network configuration that is no file', async (t) => {
+  const config = `${t.testdir({ directory: {} })}/directory`;
+  const read = (networkConfig: string) =>
+    openFileStore({ files: { networkConfig, leases: '' }, nodeId: 'a' }).networkConfig(ALWAYS);
+  await t.rejects(read(config), { code: 'no-network-config', message: /directory: no file of at most \d+ bytes$/ });
+  await t.rejects(read(`${config}/none`), { code: 'no-network-config', message: /none: there is no such file$/ });
+});
+
 t.test('a directory, a link, a lock', async (t) => {
   const { path, open } = rig(t, 'leases.json');
   mkdirSync(path);
