@@ -27,7 +27,7 @@ import { healthServer, serveHealth } from './health.ts';
 import { hostPrograms } from './firewall/programs.ts';
 import { humanLine } from './human-log.ts';
 import type { Log } from './log.ts';
-import { settleMemory } from './memory.ts';
+import { boundMemory, settleMemory } from './memory.ts';
 import { nodeId } from './node-id.ts';
 import { statusReport } from './status.ts';
 import { keepSocket, statusSocketPath } from './status-socket.ts';
@@ -146,6 +146,7 @@ async function runAgent(config: AgentConfig): Promise<void> {
     serveCni();
   };
   const agent = withList(await agentOf(config, kernel, log, cni, accepted));
+  boundMemory();
   const servers: Server[] = [];
   const socket = statusSocketPath(config.subnetFile);
   let local: Server | undefined;
@@ -240,12 +241,17 @@ async function run(invocation: Invocation): Promise<number> {
 /** A pipe takes 64 KiB at a time; what it has not taken yet would be lost with the process. */
 const flush = (): Promise<void> => new Promise((resolve) => process.stdout.write('', () => resolve()));
 
-try {
-  const exitCode = await run(parseArguments(process.argv.slice(2), process.env));
-  await flush();
-  process.exit(exitCode);
-} catch (error) {
-  const { code } = asNetError(error);
-  process.stderr.write(`flanneld: ${describe(error)} (${ERRORS[code].hint})\n`);
-  process.exit(1);
+async function main(): Promise<void> {
+  try {
+    const exitCode = await run(parseArguments(process.argv.slice(2), process.env));
+    await flush();
+    process.exit(exitCode);
+  } catch (error) {
+    const { code } = asNetError(error);
+    process.stderr.write(`flanneld: ${describe(error)} (${ERRORS[code].hint})\n`);
+    process.exit(1);
+  }
 }
+
+// The installed script has no await of its own (bundle/main.ts).
+void main();
