@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { type Logger, pino } from 'pino';
 import { ensureDirectory } from '../kernel/files.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import { giveBackMemory } from '../kernel/memory.ts';
 import { execute } from '../kernel/execute.ts';
 import { openKernel } from '../kernel/open.ts';
 import type { OpenEchoes } from '../kernel/probe.ts';
@@ -27,7 +28,7 @@ import { healthServer, serveHealth } from './health.ts';
 import { hostPrograms } from './firewall/programs.ts';
 import { humanLine } from './human-log.ts';
 import type { Log } from './log.ts';
-import { boundMemory, settleMemory } from './memory.ts';
+import { boundMemory, collectGarbage, settleMemory } from './memory.ts';
 import { nodeId } from './node-id.ts';
 import { statusReport } from './status.ts';
 import { keepSocket, statusSocketPath } from './status-socket.ts';
@@ -122,7 +123,7 @@ async function agentOf(
   onAccepted: () => void,
 ): Promise<Agent> {
   if (cni !== undefined && config.cni.only) return cniOnly(cni.service, config, systemClock.now(), onAccepted);
-  const onSettled = () => settleMemory(systemClock);
+  const onSettled = () => settleMemory(systemClock, { collect: collectGarbage, giveBack: giveBackMemory });
   const agent = createAgent({ ...(await agentDeps(config, log)), kernel, onAccepted, onSettled });
   return cni === undefined ? agent : withCni(agent, cni.service);
 }

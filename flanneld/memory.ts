@@ -18,19 +18,30 @@ export function boundMemory(): void {
   setFlagsFromString(`--heap-growing-percent=${START_GROWTH_PERCENT}`);
 }
 
+/** How memory is given back. */
+export interface Release {
+  /** What is not alive any more. */
+  collect(): void;
+  /** What the collector has left, and is of no use now. */
+  giveBack(): void;
+}
+
 /**
- * Gives back what the start has left, once, which takes a tenth of a second with 5000 peers, and keeps the heap small from
+ * Gives back what the start has left, once, which takes two tenths of a second with 5000 peers, and keeps the heap small from
  * then on.
  */
-export function settleMemory(clock: Clock, collect: () => void = collectAll): void {
+export function settleMemory(clock: Clock, { collect, giveBack }: Release): void {
   clock.after(LATER_MS, () => {
     setFlagsFromString(`--heap-growing-percent=${GROWTH_PERCENT}`);
+    // What was alive by what the first time has found dead: code that is no longer used, above all.
     collect();
+    collect();
+    giveBack();
   });
 }
 
 /** V8 gives its collector to contexts that are made while it is exposed. */
-function collectAll(): void {
+export function collectGarbage(): void {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as NonNullable<typeof globalThis.gc>;
   setFlagsFromString('--no-expose-gc');
