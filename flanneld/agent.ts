@@ -8,12 +8,13 @@ import type { OpenEchoes } from '../kernel/probe.ts';
 import { asNetError, describe } from '../model/errors.ts';
 import type { Prefix } from '../model/ip.ts';
 import { type Lease, leaseKey, type PerFamily } from '../model/lease.ts';
+import { once } from '../model/slices.ts';
 import { runPreStartup } from './backend/pre-startup.ts';
 import type { ProxyDeps } from './backend/proxy-keeper.ts';
 import type { Clock } from './clock.ts';
 import type { Programs } from './firewall/programs.ts';
 import type { AgentConfig } from './config.ts';
-import { differencesNow, type Held, hold } from './hold.ts';
+import { differencesInSlices, type Held, hold } from './hold.ts';
 import { settingsNow } from './host-reading.ts';
 import { GRACE_MS, noPeers } from './known-peers.ts';
 import type { Log } from './log.ts';
@@ -21,6 +22,7 @@ import { type NetworkConfig, parseNetworkConfig } from './network-config.ts';
 import { type Prepared, prepare } from './prepare.ts';
 import { type AgentStatus, newProgress, type Progress, remarks, statusOf, unreadiness } from './progress.ts';
 import { retry } from './retry.ts';
+import { seldom } from './seldom.ts';
 import { formerSubnets, removeGateways } from './stale-gateways.ts';
 import { watchStart } from './start-watch.ts';
 import { type PreviousSubnet, readPrevious } from './subnet-file.ts';
@@ -62,15 +64,17 @@ export interface Agent {
   unreadiness(): string | undefined;
   /** What is to be known of a node that is ready, a line each. */
   remarks(): readonly string[];
-  /** Reads the host to see what differs at this moment. */
+  /** Reads the host for {@link status}, and lets other work have its turn meanwhile. */
+  examine(): Promise<void>;
+  /** With what differs on the host, as it was read not long ago or is read now. */
   status(): AgentStatus;
 }
 
 export function createAgent(deps: AgentDeps): Agent {
   const { clock, config } = deps;
   const progress = newProgress(clock.now());
-  const settings = seldom(clock, () => settingsNow(deps, progress));
-  const differences = seldom(clock, () => differencesNow(deps, progress));
+  const settings = seldom(clock, () => once(() => settingsNow(deps, progress)));
+  const differences = seldom(clock, () => differencesInSlices(deps, progress));
   return {
     async run(signal) {
       try {
@@ -81,19 +85,8 @@ export function createAgent(deps: AgentDeps): Agent {
     },
     unreadiness: () => unreadiness(progress),
     remarks: () => remarks(progress),
-    status: () => statusOf(progress, config, clock.now(), differences(), settings()),
-  };
-}
-
-/** With thousands of peers reading the host takes long, and anyone may ask: so it takes a tenth of the time at most. */
-function seldom<T>(clock: Clock, read: () => T): () => T {
-  let last: { readonly value: T; readonly until: number } | undefined;
-  return () => {
-    const began = clock.now();
-    if (last !== undefined && began < last.until) return last.value;
-    const value = read();
-    last = { value, until: clock.now() + 10 * (clock.now() - began) };
-    return value;
+    examine: differences.refresh,
+    status: () => statusOf(progress, config, clock.now(), differences.value(), settings.value()),
   };
 }
 

@@ -15,6 +15,8 @@ export interface HealthView {
   unreadiness(): string | undefined;
   /** What is to be known of a node that is ready, a line each. */
   remarks?(): readonly string[];
+  /** What {@link status} needs to be read first, where that takes long. */
+  examine(): Promise<void>;
   status(): AgentStatus;
 }
 
@@ -29,7 +31,7 @@ const text = (code: number, body: string): Answer => ({ code, type: 'text/plain'
 /** Answers of others, by path. */
 export type Routes = ReadonlyMap<string, RequestListener>;
 
-function answer(path: string, view: HealthView): Answer {
+async function answer(path: string, view: HealthView): Promise<Answer> {
   switch (path) {
     case '/healthz':
       return text(200, 'flanneld is running');
@@ -38,8 +40,10 @@ function answer(path: string, view: HealthView): Answer {
       return reason === undefined ? text(200, ['ready', ...(view.remarks?.() ?? [])].join('\n')) : text(503, reason);
     }
     case '/status':
+      await view.examine();
       return { code: 200, type: 'application/json', body: `${JSON.stringify(view.status())}\n` };
     case '/metrics':
+      await view.examine();
       return { code: 200, type: METRICS_TYPE, body: metricsText(view.status(), processFacts()) };
     default:
       return text(404, 'paths: /healthz /readyz /status /metrics');
@@ -48,12 +52,12 @@ function answer(path: string, view: HealthView): Answer {
 
 const listener =
   (view: HealthView, routes: Routes): RequestListener =>
-  (request, response) => {
+  async (request, response) => {
     const other = routes.get(request.url?.split('?')[0] ?? '');
     if (other !== undefined && request.method === 'GET') return other(request, response);
     const known = request.method === 'GET' || request.method === 'HEAD';
     const { code, type, body } = known
-      ? answer(request.url?.split('?')[0] ?? '/', view)
+      ? await answer(request.url?.split('?')[0] ?? '/', view)
       : text(405, 'GET and HEAD only');
     response.writeHead(code, { 'content-type': type, 'content-length': Buffer.byteLength(body), connection: 'close' });
     response.end(request.method === 'HEAD' ? undefined : body);

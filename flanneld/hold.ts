@@ -4,10 +4,11 @@
 import { describe } from '../model/errors.ts';
 import { familyOf } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
+import type { Sliced } from '../model/slices.ts';
 import type { AgentDeps } from './agent.ts';
 import { startBeside } from './beside.ts';
 import type { AgentConfig } from './config.ts';
-import { examine, printDifference, type Target } from './difference.ts';
+import { examineInSlices, printDifference, type Target } from './difference.ts';
 import { type KnownPeers, learn, mayRemove, peerChanges, settle } from './known-peers.ts';
 import type { Log } from './log.ts';
 import { ownLeaseKeeper } from './own-lease.ts';
@@ -255,11 +256,14 @@ function afterRun({ config, log, clock }: HoldDeps, progress: Progress, run: Run
 }
 
 /** What would be changed right now, as lines; a comment line when the host can't be read. */
-export function differencesNow(deps: Pick<HoldDeps, 'kernel' | 'config' | 'clock'>, progress: Progress): string[] {
+export function* differencesInSlices(
+  deps: Pick<HoldDeps, 'kernel' | 'config' | 'clock'>,
+  progress: Progress,
+): Sliced<string[]> {
   const target = currentTarget(deps, progress);
   if (target === undefined) return [];
   try {
-    return printDifference(examine(deps.kernel, target));
+    return printDifference(yield* examineInSlices(deps.kernel, target, undefined));
   } catch (error) {
     return [`# ${describe(error)}`];
   }

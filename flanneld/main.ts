@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { type Logger, pino } from 'pino';
 import { ensureDirectory } from '../kernel/files.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import { giveBackMemory } from '../kernel/memory.ts';
 import { execute } from '../kernel/execute.ts';
 import { openKernel } from '../kernel/open.ts';
 import type { OpenEchoes } from '../kernel/probe.ts';
@@ -29,7 +30,7 @@ import type { KubeConfig } from './kube/options.ts';
 import { hostPrograms } from './firewall/programs.ts';
 import { humanLine } from './human-log.ts';
 import type { Log } from './log.ts';
-import { settleMemory } from './memory.ts';
+import { boundMemory, collectGarbage, settleMemory } from './memory.ts';
 import { nodeId } from './node-id.ts';
 import { statusReport } from './status.ts';
 import { keepSocket, statusSocketPath } from './status-socket.ts';
@@ -125,7 +126,7 @@ async function agentOf(
 ): Promise<Agent> {
   if (cni !== undefined && config.cni.only) return cniOnly(cni.service, config, systemClock.now(), onAccepted);
   const onSettled = () => {
-    settleMemory(systemClock);
+    settleMemory(systemClock, { collect: collectGarbage, giveBack: giveBackMemory });
     if (config.kube !== undefined && config.policy === undefined) void tellUnenforced(config.kube, log);
   };
   const agent = createAgent({ ...(await agentDeps(config, log)), kernel, onAccepted, onSettled });
@@ -156,6 +157,7 @@ async function runAgent(config: AgentConfig): Promise<void> {
     serveCni();
   };
   const agent = withList(await agentOf(config, kernel, log, cni, accepted));
+  boundMemory();
   const servers: Server[] = [];
   const socket = statusSocketPath(config.subnetFile);
   let local: Server | undefined;
@@ -250,12 +252,17 @@ async function run(invocation: Invocation): Promise<number> {
 /** A pipe takes 64 KiB at a time; what it has not taken yet would be lost with the process. */
 const flush = (): Promise<void> => new Promise((resolve) => process.stdout.write('', () => resolve()));
 
-try {
-  const exitCode = await run(parseArguments(process.argv.slice(2), process.env));
-  await flush();
-  process.exit(exitCode);
-} catch (error) {
-  const { text, exitCode } = failureOf(error, process.argv.slice(2));
-  process.stderr.write(text);
-  process.exit(exitCode);
+async function main(): Promise<void> {
+  try {
+    const exitCode = await run(parseArguments(process.argv.slice(2), process.env));
+    await flush();
+    process.exit(exitCode);
+  } catch (error) {
+    const { text, exitCode } = failureOf(error, process.argv.slice(2));
+    process.stderr.write(text);
+    process.exit(exitCode);
+  }
 }
+
+// The installed script has no await of its own (bundle/main.ts).
+void main();

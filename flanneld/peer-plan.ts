@@ -14,7 +14,7 @@ import {
   type Route,
   type State,
 } from '../model/state.ts';
-import type { Backend, Site, Underlay } from './backend/backend.ts';
+import type { Backend, Reach, Site, Underlay } from './backend/backend.ts';
 import { isOnLink } from './on-link.ts';
 import { mayReplace } from './ownership.ts';
 
@@ -29,14 +29,16 @@ export interface PeerPlan {
   readonly refused?: string | undefined;
 }
 
-/** What is wanted, and the lease that it is wanted for. */
-interface Claim {
-  readonly item: Item;
-  readonly key: string;
-}
+/**
+ * Who wants something, by the key of the lease: this node, or a peer. What a peer wants is worked out again when it is asked
+ * for, which is seldom; kept, it takes megabytes where there are thousands.
+ */
+export type Claimant =
+  | { readonly key: string; readonly items: readonly Item[] }
+  | { readonly key: string; readonly lease: Lease; readonly family: Family };
 
 /** Who wants what, by {@link identity}: the first that does. */
-export type Claims = Map<string, Claim>;
+export type Claims = Map<string, Claimant>;
 
 /** What others have put on the host, taken together once: with thousands of peers most routes are ours. */
 export interface Surroundings {
@@ -83,39 +85,64 @@ export function* planPeers(
 
 function planPeer(
   input: PeerPlanInput,
-  { roads, foreign }: Surroundings,
+  surroundings: Surroundings,
   claims: Claims,
   lease: Lease,
   family: Family,
 ): Reached {
   const key = leaseKey(lease.subnet);
   const refuse = (refused: string): Reached => ({ plan: { key, lease, family, items: [], refused }, items: [] });
+  const reach = reachOf(input, surroundings, lease, family);
+  if ('refused' in reach) return refuse(reach.refused);
+  const claimant: Claimant = { key, lease, family };
+  const ids: string[] = [];
+  const items: Item[] = [];
+  for (const item of itemsOf(reach.state)) {
+    const id = identity(item);
+    const first = claims.get(id);
+    const isOther = first !== undefined && first.key !== key;
+    // Two peers may share a VTEP; they may not say different things about one.
+    if (isOther && !isSame(item, claimed(input, surroundings, first, id)))
+      return refuse(`${id} is also claimed by ${first.key}`);
+    const obstacle = obstacleOf(surroundings.foreign.get(id));
+    if (obstacle !== undefined) return refuse(obstacle);
+    ids.push(id);
+    if (!isOther) items.push(item);
+  }
+  for (const item of items) claims.set(identity(item), claimant);
+  return { plan: { key, lease, family, items: ids }, items };
+}
+
+/** What reaches a peer in one family, or why nothing can. */
+function reachOf(input: PeerPlanInput, { roads }: Surroundings, lease: Lease, family: Family): Reach {
   const publicIp = lease.publicIp[family];
-  if (publicIp === undefined) return refuse(`publishes no IPv${family} address`);
-  const problem = leaseProblem(input, lease, family);
-  if (problem !== undefined) return refuse(problem);
+  if (publicIp === undefined) return { refused: `publishes no IPv${family} address` };
+  const refused = leaseProblem(input, lease, family);
+  if (refused !== undefined) return { refused };
   const { device } = input.site.underlay[family] as Underlay;
-  const reach = input.backend.reach({
+  return input.backend.reach({
     family,
     subnet: lease.subnet[family] as Prefix,
     publicIp,
     data: lease.backendData[family],
     onLink: () => isOnLink(roads, publicIp, device),
   });
-  if ('refused' in reach) return refuse(reach.refused);
-  const ids: string[] = [];
-  const items: Item[] = [];
-  for (const item of itemsOf(reach.state)) {
-    const id = identity(item);
-    const claim = claims.get(id);
-    const conflict = conflictOf(id, item, key, claim) ?? obstacleOf(foreign.get(id));
-    if (conflict !== undefined) return refuse(conflict);
-    ids.push(id);
-    if (claim === undefined || claim.key === key) items.push(item);
-  }
-  for (const item of items) claims.set(identity(item), { item, key });
-  return { plan: { key, lease, family, items: ids }, items };
 }
+
+/** What somebody has claimed, by its {@link identity}. */
+export function claimed(
+  input: PeerPlanInput,
+  surroundings: Surroundings,
+  claimant: Claimant,
+  id: string,
+): Item | undefined {
+  const isIt = (item: Item) => identity(item) === id;
+  if ('items' in claimant) return claimant.items.find(isIt);
+  const reach = reachOf(input, surroundings, claimant.lease, claimant.family);
+  return 'refused' in reach ? undefined : itemsOf(reach.state).find(isIt);
+}
+
+const isSame = (a: Item, b: Item | undefined): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 /** What is wanted for all of them together. */
 export function stateOf(reached: readonly Reached[]): Partial<State> {
@@ -140,12 +167,6 @@ function leaseProblem({ site, self, backend }: PeerPlanInput, lease: Lease, fami
   if (own !== undefined && overlaps(own, subnet)) return `${subnet} overlaps our own ${own}`;
   const publicIp = lease.publicIp[family];
   return publicIp === site.underlay[family]?.publicIp ? `publishes our own address ${publicIp}` : undefined;
-}
-
-/** Two peers may share a VTEP; they may not say different things about one. */
-function conflictOf(id: string, item: Item, key: string, claim: Claim | undefined): string | undefined {
-  if (claim === undefined || claim.key === key || JSON.stringify(claim.item) === JSON.stringify(item)) return undefined;
-  return `${id} is also claimed by ${claim.key}`;
 }
 
 /** A route of another's making stays. */

@@ -7,7 +7,9 @@ import { finish, type Sliced } from '../model/slices.ts';
 import { identity, itemsOf, merge, OUR_PROTOCOL, type Route, type State, type Sysctl } from '../model/state.ts';
 import { ownership } from './ownership.ts';
 import {
+  type Claimant,
   type Claims,
+  claimed,
   type PeerPlan,
   type PeerPlanInput,
   planPeers,
@@ -57,7 +59,8 @@ export function* planInSlices(input: PlanInput, have: State): Sliced<Plan> {
     sysctls: wantedSysctls(input, there),
     routes: input.blackhole ? blackholes(self) : [],
   });
-  const claims: Claims = new Map(itemsOf(base).map((item) => [identity(item), { item, key: leaseKey(self.subnet) }]));
+  const own: Claimant = { key: leaseKey(self.subnet), items: itemsOf(base) };
+  const claims: Claims = new Map(own.items.map((item) => [identity(item), own]));
   const surroundings = surroundingsOf(have);
   const reached = yield* planPeers(input, surroundings, claims, input.peers);
   const want = merge(base, stateOf(reached));
@@ -69,7 +72,7 @@ export function* planInSlices(input: PlanInput, have: State): Sliced<Plan> {
       : OWNS_NOTHING,
     peers: reached.map(({ plan }) => plan),
     more: planMore(input, surroundings, claims),
-    routesOf: claimedRoutes(claims),
+    routesOf: claimedRoutes(input, surroundings, claims),
   };
 }
 
@@ -80,12 +83,15 @@ const planMore =
     merge(stateOf(finish(planPeers(input, surroundings, claims, leases))));
 
 const claimedRoutes =
-  (claims: Claims): Plan['routesOf'] =>
+  (input: PlanInput, surroundings: Surroundings, claims: Claims): Plan['routesOf'] =>
   (leases) => {
     const routes = leases.flatMap(({ subnet }) =>
       familiesOf(subnet).flatMap((family) => {
-        const claim = claims.get(identity({ type: 'route', value: { destination: subnet[family] as Prefix } }));
-        return claim?.item.type === 'route' && claim.key === leaseKey(subnet) ? [claim.item.value] : [];
+        const id = identity({ type: 'route', value: { destination: subnet[family] as Prefix } });
+        const claimant = claims.get(id);
+        if (claimant?.key !== leaseKey(subnet)) return [];
+        const item = claimed(input, surroundings, claimant, id);
+        return item?.type === 'route' ? [item.value] : [];
       }),
     );
     return merge({ routes });

@@ -32,6 +32,8 @@ const raw = {
   ioctl: libc.func('int ioctl(int, unsigned long, void *)'),
   ethtool: libc.func('int ioctl(int, unsigned long, EthtoolRequest *)'),
   strerror: libc.func('const char *strerror(int)'),
+  madvise: libc.func('int madvise(uint64_t, uint64_t, int)'),
+  malloc_trim: libc.func('int malloc_trim(size_t)'),
   pthread_sigmask: libc.func('int pthread_sigmask(int, const uint8_t *, _Out_ uint8_t *)'),
 };
 
@@ -157,6 +159,13 @@ function uninterrupted<T>(run: () => T): T {
     raw.pthread_sigmask(SIG_SETMASK, formerMask, null);
   }
 }
+
+/** madvise(2) for a range of our own addresses, in bytes. @throws NetError kernel */
+export const madvise = (address: bigint, length: bigint, advice: number): void =>
+  void checked(raw.madvise(address, length, advice), 'madvise');
+
+/** malloc_trim(3) */
+export const mallocTrim = (): void => void raw.malloc_trim(0);
 
 const SIOCETHTOOL = 0x8946;
 

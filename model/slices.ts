@@ -15,6 +15,12 @@ export function finish<T>(work: Sliced<T>): T {
   }
 }
 
+/** Short work, where long is allowed for. */
+// biome-ignore lint/correctness/useYield: that is the point
+export function* once<T>(work: () => T): Sliced<T> {
+  return work();
+}
+
 /** Calls a function for each value, in their order. */
 export function* eachOf<T>(values: Iterable<T>, use: (value: T) => void): Sliced<void> {
   let left = SLICE;

@@ -118,6 +118,7 @@ export const withCniList = (agent: Agent, list: CniList): Agent => ({
   },
   unreadiness: () => agent.unreadiness() ?? list.trouble(),
   remarks: agent.remarks,
+  examine: agent.examine,
   status() {
     const status = agent.status();
     const reason = status.reason ?? list.trouble();

@@ -11,6 +11,7 @@ export const withCni = (agent: Agent, cni: CniService): Agent => ({
   run: agent.run,
   unreadiness: () => agent.unreadiness() ?? cni.unreadiness(),
   remarks: agent.remarks,
+  examine: agent.examine,
   status() {
     const status = agent.status();
     const reason = status.reason ?? cni.unreadiness();
@@ -34,6 +35,7 @@ export const cniOnly = (
   },
   unreadiness: cni.unreadiness,
   remarks: () => [],
+  examine: async () => undefined,
   status() {
     const reason = cni.unreadiness();
     return {

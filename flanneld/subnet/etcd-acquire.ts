@@ -45,20 +45,20 @@ export async function takeSubnet(
   connection: EtcdConnection,
   context: AcquireContext,
   request: AcquireRequest,
-  known: Listing['entries'] | undefined,
+  known: Listing | undefined,
   signal: AbortSignal,
 ): Promise<Tenure | undefined> {
   const attributes = { ...request.attributes, nodeId: context.nodeId };
   const identity: Identity = { nodeId: context.nodeId, publicIp: attributes.publicIp };
-  const { entries: found } = known === undefined ? await list(connection, context.leases) : { entries: known };
-  const entries = [...found.values()].filter((entry) => entry !== undefined);
+  const listing = known ?? (await list(connection, context.leases));
+  const entries = entriesOf(listing);
   const clones = await entriesOfClones(connection, context, entries, [identity.publicIp], signal);
   const ours = (entry: Stored) => isOurs(entry, identity) && !clones.has(entry);
   const choice = choose(request.network, entries, { ...request, publicIp: identity.publicIp, ours }, context.random);
   if (choice === undefined) throw exhausted(request.network, entries.length);
   const remove = entries.filter((entry) => ours(entry) && !entry.reservation && entry !== choice.own);
   const lease = { ...attributes, subnet: choice.own === undefined ? choice.subnet : choice.own.subnet };
-  return write(connection, context, choice.own, lease, remove);
+  return write(connection, context, { own: choice.own, lease, remove, since: listing.revision });
 }
 
 /** Writes a lease that this process held or holds. @throws NetError lease-lost; RpcError */
@@ -70,8 +70,8 @@ export async function writeLease(
   signal: AbortSignal,
 ): Promise<Tenure | undefined> {
   const identity: Identity = { nodeId: context.nodeId, publicIp: lease.publicIp };
-  const entries = [...(await list(connection, context.leases)).entries.values()].filter((entry) => entry !== undefined);
-  const there = entries.filter((entry) => collide(entry.subnet, lease.subnet));
+  const listing = await list(connection, context.leases);
+  const there = entriesOf(listing).filter((entry) => collide(entry.subnet, lease.subnet));
   const addresses = [lease.publicIp, ...(tenure === undefined ? [] : [tenure.lease.publicIp])];
   const clones = await entriesOfClones(connection, context, there, addresses, signal);
   const own = there.find((entry) => leaseKey(entry.subnet) === leaseKey(lease.subnet));
@@ -79,17 +79,32 @@ export async function writeLease(
   const holder =
     there.find((entry) => clones.has(entry) || !isOurs(entry, identity)) ?? others.find((entry) => entry.reservation);
   if (holder !== undefined) throw lost(lease, holder);
-  return write(connection, context, own, { ...lease, nodeId: context.nodeId }, others, tenure?.grant);
+  return write(connection, context, {
+    own,
+    lease: { ...lease, nodeId: context.nodeId },
+    remove: others,
+    since: listing.revision,
+    former: tenure?.grant,
+  });
 }
 
-/** @param former the etcd lease of a key that is gone, used again if it still lives */
+const entriesOf = ({ entries }: Listing): Stored[] => [...entries.values()].filter((entry) => entry !== undefined);
+
+/** What is to be written, and what was there. */
+interface Decision {
+  readonly own: Stored | undefined;
+  readonly lease: Lease;
+  readonly remove: readonly Stored[];
+  /** The store's revision that this was decided on. */
+  readonly since: string;
+  /** The etcd lease of a key that is gone, used again if it still lives. */
+  readonly former?: string | undefined;
+}
+
 async function write(
   connection: EtcdConnection,
   context: AcquireContext,
-  own: Stored | undefined,
-  lease: Lease,
-  remove: readonly Stored[],
-  former?: string,
+  { own, lease, remove, since, former }: Decision,
 ): Promise<Tenure | undefined> {
   const grant = await grantFor(connection, context, own, lease, former);
   if (grant !== NO_GRANT) context.grants.add(grant);
@@ -99,7 +114,7 @@ async function write(
   const wanted: Write = { value, grant, remove };
   try {
     const revision = await (own === undefined
-      ? create(connection, context.leases, lease.subnet, wanted)
+      ? create(connection, context.leases, lease.subnet, since, wanted)
       : replace(connection, own, wanted));
     if (revision === undefined) return undefined;
     if (grant === context.spare) context.spare = undefined;

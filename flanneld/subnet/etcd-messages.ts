@@ -21,6 +21,8 @@ export interface RangeRequest {
   readonly range_end?: Buffer;
   readonly keys_only?: boolean;
   readonly count_only?: boolean;
+  /** Keys that were made before are left out. */
+  readonly min_create_revision?: string;
 }
 
 export interface RangeResponse {

@@ -53,7 +53,7 @@ export function storedOf(
 export interface Listing {
   /** By key; undefined for a key that names no subnet. */
   readonly entries: ReadonlyMap<string, Stored | undefined>;
-  /** Of the store when it was read. */
+  /** Of the store when it was read; what has changed since may be among the entries. */
   readonly revision: string;
 }
 
@@ -89,9 +89,10 @@ export async function replace(connection: EtcdConnection, entry: Stored, write: 
 }
 
 /**
- * Makes an entry, if its key is free and its subnet too. Equal keys collide in etcd itself. Keys that differ may
- * overlap all the same (dual stack: same IPv4, other IPv6; another SubnetLen): whoever makes one looks at all keys in
- * the same step, and gives way when an older one overlaps, so that of two made at the same time exactly one stays.
+ * Makes an entry, if its key is free and its subnet too, as far as those know that were there at the revision `since`. Equal
+ * keys collide in etcd itself. Keys that differ may overlap all the same (dual stack: same IPv4, other IPv6; another
+ * SubnetLen): whoever makes one looks at all keys that were made since then in the same step, and gives way when an older
+ * one overlaps, so that of two made at the same time exactly one stays.
  * @returns the store's revision since the entry is there, undefined when it is not. @throws RpcError NOT_FOUND: the
  * grant is gone
  */
@@ -99,11 +100,13 @@ export async function create(
   connection: EtcdConnection,
   leases: string,
   subnet: PerFamily<Prefix>,
+  since: string,
   write: Write,
 ): Promise<string | undefined> {
   const key = leases + leaseKey(subnet);
   const absent: Compare = { key: Buffer.from(key), result: 'Equal', target: 'Version', version: 0 };
-  const look: RequestOp = { request_range: { ...rangeOf(leases), keys_only: true } };
+  const youngest = String(BigInt(since) + 1n);
+  const look: RequestOp = { request_range: { ...rangeOf(leases), keys_only: true, min_create_revision: youngest } };
   const steps = [put(key, write), ...write.remove.map(remove), look];
   const { succeeded, responses, header } = await connection.txn([absent, ...write.remove.map(unchanged)], steps);
   if (!succeeded) return undefined;

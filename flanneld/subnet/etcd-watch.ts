@@ -9,7 +9,7 @@ import type { EtcdConnection } from './etcd-connection.ts';
 import { GRPC, hasGrpcCode, RpcError } from './etcd-errors.ts';
 import type { EventStream, WatchEvent } from './etcd-events.ts';
 import type { EtcdSession } from './etcd-session.ts';
-import { list, rangeOf, type Stored, storedOf } from './etcd-store.ts';
+import { type Listing, list, rangeOf, type Stored, storedOf } from './etcd-store.ts';
 import type { Tenure } from './etcd-acquire.ts';
 import type { Snapshot } from './manager.ts';
 import { pauses, whenNew } from './pauses.ts';
@@ -23,7 +23,7 @@ export interface WatchContext {
   readonly livenessMs: number;
   tenure(): Tenure | undefined;
   /** Told of all entries, which are kept as they are in etcd from then on; undefined when they no longer are. */
-  onEntries(entries: Entries | undefined): void;
+  onEntries(listing: Listing | undefined): void;
   /** Told the etcd lease that our entry lives by, as it is now: a person may have written it again. */
   renewedBy(grant: string): void;
 }
@@ -84,7 +84,7 @@ async function* follow(context: WatchContext, signal: AbortSignal): AsyncGenerat
     signal,
   );
   const entries = new Map(listing.entries);
-  context.onEntries(entries);
+  context.onEntries({ entries, revision: listing.revision });
   let revision = BigInt(listing.revision);
   const isOutdated = () => {
     const written = tenure()?.revision;

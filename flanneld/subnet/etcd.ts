@@ -10,8 +10,8 @@ import { readConfig, watchConfig } from './etcd-config.ts';
 import type { EtcdConnection } from './etcd-connection.ts';
 import { keepLeaseAlive } from './etcd-keepalive.ts';
 import { openSession } from './etcd-session.ts';
-import { leasesUnder } from './etcd-store.ts';
-import { type Entries, watchLeases } from './etcd-watch.ts';
+import { type Listing, leasesUnder } from './etcd-store.ts';
+import { watchLeases } from './etcd-watch.ts';
 import { forgottenGrants, type KnownGrants } from './grants.ts';
 import type { SubnetManager } from './manager.ts';
 
@@ -58,10 +58,10 @@ export function openEtcd(options: EtcdOptions): SubnetManager {
     spare: undefined,
   };
   let held: Tenure | undefined;
-  let seen: Entries | undefined;
+  let seen: Listing | undefined;
   const tenure = () => held;
-  const onEntries = (entries: Entries | undefined) => {
-    seen = entries;
+  const onEntries = (listing: Listing | undefined) => {
+    seen = listing;
   };
   const renewedBy = (grant: string) => {
     if (held !== undefined) held = { ...held, grant };
@@ -89,9 +89,9 @@ export function openEtcd(options: EtcdOptions): SubnetManager {
       // Thousands of leases take long to read, and whatever is written says what it was decided on.
       let known = seen;
       const attempt = (connection: EtcdConnection) => {
-        const entries = known;
+        const listing = known;
         known = undefined;
-        return takeSubnet(connection, acquiring, request, entries, signal);
+        return takeSubnet(connection, acquiring, request, listing, signal);
       };
       return (await hold(attempt, signal)).lease;
     },

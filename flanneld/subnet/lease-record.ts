@@ -3,7 +3,7 @@
 
 import { isObject } from '../../model/check.ts';
 import { FAMILIES, type Family, familyOf, type Ip, networkOf, type Prefix, tryIp, tryPrefix } from '../../model/ip.ts';
-import type { LeaseAttributes, PerFamily } from '../../model/lease.ts';
+import { type LeaseAttributes, type PerFamily, perFamily } from '../../model/lease.ts';
 
 /**
  * The subnets of a key's last part (`leaseKey` of model/lease.ts is the way back): "10.5.34.0-24", or dual stack
@@ -14,7 +14,7 @@ export function parseLeaseKey(text: string): PerFamily<Prefix> | undefined {
   const parts = text.split('&').map(subnetOf);
   const [first, second] = parts;
   if (first === undefined || parts.length > 2) return undefined;
-  if (parts.length === 1) return { [familyOf(first)]: first };
+  if (parts.length === 1) return familyOf(first) === 4 ? { 4: first } : { 6: first };
   return second !== undefined && familyOf(first) === 4 && familyOf(second) === 6 ? { 4: first, 6: second } : undefined;
 }
 
@@ -48,11 +48,8 @@ export function parseLeaseValue(text: string): LeaseAttributes | undefined {
   const { BackendType: backendType = '', NodeID: nodeId } = fields;
   const publicIp = addresses(fields);
   if (publicIp === undefined || typeof backendType !== 'string') return undefined;
-  const backendData = Object.fromEntries(
-    FAMILIES.map((family) => [family, fields[NAMES[family].data] ?? undefined]).filter(
-      ([, data]) => data !== undefined,
-    ),
-  );
+  const dataOf = (family: Family) => fields[NAMES[family].data] ?? undefined;
+  const backendData = perFamily(dataOf(4), dataOf(6));
   return { publicIp, backendType, backendData, ...(typeof nodeId === 'string' && nodeId !== '' ? { nodeId } : {}) };
 }
 
@@ -67,15 +64,14 @@ function decoded(text: string): Record<string, unknown> | undefined {
   }
 }
 
-/** "0.0.0.0" and "::" are how Go prints an address that isn't set. */
 function addresses(fields: Record<string, unknown>): PerFamily<Ip> | undefined {
-  const found: Partial<Record<Family, Ip>> = {};
-  for (const family of FAMILIES) {
-    const text = fields[NAMES[family].ip] ?? '';
-    if (text === '' || text === '0.0.0.0' || text === '::') continue;
-    const ip = tryIp(text);
-    if (ip === undefined || familyOf(ip) !== family) return undefined;
-    found[family] = ip;
-  }
-  return found;
+  const [v4, v6] = FAMILIES.map((family) => address(fields[NAMES[family].ip] ?? '', family));
+  return v4 === null || v6 === null ? undefined : perFamily(v4, v6);
+}
+
+/** Undefined where there is none ("0.0.0.0" and "::" are how Go prints an address that isn't set); null: it is none. */
+function address(text: unknown, family: Family): Ip | undefined | null {
+  if (text === '' || text === '0.0.0.0' || text === '::') return undefined;
+  const ip = tryIp(text);
+  return ip !== undefined && familyOf(ip) === family ? ip : null;
 }

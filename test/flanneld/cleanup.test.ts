@@ -228,7 +228,12 @@ t.test('served by another', async (t) => {
 
 t.test('not under a running agent', async (t) => {
   const node = await usedNode(t);
-  const server = healthServer({ unreadiness: () => undefined, remarks: () => [], status: () => ({}) as never });
+  const server = healthServer({
+    unreadiness: () => undefined,
+    remarks: () => [],
+    examine: async () => undefined,
+    status: () => ({}) as never,
+  });
   await listenOnSocket(server, statusSocketPath(node.subnetFile));
   t.teardown(() => server.close());
   await t.rejects(cleaned(node), { code: 'busy', message: /flanneld is running/ });

@@ -39,6 +39,7 @@ function agentOf(state: { reason?: string | undefined }, end: Promise<void>): Ag
       Promise.race([end, new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))]),
     unreadiness: () => state.reason,
     remarks: () => [],
+    examine: async () => undefined,
     status: () => ({ ready: state.reason === undefined, reason: state.reason }) as ReturnType<Agent['status']>,
   };
 }

@@ -48,6 +48,7 @@ const NOW = Date.parse('2026-01-01T03:00:00.000Z');
 const view = (status: AgentStatus = STATUS): HealthView => ({
   unreadiness: () => status.reason,
   remarks: () => status.notes ?? [],
+  examine: async () => undefined,
   status: () => status,
 });
 
@@ -145,8 +146,9 @@ t.test('exit codes', async (t) => {
 
 t.test('over HTTP', async (t) => {
   let reason: string | undefined = 'waiting';
+  let asked = 0;
   const server = await serveHealth(
-    { unreadiness: () => reason, remarks: () => ['a note'], status: () => STATUS },
+    { unreadiness: () => reason, remarks: () => ['a note'], examine: async () => void asked++, status: () => STATUS },
     { address: ip('127.0.0.1'), port: 0 },
   );
   t.teardown(() => server.close());
@@ -160,7 +162,9 @@ t.test('over HTTP', async (t) => {
   t.same(await get('/readyz', 'HEAD'), [503, '']);
   reason = undefined;
   t.same(await get('/readyz?verbose'), [200, 'ready\na note\n']);
+  t.equal(asked, 0, 'what asks for no difference has none read');
   t.same(JSON.parse(String((await get('/status'))[1])), JSON.parse(JSON.stringify(STATUS)));
+  t.equal(asked, 1);
   t.equal((await get('/nope'))[0], 404);
   t.equal((await get('/healthz', 'POST'))[0], 405);
   await t.rejects(serveHealth(view(), { address: ip('127.0.0.1'), port }), {

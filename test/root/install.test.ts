@@ -125,6 +125,39 @@ t.test('the list asks for host ports and bandwidth, and every executable has its
   }
 });
 
+/** Runs under the Node.js of an installation, with the flags that its launcher gives. */
+function nodeOf(root: string, code: string): string {
+  const launcher = readFileSync(join(root, 'usr/bin/flanneld'), 'utf8');
+  const flags = /exec "\$node" (.*) "\$root\/bundle/.exec(launcher)?.[1]?.split(' ') ?? [];
+  const packages = join(root, 'usr/lib/flannel-ts/node_modules');
+  const name = readdirSync(packages).find((each) => each.startsWith('node-linux-')) as string;
+  return execFileSync(join(packages, name, 'bin/node'), [...flags, '-e', code], { encoding: 'utf8' });
+}
+
+t.test('the agent starts from what V8 has compiled, and without it too', async (t) => {
+  const root = tree(t);
+  install(root);
+  const folder = join(root, 'usr/lib/flannel-ts/bundle');
+  const version = () => execFileSync(join(root, 'usr/bin/flanneld'), ['--version'], { encoding: 'utf8' });
+  const isRefused = () =>
+    nodeOf(
+      root,
+      `process.chdir(${JSON.stringify(folder)});
+      const cachedData = fs.readFileSync('agent.v8');
+      console.log(new vm.Script(fs.readFileSync('agent.js', 'latin1'), { cachedData }).cachedDataRejected)`,
+    ).trim();
+  t.equal(isRefused(), 'false', 'it was made with the same flags');
+  const said = version();
+  const whole = readFileSync(join(folder, 'agent.v8'));
+  for (const damaged of [Buffer.alloc(0), Buffer.from('no code'), whole.subarray(0, 1_000_000)]) {
+    writeFileSync(join(folder, 'agent.v8'), damaged);
+    t.equal(version(), said, `${damaged.length} bytes`);
+  }
+  t.equal(isRefused(), 'true');
+  rmSync(join(folder, 'agent.v8'));
+  t.equal(version(), said, 'nothing');
+});
+
 t.test('installed executables run without PATH, HOME or a fixed folder', async (t) => {
   const root = tree(t);
   install(root, '--cni-bin-dir', '/usr/libexec/cni');
