@@ -17,6 +17,7 @@ import { unmarkFlows } from './flow-marks.ts';
 import { getLink, indexIn, listLinks, nameIn } from './link.ts';
 import { devicesOf, readInSlices, readState, unlessMissing } from './read.ts';
 import { type LinkRevisions, openLinkRevisions, rulesGeneration } from './revisions.ts';
+import { elementMessages } from './set-elements.ts';
 import { writeSysctl } from './sysctl.ts';
 
 const NETLINK_NETFILTER = 12;
@@ -39,7 +40,7 @@ export function openKernel(): Kernel {
   const tables = nftables();
   let flowSocket: NetlinkSocket | undefined;
   let endSocket: NetlinkSocket | undefined;
-  let generationSocket: NetlinkSocket | undefined;
+  let ruleSocket: NetlinkSocket | undefined;
   let revisions: LinkRevisions | undefined;
   const announcer = createAnnouncer(hostSocket);
   let forgetEnds: ReturnType<typeof forgetterOfEnds> | undefined;
@@ -79,15 +80,20 @@ export function openKernel(): Kernel {
       return revisions.of(index);
     },
     rulesGeneration() {
-      generationSocket ??= openNetlink(NETLINK_NETFILTER);
-      return rulesGeneration(generationSocket);
+      ruleSocket ??= openNetlink(NETLINK_NETFILTER);
+      return rulesGeneration(ruleSocket);
     },
     routeTo: (namespace, address) =>
       inside(namespace, (socket) => readRouteTo(socket.get(getRoute(address)), address, devicesOf(socket).nameOf)),
     readTable: tables.read,
     listChains: tables.listChains,
     readChain: tables.readChain,
-    commit: tables.commit,
+    commit(transaction) {
+      const messages = elementMessages(transaction);
+      if (messages === undefined) return tables.commit(transaction);
+      ruleSocket ??= openNetlink(NETLINK_NETFILTER);
+      ruleSocket.transact(messages);
+    },
     commitAside,
     unmarkFlows(mask) {
       flowSocket ??= openNetlink(NETLINK_NETFILTER);
@@ -109,7 +115,7 @@ export function openKernel(): Kernel {
       announcer.close();
       flowSocket?.close();
       endSocket?.close();
-      generationSocket?.close();
+      ruleSocket?.close();
       revisions?.close();
       hostSocket.close();
       host.close();
