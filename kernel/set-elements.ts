@@ -5,7 +5,7 @@
 import { macBytes, toBytes, tryIp, tryMac } from '../model/ip.ts';
 import type { NftCommand, SetHead, Table, Transaction } from '../model/ruleset.ts';
 import { aligned, attribute, cString, nested } from './attributes.ts';
-import { FLAGS, type Request } from './netlink.ts';
+import { FLAGS, type NetlinkSocket, type Request } from './netlink.ts';
 
 /** linux/netfilter/nfnetlink.h: NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES. */
 const BEGIN = 0x10;
@@ -59,6 +59,30 @@ const ENCODERS: Readonly<Record<string, Encoder>> = {
     return bytes;
   },
 };
+
+/**
+ * Commits with messages of ours where they will do, all else with libnftables. A set's first transaction is among that:
+ * libnftables finds by itself that there is no such set, while a refusal by the kernel takes a grace period, some 10 ms
+ * (net/netfilter/nf_tables_api.c, __nf_tables_abort).
+ */
+export function elementCommitter(
+  socket: () => Pick<NetlinkSocket, 'transact'>,
+  commit: (transaction: Transaction) => void,
+): (transaction: Transaction) => void {
+  const known = new Set<string>();
+  return (transaction) => {
+    const { family, table, commands } = transaction;
+    const sets = commands.flatMap((command) =>
+      command.verb === 'add' && (command.type === 'set' || command.type === 'element')
+        ? [`${family} ${table} ${command.set.name}`]
+        : [],
+    );
+    const messages = sets.every((set) => known.has(set)) ? elementMessages(transaction) : undefined;
+    if (messages !== undefined) return socket().transact(messages);
+    commit(transaction);
+    for (const set of sets) known.add(set);
+  };
+}
 
 /**
  * The transaction as messages, to be sent in one datagram; undefined when it is more than some elements of types known

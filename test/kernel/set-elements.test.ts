@@ -2,7 +2,7 @@
 // test/compliance/kernel-sets.ts.
 
 import t from 'tap';
-import { elementMessages } from '../../kernel/set-elements.ts';
+import { elementCommitter, elementMessages } from '../../kernel/set-elements.ts';
 import type { NftCommand, SetHead } from '../../model/ruleset.ts';
 
 const put = (set: Partial<SetHead>, ...elements: string[]): NftCommand => ({
@@ -54,4 +54,24 @@ t.test('all else is left to libnftables', async (t) => {
     'many elements': [put({}, ...Array.from({ length: 65 }, (_, index) => `10.0.0.${index}`))],
   };
   for (const [title, commands] of Object.entries(foreign)) t.equal(messages(...commands), undefined, title);
+});
+
+t.test("the first transaction with a set is libnftables', a refused one counts for none", async (t) => {
+  const said: string[] = [];
+  const [declare, broken] = [{ verb: 'add', type: 'set', set: { name: 's', type: 'ipv4_addr' } }, put({}, '10.0.0.9')];
+  const commit = elementCommitter(
+    () => ({ transact: () => void said.push('ours') }),
+    ({ commands }) => {
+      if (commands[0] === broken) throw new Error('refused');
+      said.push('libnftables');
+    },
+  );
+  const run = (...commands: NftCommand[]) => commit({ family: 'inet', table: 'flannel', commands });
+  t.throws(() => run(broken), { message: 'refused' });
+  run(declare as NftCommand, put({}, '10.0.0.1'));
+  run(put({}, '10.0.0.2'));
+  run(put({ name: 'other' }, '10.0.0.2'));
+  run(put({ name: 'other' }, '10.0.0.3'), put({}, '10.0.0.3'));
+  commit({ family: 'bridge', table: 'flannel', commands: [put({}, '10.0.0.1')] });
+  t.strictSame(said, ['libnftables', 'ours', 'libnftables', 'ours', 'libnftables']);
 });
