@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { type Machine, startMachine } from '../examples/cluster/machine.ts';
 import { until } from '../examples/cluster/cluster.ts';
-import { build } from './build.ts';
+import { build, install } from './build.ts';
 import { FEATURES, type Feature, type Link, ourChain, referenceChain } from './cni-chains.ts';
 import { type Execution, executeAll, type Series } from './exec.ts';
 import type { PeerOptions } from './options.ts';
@@ -28,8 +28,8 @@ interface Contender {
   readonly directory: string;
   readonly chain: (feature: Feature, pod: number) => Link[];
   readonly features: readonly Feature[];
-  /** Runs the agent in the machine. */
-  readonly agent: boolean;
+  /** The agent's executable, when one runs in the machine. */
+  readonly agent: string | undefined;
   readonly environment: Readonly<Record<string, string>>;
 }
 
@@ -46,7 +46,7 @@ export interface SeriesFigures {
   readonly growth: number;
 }
 
-function contenders({ root, peers }: CniOptions): Contender[] {
+function contenders({ root, peers }: CniOptions, agent: string): Contender[] {
   const features = FEATURES.map(({ name }) => name);
   const ours = { directory: `${root}/build/bin`, chain: ourChain, features };
   const reference = (directory: string): Contender => ({
@@ -54,13 +54,19 @@ function contenders({ root, peers }: CniOptions): Contender[] {
     directory,
     chain: referenceChain,
     features,
-    agent: false,
+    agent: undefined,
     environment: {},
   });
   return [
-    { ...ours, name: 'ours', agent: true, environment: {} },
+    { ...ours, name: 'ours', agent, environment: {} },
     ...['/usr/lib/cni', ...peers].filter((directory) => existsSync(`${directory}/bridge`)).map(reference),
-    { ...ours, name: 'ours, stand-alone', agent: false, environment: { FLANNEL_CNI_SOCKET: '' }, features: ['bridge'] },
+    {
+      ...ours,
+      name: 'ours, stand-alone',
+      agent: undefined,
+      environment: { FLANNEL_CNI_SOCKET: '' },
+      features: ['bridge'],
+    },
   ];
 }
 
@@ -140,8 +146,8 @@ function summed(run: Run, verb: 'ADD' | 'DEL', series: readonly Series[], agentC
   };
 }
 
-async function startAgent(machine: Machine, root: string): Promise<number> {
-  const agent = machine.start(`${root}/build/bin/flanneld`, ['--cni-only']);
+async function startAgent(machine: Machine, executable: string): Promise<number> {
+  const agent = machine.start(executable, ['--cni-only']);
   agent.stdout?.resume();
   agent.stderr?.resume();
   await until(
@@ -163,7 +169,7 @@ async function measure(
   const scratch = mkdtempSync(`${tmpdir()}/flannel-bench-`);
   try {
     const pods = await makePods(machine, 'pod', count);
-    const agent = contender.agent ? await startAgent(machine, options.root) : undefined;
+    const agent = contender.agent === undefined ? undefined : await startAgent(machine, contender.agent);
     const answers = FEATURES.some(({ name, answer }) => name === feature && answer);
     const prober = answers ? build(options.root, 'first-answer') : undefined;
     const run = { machine, contender, feature, timer, prober, scratch, pods, atOnce };
@@ -204,7 +210,7 @@ async function measureFloor({ root, pods }: CniOptions, timer: string): Promise<
       directory: floor,
       chain: ourChain,
       features: ['bridge'],
-      agent: false,
+      agent: undefined,
       environment: {},
     };
     const run = { machine, contender, feature: 'bridge' as const, timer, scratch, pods: names, atOnce: 1 };
@@ -239,11 +245,12 @@ async function measureFloor({ root, pods }: CniOptions, timer: string): Promise<
 /** Every series, one after the other. @throws Error when an execution fails */
 export async function benchCni(options: CniOptions): Promise<SeriesFigures[]> {
   const timer = build(options.root, 'exec-timer');
+  const all = contenders(options, install(options.root));
   const results: SeriesFigures[] = [];
   options.progress('floor');
   results.push(...(await measureFloor(options, timer)));
   for (const { name: feature, title, answer } of FEATURES) {
-    for (const contender of contenders(options).filter(({ features }) => features.includes(feature))) {
+    for (const contender of all.filter(({ features }) => features.includes(feature))) {
       options.progress(`${contender.name}: ${title}, one at a time`);
       const one = await measure(options, contender, feature, timer, options.pods, 1);
       results.push(...one.filter(({ verb }) => !answer || verb === 'ADD'));

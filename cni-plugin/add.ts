@@ -13,7 +13,7 @@ import { clearPrevious } from './del.ts';
 import { addExtras, type Extras, parseExtras, planExtras, recorded } from './extras.ts';
 import { reserveForeign } from './foreign-ipam.ts';
 import { guard, unguard } from './guard.ts';
-import { type AttachmentKey, hostVethMac, hostVethName, podMac } from './names.ts';
+import { type AttachmentKey, hostVeth, hostVethName, podMac } from './names.ts';
 import { type Ends, gatewayAddresses, planBridge, planHostEnd, planMasquerade, wayTo, withGateways } from './plan.ts';
 import { openPod, readSubnetFile } from './pod.ts';
 import { podOfArgs, type Request } from './protocol.ts';
@@ -77,7 +77,7 @@ async function attach(work: Work, undo: Undo): Promise<Record<string, unknown>> 
   return answer;
 }
 
-function intent({ request, config, pod, dependencies }: Work): Attachment {
+function intent({ request, config, pod, dependencies }: Work): IntendedAttachment {
   const { network, containerId, ifname, netns } = request;
   return {
     plugin: 'flannel',
@@ -91,7 +91,7 @@ function intent({ request, config, pod, dependencies }: Work): Attachment {
     ifname,
     netns: { path: netns, id: pod.id },
     bridge: config.mode === 'bridge' ? config.bridge : undefined,
-    link: { name: hostVethName(request, 0), mac: hostVethMac(request) },
+    link: hostVeth(request),
     addressDir: config.ipam?.dataDir,
     addresses: [],
     routes: [],
@@ -110,14 +110,16 @@ async function addressesFor({ config, files, dependencies }: Work, key: Attachme
   return reserved;
 }
 
+/** A record from the beginning. */
+type IntendedAttachment = Attachment & { readonly link: { readonly name: string; readonly mac: Mac } };
 /** A record from the time its addresses are known. */
-type KnownAttachment = Attachment & { readonly mac: Mac };
+type KnownAttachment = IntendedAttachment & { readonly mac: Mac };
 
 /** The record with what follows from the addresses. */
-function withAddresses({ config, extras }: Work, record: Attachment, { ips }: IpamResult): KnownAttachment {
+function withAddresses({ config, extras }: Work, record: IntendedAttachment, { ips }: IpamResult): KnownAttachment {
   const addresses = ips.map(({ address }) => addressOf(address));
   const mac = config.mac ?? podMac(record, addresses);
-  const known = { ...record, mac, addresses, ...recorded(extras, record, wayTo(config, record.link?.name), addresses) };
+  const known = { ...record, mac, addresses, ...recorded(extras, record, wayTo(config, record.link.name), addresses) };
   if (config.macspoofchk) return { ...known, guardedMac: mac };
   if (config.mode === 'bridge') return known;
   const subnets = [...new Set(ips.map(({ address }) => networkOf(address)))];
@@ -198,10 +200,9 @@ function createEnds(
   undo: Undo,
 ): [BornEnds, Attachment] {
   const { kernel } = dependencies;
-  const mac = hostVethMac(record);
   for (let salt = 0; salt < NAME_TRIES; salt++) {
-    const link = { name: hostVethName(record, salt), mac };
-    const ends = { host: link.name, hostMac: mac, pod: record.ifname, podMac: record.mac };
+    const link = salt === 0 ? record.link : { ...record.link, name: hostVethName(record, salt) };
+    const ends = { host: link.name, hostMac: link.mac, pod: record.ifname, podMac: record.mac };
     const portMappings = record.portMappings && { ...record.portMappings, ...wayTo(config, link.name) };
     const current = { ...record, link, portMappings };
     if (salt > 0) files.write(current);
@@ -209,7 +210,7 @@ function createEnds(
     if (createPair(kernel, pod, planHostEnd(config, ends, pod), ends, bridge)) return [ends, current];
   }
   throw new NetError('foreign-object', `${NAME_TRIES} names for the host's end are taken by other devices`, {
-    subject: record.link?.name,
+    subject: record.link.name,
   });
 }
 

@@ -2,7 +2,6 @@
 // undone. Whoever finds one knows what there may be to undo, whenever the process that wrote it was killed.
 
 import { hash } from 'node:crypto';
-import { join } from 'node:path';
 import {
   ensureDirectory,
   isDirectory,
@@ -122,7 +121,7 @@ const SEPARATOR = ':';
 function pathOf(records: string, { network, containerId, ifname }: AttachmentKey, suffix: string): string {
   const name = `${containerId}${SEPARATOR}${ifname}${suffix}`;
   const long = [network, name].find((part) => Buffer.byteLength(part) > NAME_MAX);
-  if (long === undefined) return join(records, network, name);
+  if (long === undefined) return `${records}/${network}/${name}`;
   const what = long === network ? 'network name' : 'container id and interface name';
   throw new NetError(
     'invalid-environment',
@@ -154,8 +153,8 @@ export interface Attachments {
 /** The records under a directory, for one verb: directories are looked at once. Symbolic links in place of its directories and files are refused or not followed. */
 export function attachmentsIn(records: string, lockTimeoutMs: number): Attachments {
   const prepared = new Set<string>();
-  const prepare = (...path: readonly string[]) => {
-    const directory = join(records, ...path);
+  const prepare = (name: string) => {
+    const directory = `${records}/${name}`;
     if (prepared.has(directory)) return;
     ensureDirectory(records, 0o700);
     ensureDirectory(directory, 0o700);
@@ -168,7 +167,7 @@ export function attachmentsIn(records: string, lockTimeoutMs: number): Attachmen
   };
   // Of the attachment, since its lock is held, and outside the network's directory, which others list.
   const temporaryOf = ({ network, containerId, ifname }: AttachmentKey) =>
-    join(records, '.tmp', hash('sha256', `${network}/${containerId}/${ifname}`).slice(0, 32));
+    `${records}/.tmp/${hash('sha256', `${network}/${containerId}/${ifname}`).slice(0, 32)}`;
   return {
     tryLock: (key) => take(key, 0),
     async lock(key) {
@@ -201,13 +200,13 @@ export function attachmentsIn(records: string, lockTimeoutMs: number): Attachmen
       removeIfThere(pathOf(records, key, RECORD_SUFFIX));
     },
     list: (network) =>
-      isDirectory(join(records, network))
-        ? listDirectory(join(records, network)).flatMap((name) => keyOf(network, name))
+      isDirectory(`${records}/${network}`)
+        ? listDirectory(`${records}/${network}`).flatMap((name) => keyOf(network, name))
         : [],
     // flannel's own plugin keeps files of containers here; a name with a leading dot is no network's.
     networks: () =>
       (isDirectory(records) ? listDirectory(records) : []).filter(
-        (name) => !name.startsWith('.') && statIfThere(join(records, name))?.isDirectory(),
+        (name) => !name.startsWith('.') && statIfThere(`${records}/${name}`)?.isDirectory(),
       ),
   };
 }

@@ -9,7 +9,7 @@ import { isOurs, removePodEnd } from './attach.ts';
 import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
 import { type Places, placesOf } from './config.ts';
 import { detach, freeUnrecorded, isYounger } from './detach.ts';
-import { type AttachmentKey, hostVethMac, hostVethName } from './names.ts';
+import { type AttachmentKey, hostVeth } from './names.ts';
 import { ask } from './delegation.ts';
 import { flannelFile } from './flannel-file.ts';
 import { type ForeignPlugin, foreignOf } from './foreign.ts';
@@ -53,7 +53,7 @@ async function removeUnrecorded(
   places: Places,
   { kernel, removeLink }: Dependencies,
 ): Promise<void> {
-  if (await removeLink({ name: hostVethName(request, 0), mac: hostVethMac(request) })) return;
+  if (await removeLink(hostVeth(request))) return;
   const { network, ifname } = request;
   const { addresses, bridge } = places;
   if (pod === undefined || addresses === undefined) return;

@@ -29,6 +29,12 @@ export const hostVethName = ({ network, containerId, ifname }: AttachmentKey, sa
 export const hostVethMac = ({ network, containerId, ifname }: AttachmentKey): Mac =>
   macFrom(digest('host', network, containerId, ifname));
 
+/** The host's end by the name that is tried first. */
+export const hostVeth = (key: AttachmentKey): { readonly name: string; readonly mac: Mac } => ({
+  name: hostVethName(key, 0),
+  mac: hostVethMac(key),
+});
+
 /**
  * The pod's MAC. It follows from the first address: who still has the last user of that address in its neighbour table
  * reaches the new one at once.

@@ -9,7 +9,7 @@ import type { Mac } from '../model/ip.ts';
 import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
 import { detachOwn, freeUnrecorded, isForeignOnly } from './detach.ts';
 import { removeStrayGuards } from './guard.ts';
-import { type AttachmentKey, hostVethMac, hostVethName } from './names.ts';
+import { type AttachmentKey, hostVeth } from './names.ts';
 import { restorer } from './restore.ts';
 import { describe } from '../model/errors.ts';
 import type { Dependencies } from './verbs.ts';
@@ -118,7 +118,7 @@ function judgeOf({ kernel, bootId }: Pick<Dependencies, 'kernel' | 'bootId'>): J
   return (key, record) => {
     if (record === undefined) {
       // A loss of power may leave an empty file; the device's name and MAC follow from the key.
-      const link = { name: hostVethName(key, 0), mac: hostVethMac(key) };
+      const link = hostVeth(key);
       return isThere(link) ? undefined : 'its record is damaged and its interface gone';
     }
     if (isForeignOnly(record)) return undefined;

@@ -40,6 +40,7 @@ export function applySteps(steps: readonly Step[], target: Target): Failure[] {
     errors[at] ??= asNetError(error);
   };
   const flush = () => {
+    if (pending.length === 0) return;
     const answers = target.socket.batch(pending.map(({ request }) => request));
     for (const [index, { at }] of pending.entries()) if (answers[index] !== undefined) fail(at, answers[index]);
     pending = [];

@@ -23,7 +23,7 @@ const raw = {
   bind: libc.func('int bind(int, const uint8_t *, uint32_t)'),
   setsockopt: libc.func('int setsockopt(int, int, int, const uint8_t *, uint32_t)'),
   attachFilter: libc.func('int setsockopt(int, int, int, const SocketFilter *, uint32_t)'),
-  getsockopt: libc.func('int getsockopt(int, int, int, _Out_ uint8_t *, _Inout_ uint32_t *)'),
+  getsockopt: libc.func('int getsockopt(int, int, int, _Out_ uint8_t *, _Inout_ uint8_t *)'),
   send: libc.func('long send(int, const uint8_t *, size_t, int)'),
   sendto: libc.func('long sendto(int, const uint8_t *, size_t, int, const uint8_t *, uint32_t)'),
   recv: libc.func('long recv(int, _Out_ uint8_t *, size_t, int)'),
@@ -95,7 +95,8 @@ export const attachFilter = (fd: number, program: Uint8Array): void =>
 /** getsockopt(2) of SO_PEERCRED: who connected a unix socket, as this process sees it. @throws NetError kernel */
 export function peerCredentials(fd: number): { readonly pid: number; readonly uid: number } {
   const credentials = Buffer.alloc(12);
-  checked(raw.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, [credentials.length]), 'getsockopt');
+  const length = Buffer.of(credentials.length, 0, 0, 0);
+  checked(raw.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length), 'getsockopt');
   return { pid: credentials.readInt32LE(0), uid: credentials.readUInt32LE(4) };
 }
 

@@ -103,6 +103,8 @@ export function readBytes(path: string, options: ReadOptions = {}): Buffer | und
   const { maxBytes = 4096, followLink = false } = options;
   // Without O_NONBLOCK, opening a pipe waits for its writer. ENXIO: a socket.
   return unless(['ENOENT', 'ELOOP', 'ENXIO', 'ENOTDIR'], undefined, () => {
+    // Most often nothing is there, and an exception costs more than a look.
+    if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
     const fd = openSync(path, O_RDONLY | O_NONBLOCK | (followLink ? 0 : O_NOFOLLOW));
     try {
       const found = fstatSync(fd);

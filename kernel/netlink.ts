@@ -73,6 +73,11 @@ export interface NetlinkSocket {
    * used for nothing else.
    */
   batchAside(requests: readonly Request[]): Promise<(NetError | undefined)[]>;
+  /**
+   * Sends the requests in one datagram, of which the kernel makes one transaction (nfnetlink's batches): the first is its
+   * begin, and the last but one has the flag ACK. @throws NetError kernel, timeout
+   */
+  transact(requests: readonly Request[]): void;
   /** One request with one answer. @throws NetError kernel, timeout */
   get(request: Request): Reply;
   /** Every object the kernel lists; repeated when the list changed while it was read. @throws NetError kernel, timeout */
@@ -188,6 +193,27 @@ function conversation(fd: number): NetlinkSocket {
     return errors;
   }
 
+  function transact(requests: readonly Request[]): void {
+    const attempt = requests[0]?.attempt ?? '';
+    const first = sequence + 1;
+    let end = 0;
+    for (const request of requests) end = encode(request, 0, next(), end);
+    send(fd, outgoing.subarray(0, end));
+    let failed: NetError | undefined;
+    for (;;) {
+      for (const message of receive(attempt)) {
+        const index = message.seq - first;
+        const request = requests[index];
+        if (message.type !== NLMSG_ERROR || request === undefined) continue;
+        failed ??= errorOf(message.data, message.flags, request);
+        // What fails as a whole is said of its begin, and may be all that is said.
+        if (index > 0 && index < requests.length - 2) continue;
+        if (failed !== undefined) throw failed;
+        return;
+      }
+    }
+  }
+
   function get(request: Request): Reply {
     sendOne(request, 0);
     for (;;) {
@@ -231,7 +257,7 @@ function conversation(fd: number): NetlinkSocket {
     });
   }
 
-  return { batch, batchAside, get, dump, close: () => close(fd) };
+  return { batch, batchAside, transact, get, dump, close: () => close(fd) };
 }
 
 function receiveInto(fd: number, buffer: Buffer, attempt: string): number {

@@ -10,7 +10,7 @@ import {
   readdirSync,
   readlinkSync,
   stat,
-  statfsSync,
+  statSync,
 } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { hasErrno, NetError } from '../model/errors.ts';
@@ -18,8 +18,6 @@ import type { Namespace } from '../model/state.ts';
 import { ioctl, setns } from './ffi.ts';
 import type { OpenNamespace } from './kernel.ts';
 
-const NSFS_MAGIC = 0x6e736673;
-const PROC_MAGIC = 0x9fa0;
 /** linux/nsfs.h: NS_GET_NSTYPE; the answer for a network namespace is CLONE_NEWNET. */
 const NS_GET_NSTYPE = 0xb703;
 const CLONE_NEWNET = 0x40000000;
@@ -41,11 +39,11 @@ export function openNamespace(path: string): HeldNamespace {
     const errno = (cause as NodeJS.ErrnoException).code;
     throw new NetError('invalid-netns', `open network namespace ${path}: ${errno}`, { errno, subject: path, cause });
   }
-  if (!isNetworkNamespace(fd)) {
+  const { dev, ino } = fstatSync(fd);
+  if (!isNetworkNamespace(fd, dev)) {
     closeSync(fd);
     throw new NetError('invalid-netns', `${path} is not a network namespace`, { subject: path });
   }
-  const { dev, ino } = fstatSync(fd);
   let open = true;
   return {
     path,
@@ -58,10 +56,13 @@ export function openNamespace(path: string): HeldNamespace {
   };
 }
 
+/** The device of all namespaces' files, which are in a file system of their own. */
+let namespaceDevice: number | undefined;
+
 /** Any file of another file system (a leftover tmpfs mount point, say) is refused before it is asked anything. */
-function isNetworkNamespace(fd: number): boolean {
-  const type = Number(statfsSync(`/proc/self/fd/${fd}`).type);
-  if (type !== NSFS_MAGIC && type !== PROC_MAGIC) return false;
+function isNetworkNamespace(fd: number, device: number): boolean {
+  namespaceDevice ??= statSync('/proc/self/ns/net').dev;
+  if (device !== namespaceDevice) return false;
   try {
     return ioctl(fd, NS_GET_NSTYPE) === CLONE_NEWNET;
   } catch (error) {

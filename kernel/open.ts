@@ -17,6 +17,7 @@ import { unmarkFlows } from './flow-marks.ts';
 import { getLink, indexIn, listLinks, nameIn } from './link.ts';
 import { devicesOf, readInSlices, readState, unlessMissing } from './read.ts';
 import { type LinkRevisions, openLinkRevisions, rulesGeneration } from './revisions.ts';
+import { elementCommitter } from './set-elements.ts';
 import { writeSysctl } from './sysctl.ts';
 
 const NETLINK_NETFILTER = 12;
@@ -37,9 +38,11 @@ export function openKernel(): Kernel {
   const host = openNamespace('/proc/self/ns/net');
   const hostSocket = openHostSocket();
   const tables = nftables();
+  let ruleSocket: NetlinkSocket | undefined;
+  const ruleConversation = () => (ruleSocket ??= openNetlink(NETLINK_NETFILTER));
+  const commit = elementCommitter(ruleConversation, tables.commit);
   let flowSocket: NetlinkSocket | undefined;
   let endSocket: NetlinkSocket | undefined;
-  let generationSocket: NetlinkSocket | undefined;
   let revisions: LinkRevisions | undefined;
   const announcer = createAnnouncer(hostSocket);
   let forgetEnds: ReturnType<typeof forgetterOfEnds> | undefined;
@@ -79,15 +82,14 @@ export function openKernel(): Kernel {
       return revisions.of(index);
     },
     rulesGeneration() {
-      generationSocket ??= openNetlink(NETLINK_NETFILTER);
-      return rulesGeneration(generationSocket);
+      return rulesGeneration(ruleConversation());
     },
     routeTo: (namespace, address) =>
       inside(namespace, (socket) => readRouteTo(socket.get(getRoute(address)), address, devicesOf(socket).nameOf)),
     readTable: tables.read,
     listChains: tables.listChains,
     readChain: tables.readChain,
-    commit: tables.commit,
+    commit,
     commitAside,
     unmarkFlows(mask) {
       flowSocket ??= openNetlink(NETLINK_NETFILTER);
@@ -109,7 +111,7 @@ export function openKernel(): Kernel {
       announcer.close();
       flowSocket?.close();
       endSocket?.close();
-      generationSocket?.close();
+      ruleSocket?.close();
       revisions?.close();
       hostSocket.close();
       host.close();

@@ -90,18 +90,19 @@ export const object = <F extends Fields>(
       return undefined;
     }
     const result: Record<string, unknown> = {};
+    const others = anyCase ? Object.keys(value) : [];
     for (const { key, folded, field } of checks) {
-      const found = Object.hasOwn(value, key) || !anyCase ? key : sameInAnyCase(value, folded);
-      const inner = found !== undefined && Object.hasOwn(value, found) ? value[found] : undefined;
+      const found = Object.hasOwn(value, key) ? key : sameInAnyCase(others, folded);
+      const inner = found === undefined ? undefined : value[found];
       result[key] = field(inner, path ? `${path}.${key}` : key, problems);
     }
     return result as Parsed<F>;
   };
 };
 
-/** The object's last key that is this one in some case. */
-const sameInAnyCase = (value: Record<string, unknown>, folded: string): string | undefined =>
-  Object.keys(value).findLast((key) => key.length === folded.length && key.toLowerCase() === folded);
+/** The last of the keys that is this one in some case. */
+const sameInAnyCase = (keys: readonly string[], folded: string): string | undefined =>
+  keys.findLast((key) => key.length === folded.length && key.toLowerCase() === folded);
 
 /** The parsed value. @throws NetError with `code`, naming `subject` and every problem */
 export function parse<T>(input: unknown, shape: Check<T>, subject: string, code: ErrorCode): T {

@@ -172,7 +172,7 @@ export const macBytes = (address: Mac): Uint8Array => Buffer.from(address.replac
 
 /** The Ethernet address of six bytes. */
 export const macOf = (bytes: Uint8Array): Mac =>
-  Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':') as Mac;
+  (Buffer.from(bytes).toString('hex').match(/../g) ?? []).join(':') as Mac;
 
 /** The link-local address that a device has by its MAC, which is flipped in one bit and has ff:fe in its middle (RFC 4291, appendix A). */
 export function linkLocal(mac: Mac): Ip {

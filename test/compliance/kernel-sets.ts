@@ -73,6 +73,50 @@ export const SET_CASES: Readonly<Record<string, Case>> = {
     });
   }),
 
+  'elements of every type, one by one and many at once': fresh((t, s) => {
+    const sets: readonly (readonly [type: string, elements: readonly string[]])[] = [
+      ['ipv4_addr', ['10.0.0.1', '10.0.0.2', '255.255.255.255']],
+      ['ipv6_addr', ['::', 'fd00::1', 'fd00:1:2:3:4:5:6:7']],
+      ['inet_proto', ['tcp', 'udp', 'sctp']],
+      ['inet_service', ['1', '80', '65535']],
+      ['ifname', ['"eth0"', '"veth0123456789a"', '"a.b-c_d@e"']],
+      ['ifname . ether_addr', ['"a" . 02:00:00:00:00:01', '"b" . 02:00:00:00:00:02']],
+      ['ifname . ether_addr . ipv6_addr', ['"a" . 02:00:00:00:00:01 . fd00::1', '"b" . 02:00:00:00:00:02 . fd00::2']],
+      ['ipv4_addr . inet_proto . inet_service', ['10.0.0.1 . tcp . 80', '10.0.0.1 . udp . 80']],
+    ];
+    for (const [type, elements] of sets) {
+      const set = { name: 'e', type };
+      transactions(t, s, [
+        [`${type}`, 'ok', declare(set), ...elements.map((each) => put(set, each))],
+        ['again', 'ok', put(set, ...elements)],
+        ['all but the first go', 'ok', ...elements.slice(1).map((each) => take(set, each))],
+        ['one that is gone, after one that is there', 'ENOENT', ...elements.slice(0, 2).map((each) => take(set, each))],
+        ['come and gone', 'ok', put(set, ...elements), take(set, ...elements.slice(1))],
+      ]);
+      t.match(contents(s), { sets: [{ ...set, elements: elements.slice(0, 1) }] }, type);
+      transactions(t, s, [['the set goes', 'ok', dropSet(set)]]);
+    }
+  }),
+
+  'of maps, elements that give something else, in both families': fresh((t, s) => {
+    for (const [type, ours, other] of [
+      ['ipv4_addr', '10.0.0.1 . 8080', '10.0.0.2 . 8080'],
+      ['ipv6_addr', 'fd00::1 . 8080', 'fd00::2 . 8080'],
+    ] as const) {
+      const map = { name: 'g', type: 'inet_proto . inet_service', gives: `${type} . inet_service` };
+      transactions(t, s, [
+        ['one', 'ok', declare(map), put(map, `tcp . 80 : ${ours}`)],
+        ['the same', 'ok', put(map, `tcp . 80 : ${ours}`)],
+        ['another value, beside what could be added', 'EEXIST', put(map, `udp . 80 : ${ours}`, `tcp . 80 : ${other}`)],
+        ['the same in two commands', 'EEXIST', put(map, `tcp . 80 : ${other}`), put(map, `udp . 80 : ${ours}`)],
+        ['taken over', 'ok', take(map, 'tcp . 80'), put(map, `tcp . 80 : ${other}`)],
+        ['in a map that is not there', 'ENOENT', put({ ...map, name: 'nope' }, `tcp . 80 : ${ours}`)],
+      ]);
+      t.match(contents(s), { sets: [{ ...map, elements: [`tcp . 80 : ${other}`] }] });
+      transactions(t, s, [['the map goes', 'ok', dropSet(map)]]);
+    }
+  }),
+
   'intervals do not overlap': fresh((t, s) => {
     transactions(t, s, [['add', 'ok', declare(SUBNETS), put(SUBNETS, '10.0.0.0/24', '10.2.0.0/16', '10.9.0.1')]]);
     for (const command of [
