@@ -15,6 +15,10 @@ t.test('one family', { skip: lacking(['kube-apiserver', 'kube-controller-manager
     await plane.addNode(node.name);
     t.equal((await plane.podCidrs(node.name)).length, 1);
   }
+  await plane.call('POST', '/apis/networking.k8s.io/v1/namespaces/default/networkpolicies', {
+    metadata: { name: 'deny' },
+    spec: { podSelector: {} },
+  });
   const flags = [configFlag, '--kube-annotation-prefix=example.org/net'];
 
   const kubeconfig = `${cluster.logs}/kubeconfig`;
@@ -71,4 +75,8 @@ t.test('one family', { skip: lacking(['kube-apiserver', 'kube-controller-manager
     'example.org/net-public-ip': '192.168.50.2',
   });
   for (const pod of pods) await pod.remove();
+  for (const node of cluster.nodes) {
+    const warned = () => cluster.agentLog(node).includes('has NetworkPolicies and this agent enforces none');
+    await until(`${node.name}: a warning of policies that nobody enforces`, async () => warned(), 60_000);
+  }
 });
