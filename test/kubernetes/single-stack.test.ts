@@ -5,7 +5,7 @@ import t from 'tap';
 import { hasPeers, type Node, stopAgent, until } from '../../examples/cluster/cluster.ts';
 import { startPod } from '../../examples/cluster/pod.ts';
 import type { KubeObject } from '../../flanneld/kube/list-watch.ts';
-import { lacking, openStage, SINGLE, unreachable } from './stage.ts';
+import { lacking, openStage, reachEachOther, SINGLE } from './stage.ts';
 
 t.test('one family', { skip: lacking(['kube-apiserver', 'kube-controller-manager']) }, async (t) => {
   const { cluster, plane, configure, configFlag } = await openStage(t, 2, SINGLE);
@@ -60,13 +60,7 @@ t.test('one family', { skip: lacking(['kube-apiserver', 'kube-controller-manager
 
   for (const node of cluster.nodes) await until(`${node.name}: its peer`, () => hasPeers(node, 1, 'host-gw'), 60_000);
   const pods = [await startPod(n1, { name: 'a' }), await startPod(n2, { name: 'b' })];
-  let left: string[] = [];
-  const all = async () => {
-    left = await unreachable(pods);
-    return left.length === 0;
-  };
-  await until('traffic', all, 30_000).catch(() => undefined);
-  t.strictSame(left, []);
+  await reachEachOther(t, 'traffic', pods, 30_000);
   const { metadata } = await plane.call<KubeObject>('GET', '/api/v1/nodes/n2');
   t.match(metadata.annotations, {
     'example.org/net-kube-subnet-manager': 'true',
