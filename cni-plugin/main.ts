@@ -19,7 +19,7 @@ const ABOUT: Readonly<Record<PluginName, string>> = {
 
 const USAGE = `
 Executed by a container runtime, not by hand: the verb and the pod are in the environment
-(CNI_COMMAND=ADD|DEL|CHECK|VERSION, CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH, CNI_ARGS),
+(CNI_COMMAND=ADD|DEL|CHECK|GC|STATUS|VERSION, CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH, CNI_ARGS),
 the network configuration is JSON on standard input. Prints a result or an error object.
 To try it: echo '{"name":"n","cniVersion":"1.0.0"}' | CNI_COMMAND=VERSION flannel
 `;

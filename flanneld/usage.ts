@@ -14,7 +14,7 @@ const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
   ],
   status: [
     'Usage: flanneld status [--json] [flag]...',
-    'What should be, what is, what differs; exit code 1 when something does.',
+    'What should be, what is, what differs. Exit codes: 0 ready and nothing differs, 1 otherwise, 2 no agent answers.',
   ],
   cleanup: ['Usage: flanneld cleanup [--dry-run] [flag]...', 'Take away everything the agent made on this machine.'],
   'install-cni': [
@@ -47,9 +47,20 @@ export function usage(command: Command): string {
     '(FLANNELD_SUBNET_FILE=/run/flannel/a.env); the command line wins.',
     ...(command === 'run' ? [] : ['The other flags of flanneld are taken too, and change nothing here.']),
     '',
-    ...flags.map(({ name, flag }) => `  ${written(name, flag)}\n      ${flag.help}${defaultOf(flag)}`),
+    ...flags.flatMap(({ name, flag }) => [`  ${written(name, flag)}`, ...wrapped(`${flag.help}${defaultOf(flag)}`)]),
     '',
   ].join('\n');
+}
+
+/** Lines of at most 100 columns, indented; a word that is longer has one of its own. */
+function wrapped(text: string): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= 100) lines.splice(-1, 1, `${last} ${word}`);
+    else lines.push(`      ${word}`);
+  }
+  return lines;
 }
 
 /** docs/flags.md: a row for each flag. */

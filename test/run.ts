@@ -182,6 +182,7 @@ const [passed, failed, skipped] = (['passed', 'failed', 'skipped'] as const).map
 say(`\n${childrenSeconds().toFixed(0)} s of processor`);
 if (failed) say(`\nwhole output: build/test/; again with FLANNEL_TEST_SEED=${seed}`);
 if (interrupt.signal.aborted) say('\ninterrupted');
-if (!passed && !failed) say('\nno test ran');
+const pathless = positionals.length > 0 ? `: nothing of ${plan} has ${positionals.join(' or ')} in its path` : '';
+if (!passed && !failed) say(`\nno test ran${pathless}`);
 say(`\n${passed} passed, ${failed} failed, ${skipped} skipped`);
 process.exitCode = failed || !passed || interrupt.signal.aborted ? 1 : 0;

@@ -152,3 +152,9 @@ t.test('what could have been built is missing: a skip in the run of all tiers on
     t.throws(() => notBuilt('x is not built', 'make x', true, plan), { message: 'x is not built: run `make x`' });
   t.match(notBuilt('x is not built', 'make x', false, 'kubernetes'), /there is no Go/);
 });
+
+t.test('a pattern that selects nothing is named, and a failure', async (t) => {
+  const { status, stdout } = spawnSync(process.execPath, ['test/run.ts', 'check', 'nowhere'], { encoding: 'utf8' });
+  t.equal(status, 1);
+  t.match(stdout, /^no test ran: nothing of check has nowhere in its path$/m);
+});

@@ -7,17 +7,26 @@ import type { TraceLine } from './routes.ts';
 import type { WhyAnswer } from './why.ts';
 
 const MOST_LINE_BYTES = 1 << 20;
+/** By then an agent has begun to answer, or does nothing any more. */
+const ANSWER_MS = 5000;
 
-/** Prints the answer; of a trace, until the agent ends it. @returns the exit code @throws NetError no-agent, agent-refused */
-export async function askPolicy(command: PolicyCommand, write: (text: string) => void): Promise<number> {
+/**
+ * Prints the answer; of a trace, until the agent ends it. `answerMs`: until the answer begins.
+ * @returns the exit code @throws NetError no-agent, agent-refused
+ */
+export async function askPolicy(
+  command: PolicyCommand,
+  write: (text: string) => void,
+  answerMs = ANSWER_MS,
+): Promise<number> {
   const { question, subnetFile, json } = command;
-  const socketPath = statusSocketPath(subnetFile);
+  const place = { socketPath: statusSocketPath(subnetFile), timeout: answerMs };
   if (question === undefined) {
-    await ask(socketPath, TRACE_PATH, (line) => write(json ? `${line}\n` : printTraced(JSON.parse(line) as TraceLine)));
+    await ask(place, TRACE_PATH, (line) => write(json ? `${line}\n` : printTraced(JSON.parse(line) as TraceLine)));
     return 0;
   }
   let exitCode = 2;
-  await ask(socketPath, whyPath(question), (line) => {
+  await ask(place, whyPath(question), (line) => {
     const printed = printWhy(JSON.parse(line) as WhyAnswer, question);
     exitCode = printed.exitCode;
     write(json ? `${line}\n` : printed.text);
@@ -25,11 +34,18 @@ export async function askPolicy(command: PolicyCommand, write: (text: string) =>
   return exitCode;
 }
 
+interface Place {
+  readonly socketPath: string;
+  readonly timeout: number;
+}
+
 /** Hands over line by line. @throws NetError no-agent; agent-refused: it says why not */
-function ask(socketPath: string, path: string, onLine: (line: string) => void): Promise<void> {
+function ask(place: Place, path: string, onLine: (line: string) => void): Promise<void> {
   return new Promise((resolve, reject) => {
-    const fail = (cause: Error) => reject(noAgent(socketPath, cause));
-    const call = request({ socketPath, path }, (response) => {
+    const fail = (cause: Error) => reject(noAgent(place.socketPath, cause));
+    const call = request({ ...place, path }, (response) => {
+      // A trace says nothing while nothing is dropped.
+      call.setTimeout(0);
       let rest = '';
       response.setEncoding('utf8');
       response.on('data', (text: string) => {
@@ -42,6 +58,7 @@ function ask(socketPath: string, path: string, onLine: (line: string) => void): 
       response.on('end', resolve);
     });
     call.on('error', fail);
+    call.on('timeout', () => call.destroy(new Error('no answer in time')));
     call.end();
   });
 }

@@ -90,7 +90,7 @@ t.test('refused at start', async (t) => {
   const before = await hostState(node);
   for (const { what, config = '{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan"}}', flags = [], names } of REFUSALS) {
     await cluster.etcdctl('put', `${PREFIX}/config`, config);
-    const { code, stderr } = await node.run(FLANNELD, [`--etcd-endpoints=${ETCD}`, ...flags], { timeoutMs: 15_000 });
+    const { code, stderr } = await node.run(FLANNELD, [`--etcd-endpoints=${ETCD}`, ...flags], { timeoutMs: 60_000 });
     const lines = stderr
       .trim()
       .split('\n')

@@ -214,6 +214,10 @@ t.test('help: of the agent with all of its flags, of a command with those that i
     const parsed = parseArguments(argv, {});
     const text = 'text' in parsed ? parsed.text : '';
     t.match(text, /^Usage: flanneld/, argv.join(' '));
+    t.ok(
+      text.split('\n').every((line) => line.length <= 120),
+      'fits a terminal',
+    );
     return [...text.matchAll(/^ {2}--?([a-z_][a-z0-9_-]*)/gm)].map((match) => match[1] ?? '');
   };
   for (const argv of [['--help'], ['-h']]) {

@@ -5,7 +5,7 @@ import { agentStatus, hasPeers, hasSubnet, type Node, stopAgent, until } from '.
 import { type Pod, startPod } from '../../examples/cluster/pod.ts';
 import type { KubeObject } from '../../flanneld/kube/list-watch.ts';
 import { count } from '../support/count.ts';
-import { DUAL, DUAL_NETWORK, lacking, openStage, reasonOf, unreachable } from './stage.ts';
+import { DUAL, DUAL_NETWORK, lacking, openStage, reasonOf, reachEachOther, unreachable } from './stage.ts';
 
 const PREFIX = 'flannel.alpha.coreos.com/';
 const SLOW = 60_000;
@@ -34,15 +34,7 @@ t.test('a cluster', { skip: lacking(['kube-apiserver', 'kube-controller-manager'
     (await plane.call<{ items: EventObject[] }>('GET', '/api/v1/namespaces/default/events')).items.filter(
       ({ involvedObject }) => involvedObject.name === node.name,
     );
-  const reach = async (what: string, pods: readonly Pod[]) => {
-    let left: string[] = [];
-    const all = async () => {
-      left = await unreachable(pods);
-      return left.length === 0;
-    };
-    await until(what, all, SLOW).catch(() => undefined);
-    t.strictSame(left, [], what);
-  };
+  const reach = (what: string, pods: readonly Pod[]) => reachEachOther(t, what, pods, SLOW);
 
   configure({ ...DUAL_NETWORK, Backend: { Type: 'vxlan' } });
   for (const node of cluster.nodes) await plane.giveServiceAccount(node);

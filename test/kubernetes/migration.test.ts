@@ -9,7 +9,7 @@ import { endChild } from '../../examples/cluster/machine.ts';
 import { executeCni, FLANNEL_CONFIG, type Pod, startPod } from '../../examples/cluster/pod.ts';
 import type { KubeObject } from '../../flanneld/kube/list-watch.ts';
 import { flannelAgent, flannelPlugins, lacksFlannel } from './flannel.ts';
-import { lacking, openStage, reasonOf, SINGLE, unreachable } from './stage.ts';
+import { lacking, openStage, reasonOf, SINGLE, reachEachOther } from './stage.ts';
 
 const SLOW = 90_000;
 const PODS = '/api/v1/namespaces/default/pods';
@@ -106,15 +106,7 @@ t.test(
         (error) => t.fail(what, { error: String(error) }),
       );
     };
-    const reach = async (what: string, pods: readonly Pod[]) => {
-      let left: string[] = [];
-      const all = async () => {
-        left = await unreachable(pods);
-        return left.length === 0;
-      };
-      await until(what, all, SLOW).catch(() => undefined);
-      t.strictSame(left, [], what);
-    };
+    const reach = (what: string, pods: readonly Pod[]) => reachEachOther(t, what, pods, SLOW);
 
     for (const node of cluster.nodes) {
       await plane.addNode(node.name);

@@ -5,7 +5,7 @@ import t from 'tap';
 import { hasPeers, type Node, stopAgent, until } from '../../examples/cluster/cluster.ts';
 import { startPod } from '../../examples/cluster/pod.ts';
 import type { KubeObject } from '../../flanneld/kube/list-watch.ts';
-import { lacking, openStage, SINGLE, unreachable } from './stage.ts';
+import { lacking, openStage, reachEachOther, SINGLE } from './stage.ts';
 
 t.test('one family', { skip: lacking(['kube-apiserver', 'kube-controller-manager']) }, async (t) => {
   const { cluster, plane, configure, configFlag } = await openStage(t, 2, SINGLE);
@@ -15,6 +15,10 @@ t.test('one family', { skip: lacking(['kube-apiserver', 'kube-controller-manager
     await plane.addNode(node.name);
     t.equal((await plane.podCidrs(node.name)).length, 1);
   }
+  await plane.call('POST', '/apis/networking.k8s.io/v1/namespaces/default/networkpolicies', {
+    metadata: { name: 'deny' },
+    spec: { podSelector: {} },
+  });
   const flags = [configFlag, '--kube-annotation-prefix=example.org/net'];
 
   const kubeconfig = `${cluster.logs}/kubeconfig`;
@@ -56,13 +60,7 @@ t.test('one family', { skip: lacking(['kube-apiserver', 'kube-controller-manager
 
   for (const node of cluster.nodes) await until(`${node.name}: its peer`, () => hasPeers(node, 1, 'host-gw'), 60_000);
   const pods = [await startPod(n1, { name: 'a' }), await startPod(n2, { name: 'b' })];
-  let left: string[] = [];
-  const all = async () => {
-    left = await unreachable(pods);
-    return left.length === 0;
-  };
-  await until('traffic', all, 30_000).catch(() => undefined);
-  t.strictSame(left, []);
+  await reachEachOther(t, 'traffic', pods, 30_000);
   const { metadata } = await plane.call<KubeObject>('GET', '/api/v1/nodes/n2');
   t.match(metadata.annotations, {
     'example.org/net-kube-subnet-manager': 'true',
@@ -71,4 +69,8 @@ t.test('one family', { skip: lacking(['kube-apiserver', 'kube-controller-manager
     'example.org/net-public-ip': '192.168.50.2',
   });
   for (const pod of pods) await pod.remove();
+  for (const node of cluster.nodes) {
+    const warned = () => cluster.agentLog(node).includes('has NetworkPolicies and this agent enforces none');
+    await until(`${node.name}: a warning of policies that nobody enforces`, async () => warned(), 60_000);
+  }
 });

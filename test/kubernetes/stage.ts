@@ -2,7 +2,7 @@
 
 import { renameSync, writeFileSync } from 'node:fs';
 import type { Test } from 'tap';
-import { agentStatus, type Cluster, type Node, startCluster } from '../../examples/cluster/cluster.ts';
+import { agentStatus, type Cluster, type Node, startCluster, until } from '../../examples/cluster/cluster.ts';
 import type { Pod } from '../../examples/cluster/pod.ts';
 import { missingPrograms, type Program } from './binaries.ts';
 import { notBuilt } from '../support/go-program.ts';
@@ -53,6 +53,17 @@ export async function openStage(t: Test, nodes: number, options: ControlPlaneOpt
 
 /** Why the node isn't ready; undefined when it is, or doesn't answer. */
 export const reasonOf = async (node: Node): Promise<string | undefined> => (await agentStatus(node))?.reason;
+
+/** Asserts that each pod pings every address of each, soon; those that don't are named. */
+export async function reachEachOther(t: Test, what: string, pods: readonly Pod[], timeoutMs: number): Promise<void> {
+  let left: string[] = [];
+  const all = async () => {
+    left = await unreachable(pods);
+    return left.length === 0;
+  };
+  await until(what, all, timeoutMs).catch(() => undefined);
+  t.strictSame(left, [], what);
+}
 
 /** What of the pods' addresses can't be pinged by each other. */
 export async function unreachable(pods: readonly Pod[]): Promise<string[]> {

@@ -8,10 +8,9 @@ import type { FlowFilter } from '../../kernel/kernel.ts';
 import { openNetlink } from '../../kernel/netlink.ts';
 import { openKernel } from '../../kernel/open.ts';
 import { ip } from '../../model/ip.ts';
-import { makeNamespace } from '../support/namespace.ts';
+import { inside, runInside } from '../support/inside.ts';
 
 const NETLINK_NETFILTER = 12;
-const INSIDE = 'FLANNEL_TEST_IN_NAMESPACE';
 const sh = (script: string): string => execFileSync('sh', ['-ec', script], { encoding: 'utf8' });
 
 /** Flows as "protocol source>destination:port", in the words of conntrack(8). */
@@ -72,10 +71,8 @@ function forgetting(t: Test, forgetFlows: (filter: FlowFilter) => void): void {
   t.strictSame(left, []);
 }
 
-if (process.env[INSIDE] === undefined) {
-  const namespace = makeNamespace(t, 'conntrack');
-  const again = [`--net=${namespace.path}`, process.execPath, import.meta.filename];
-  await t.spawn('nsenter', again, { env: { ...process.env, [INSIDE]: namespace.name } }, 'in a namespace');
+if (inside === undefined) {
+  await runInside(t, import.meta.filename, 'conntrack');
 } else {
   prepare();
   t.test('as this kernel can', async (t) => {

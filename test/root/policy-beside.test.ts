@@ -3,19 +3,13 @@
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import t, { type Test } from 'tap';
-import { systemClock } from '../../flanneld/clock.ts';
-import { createApplier } from '../../flanneld/policy/apply.ts';
-import { createCompiler } from '../../flanneld/policy/compile.ts';
-import { openKernel } from '../../kernel/open.ts';
-import { worldHere } from '../flanneld/policy/compiled.ts';
-import type { Manifest } from '../flanneld/policy/oracle.ts';
+import type { Cluster, Manifest } from '../flanneld/policy/oracle.ts';
 import { addressOf, clusterAt } from '../flanneld/policy/truth-tables.ts';
-import { makeNamespace } from '../support/namespace.ts';
+import { enforcing } from '../support/enforcer.ts';
+import { inside, runInside } from '../support/inside.ts';
 import { type PolicyWorld, policyWorld, type RealPod } from '../support/policy-world.ts';
 
 t.setTimeout(0);
-const INSIDE = 'FLANNEL_TEST_IN_NAMESPACE';
-const LOG = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 const [ALLOWED_MS, DENIED_MS] = [20_000, 150];
 const PODS = ['xa', 'xb', 'ya'];
 const SERVICES = {
@@ -64,20 +58,8 @@ const podOf = (pod: string) => ({
   podSelector: { matchLabels: { pod: pod.slice(1) } },
 });
 
-function enforcing(t: Test) {
-  const kernel = openKernel();
-  const stop = new AbortController();
-  const applier = createApplier({ kernel, clock: systemClock, log: LOG, established: 'cut', signal: stop.signal });
-  t.teardown(() => {
-    stop.abort();
-    kernel.close();
-  });
-  const compile = createCompiler('closed');
-  return (...policies: Manifest[]) =>
-    applier.want(
-      compile(worldHere(clusterAt({ title: '', pods: PODS, stages: [] }, { policies, labels: {}, probes: [] }))),
-    );
-}
+const withPolicies = (...policies: Manifest[]): Cluster =>
+  clusterAt({ title: '', pods: PODS, stages: [] }, { policies, labels: {}, probes: [] });
 
 /** What a connection, or a datagram, comes to, by the errno that it ends with; "open" when it doesn't. */
 const ATTEMPT = `const [how, host, port, ms] = process.argv.slice(1);
@@ -107,8 +89,10 @@ async function beside(t: Test, { pods }: PolicyWorld): Promise<void> {
     from.probe(to, port, 'TCP', wanted ? ALLOWED_MS : DENIED_MS);
 
   await want(
-    policy('xa', { policyTypes: ['Egress'], egress: [{ to: [podOf('ya')], ports: [{ port: 81 }] }] }),
-    policy('ya', { ingress: [{ from: [podOf('xa')] }] }),
+    withPolicies(
+      policy('xa', { policyTypes: ['Egress'], egress: [{ to: [podOf('ya')], ports: [{ port: 81 }] }] }),
+      policy('ya', { ingress: [{ from: [podOf('xa')] }] }),
+    ),
   );
   for (const family of [4, 6] as const) {
     const { ofYa, empty } = SERVICES[family];
@@ -126,8 +110,10 @@ async function beside(t: Test, { pods }: PolicyWorld): Promise<void> {
   }
 
   await want(
-    policy('xa', { policyTypes: ['Ingress', 'Egress'], egress: [{ to: [podOf('ya')] }] }),
-    policy('ya', { ingress: [{ from: [podOf('xa')] }] }),
+    withPolicies(
+      policy('xa', { policyTypes: ['Ingress', 'Egress'], egress: [{ to: [podOf('ya')] }] }),
+      policy('ya', { ingress: [{ from: [podOf('xa')] }] }),
+    ),
   );
   for (const family of [4, 6] as const) {
     const address = addressOf('ya', family);
@@ -142,24 +128,20 @@ const nodeReaches = (address: string): boolean =>
   spawnSync('ping', ['-c1', '-W5', address], { stdio: 'ignore' }).status === 0;
 
 async function neighbours(t: Test, { pods }: PolicyWorld): Promise<void> {
-  await enforcing(t)(...['xa', 'xb', 'ya'].map((pod) => policy(pod, { policyTypes: ['Ingress', 'Egress'] })));
+  const shut = PODS.map((pod) => policy(pod, { policyTypes: ['Ingress', 'Egress'] }));
+  await enforcing(t)(withPolicies(...shut));
   const { namespace } = pods.get('xa') as RealPod;
   const address = addressOf('ya', 6);
-  const inside = (...words: string[]) => spawnSync('nsenter', [`--net=${namespace}`, ...words], { encoding: 'utf8' });
-  t.not(inside('ping', '-c1', '-W1', address).status, 0, 'everything is denied');
-  const found = inside('ip', '-6', 'neighbour', 'show', 'to', address).stdout;
+  const inXa = (...words: string[]) => spawnSync('nsenter', [`--net=${namespace}`, ...words], { encoding: 'utf8' });
+  t.not(inXa('ping', '-c1', '-W1', address).status, 0, 'everything is denied');
+  const found = inXa('ip', '-6', 'neighbour', 'show', 'to', address).stdout;
   t.match(found, / lladdr /, 'but neighbours find each other');
 }
 
-const mode = process.env[INSIDE];
-if (mode === undefined) {
-  for (const each of ['routed', 'bridge']) {
-    const namespace = makeNamespace(t, `beside-${each}`);
-    const again = [`--net=${namespace.path}`, process.execPath, import.meta.filename];
-    await t.spawn('nsenter', again, { env: { ...process.env, [INSIDE]: each } }, `in a namespace, ${each}`);
-  }
+if (inside === undefined) {
+  for (const mode of ['routed', 'bridge']) await runInside(t, import.meta.filename, mode);
 } else {
-  const world = await policyWorld(t, PODS, { mode: mode === 'bridge' ? 'bridge' : 'routed' });
-  if (mode === 'bridge') t.test('neighbour discovery', async (t) => neighbours(t, world));
+  const world = await policyWorld(t, PODS, { mode: inside === 'bridge' ? 'bridge' : 'routed' });
+  if (inside === 'bridge') t.test('neighbour discovery', async (t) => neighbours(t, world));
   else t.test('other tables, services and errors', async (t) => beside(t, world));
 }

@@ -7,23 +7,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { systemClock } from '../../flanneld/clock.ts';
-import { createApplier } from '../../flanneld/policy/apply.ts';
-import { createCompiler } from '../../flanneld/policy/compile.ts';
-import { EMPTY_WORLD } from '../../flanneld/policy/world.ts';
-import { openKernel } from '../../kernel/open.ts';
-import { isHere, worldHere } from '../flanneld/policy/compiled.ts';
+import { isHere } from '../flanneld/policy/compiled.ts';
 import { type Cluster, type Manifest, mayPass } from '../flanneld/policy/oracle.ts';
 import { cluster } from '../flanneld/policy/random-cluster.ts';
 import { count } from '../support/count.ts';
-import { makeNamespace } from '../support/namespace.ts';
+import { enforcing } from '../support/enforcer.ts';
+import { inside, runInside } from '../support/inside.ts';
 import { type PolicyWorld, policyWorld, type RealPod } from '../support/policy-world.ts';
 import { seed } from '../support/seed.ts';
 import { startStreams, type Stream } from '../support/streams.ts';
 
 t.setTimeout(0);
-const INSIDE = 'FLANNEL_TEST_IN_NAMESPACE';
-const LOG = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 /** One that policies of random clusters name. */
 const PORT = 82;
 const EVERY_MS = 4;
@@ -109,23 +103,9 @@ function wrong(stream: Stream, before: Cluster, after: Cluster): string | undefi
 }
 
 async function live(t: Test, { pods }: PolicyWorld, states: readonly State[]): Promise<void> {
-  const kernel = openKernel();
-  const stop = new AbortController();
-  const applier = createApplier({ kernel, clock: systemClock, log: LOG, established: 'cut', signal: stop.signal });
-  const unwatch = kernel.watch(applier.onChange);
   const directory = mkdtempSync(join(tmpdir(), 'policy-live-'));
-  t.teardown(() => {
-    stop.abort();
-    unwatch();
-    kernel.close();
-    rmSync(directory, { recursive: true });
-  });
-  const compile = createCompiler('closed');
-  let world = EMPTY_WORLD;
-  const want = (cluster: Cluster) => {
-    world = worldHere(cluster, world);
-    return applier.want(compile(world));
-  };
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const want = enforcing(t);
   const [first] = states as [State];
   await want(first);
   const streams = await startStreams(t, {
@@ -164,15 +144,10 @@ const random = (): State[] =>
     .sample(cluster, { seed, numRuns: count(400) })
     .map((each, at) => ({ ...each, title: `random ${at}: ${JSON.stringify(each)}` }));
 
-const how = process.env[INSIDE];
-if (how === undefined) {
-  for (const mode of ['routed', 'bridge']) {
-    const namespace = makeNamespace(t, `live-${mode}`);
-    const again = [`--net=${namespace.path}`, process.execPath, import.meta.filename];
-    await t.spawn('nsenter', again, { env: { ...process.env, [INSIDE]: mode } }, `in a namespace, ${mode}`);
-  }
+if (inside === undefined) {
+  for (const mode of ['routed', 'bridge']) await runInside(t, import.meta.filename, mode);
 } else {
-  const world = await policyWorld(t, PODS, { mode: how === 'bridge' ? 'bridge' : 'routed', addresses: addressOf });
+  const world = await policyWorld(t, PODS, { mode: inside === 'bridge' ? 'bridge' : 'routed', addresses: addressOf });
   t.test('labels, addresses and policies change', async (t) => live(t, world, STORY));
   t.test('from any state to any other', async (t) => live(t, world, [state('no policy', ALL, []), ...random()]));
 }

@@ -3,27 +3,21 @@
 
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { systemClock } from '../../flanneld/clock.ts';
-import { createApplier } from '../../flanneld/policy/apply.ts';
-import { createCompiler } from '../../flanneld/policy/compile.ts';
-import { EMPTY_WORLD } from '../../flanneld/policy/world.ts';
-import { openKernel } from '../../kernel/open.ts';
 import { CATALOGUE, type CatalogueCase, PODS } from '../flanneld/policy/catalogue.ts';
-import { isHere, worldHere } from '../flanneld/policy/compiled.ts';
-import { type Cluster, type Manifest, mayPass, type Packet } from '../flanneld/policy/oracle.ts';
+import { isHere } from '../flanneld/policy/compiled.ts';
+import { type Manifest, mayPass, type Packet } from '../flanneld/policy/oracle.ts';
 import { cluster } from '../flanneld/policy/random-cluster.ts';
 import { addressOf, CASES, clusterAt, expected, type Probe } from '../flanneld/policy/truth-tables.ts';
 import { count } from '../support/count.ts';
-import { makeNamespace } from '../support/namespace.ts';
+import { type Enforce, enforcing } from '../support/enforcer.ts';
+import { inside, runInside } from '../support/inside.ts';
 import { type PolicyWorld, policyWorld } from '../support/policy-world.ts';
 import { isDifferent, type Probed, probeTables } from '../support/probe-table.ts';
 import { seed } from '../support/seed.ts';
 
 t.setTimeout(0);
-const INSIDE = 'FLANNEL_TEST_IN_NAMESPACE';
 /** What is allowed gets through however busy the machine is; what is denied is waited for so long. */
 const [ALLOWED_MS, DENIED_MS] = [30_000, 80];
-const LOG = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 const PROTOCOLS = ['TCP', 'UDP', 'SCTP'] as const;
 const GRID = PROTOCOLS.flatMap((protocol) => ([80, 81] as const).map((port) => ({ protocol, port })));
 
@@ -69,25 +63,7 @@ const wishesOf = (
     ),
   );
 
-function enforcing(t: Test) {
-  const kernel = openKernel();
-  const stop = new AbortController();
-  const applier = createApplier({ kernel, clock: systemClock, log: LOG, established: 'cut', signal: stop.signal });
-  t.teardown(() => {
-    stop.abort();
-    kernel.close();
-  });
-  const compile = createCompiler('closed');
-  let world = EMPTY_WORLD;
-  return (cluster: Cluster) => {
-    world = worldHere(cluster, world);
-    return applier.want(compile(world));
-  };
-}
-
-type Want = ReturnType<typeof enforcing>;
-
-async function truthTables(t: Test, want: Want, world: PolicyWorld): Promise<void> {
+async function truthTables(t: Test, want: Enforce, world: PolicyWorld): Promise<void> {
   for (const each of CASES) {
     for (const stage of each.stages) {
       await want(clusterAt(each, stage));
@@ -101,7 +77,7 @@ async function truthTables(t: Test, want: Want, world: PolicyWorld): Promise<voi
 const chosen = (cases: readonly CatalogueCase[], wanted: number): readonly CatalogueCase[] =>
   Array.from({ length: wanted }, (_, at) => cases[Math.floor((at * cases.length) / wanted)] as CatalogueCase);
 
-async function catalogue(t: Test, want: Want, world: PolicyWorld): Promise<void> {
+async function catalogue(t: Test, want: Enforce, world: PolicyWorld): Promise<void> {
   for (const { title, steps } of chosen(CATALOGUE, count(CATALOGUE.length))) {
     for (const cluster of steps) {
       await want(cluster);
@@ -113,7 +89,7 @@ async function catalogue(t: Test, want: Want, world: PolicyWorld): Promise<void>
 }
 
 /** Two pods change places: what held for an address holds for it no more, whoever has it. */
-async function reuse(t: Test, want: Want, world: PolicyWorld): Promise<void> {
+async function reuse(t: Test, want: Enforce, world: PolicyWorld): Promise<void> {
   const [first, second] = ['xa', 'xb'] as const;
   const only = (pod: string): Manifest => ({
     metadata: { namespace: 'x', name: 'only' },
@@ -148,7 +124,7 @@ const nineAt = (name: string, family: 4 | 6): string => {
   return family === 4 ? `10.1.0.${at}` : `fd00::${at.toString(16)}`;
 };
 
-async function randomClusters(t: Test, want: Want, world: PolicyWorld): Promise<void> {
+async function randomClusters(t: Test, want: Enforce, world: PolicyWorld): Promise<void> {
   for (const each of fc.sample(cluster, { seed, numRuns: count(100) })) {
     await want(each);
     const wishes = pairs(NINE.slice(0, each.pods.length)).flatMap(([asker, asked]) =>
@@ -164,21 +140,14 @@ async function randomClusters(t: Test, want: Want, world: PolicyWorld): Promise<
 }
 
 const MODES = ['routed', 'bridge', 'random'] as const;
-const mode = process.env[INSIDE];
 
-if (mode === undefined) {
-  for (const each of MODES) {
-    t.test(each, async (t) => {
-      const namespace = makeNamespace(t, `packets-${each}`);
-      const again = [`--net=${namespace.path}`, process.execPath, import.meta.filename];
-      await t.spawn('nsenter', again, { env: { ...process.env, [INSIDE]: each } }, 'in a namespace');
-    });
-  }
-} else if (mode === 'random') {
+if (inside === undefined) {
+  for (const mode of MODES) t.test(mode, async (t) => runInside(t, import.meta.filename, mode));
+} else if (inside === 'random') {
   const world = await policyWorld(t, NINE, { addresses: nineAt });
   t.test('random clusters', async (t) => randomClusters(t, enforcing(t), world));
 } else {
-  const world = await policyWorld(t, PODS, { mode: mode as 'routed' | 'bridge' });
+  const world = await policyWorld(t, PODS, { mode: inside === 'bridge' ? 'bridge' : 'routed' });
   t.test('the 48 tables', async (t) => truthTables(t, enforcing(t), world));
   t.test('the catalogue', async (t) => catalogue(t, enforcing(t), world));
   t.test('addresses that change hands', async (t) => reuse(t, enforcing(t), world));

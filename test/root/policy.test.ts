@@ -18,12 +18,11 @@ import type { Cluster, Manifest } from '../flanneld/policy/oracle.ts';
 import { cluster } from '../flanneld/policy/random-cluster.ts';
 import { addressOf, clusterAt, type Stage } from '../flanneld/policy/truth-tables.ts';
 import { count } from '../support/count.ts';
-import { makeNamespace } from '../support/namespace.ts';
+import { inside, runInside } from '../support/inside.ts';
 import { type PolicyWorld, policyWorld, type RealFlow, type RealPod } from '../support/policy-world.ts';
 import { seed } from '../support/seed.ts';
 
 t.setTimeout(0);
-const INSIDE = 'FLANNEL_TEST_IN_NAMESPACE';
 const PODS = ['xa', 'ya'];
 /** What is allowed gets through however busy the machine is; what is denied is waited for so long. */
 const [ALLOWED_MS, DENIED_MS] = [20_000, 150];
@@ -212,14 +211,10 @@ function marks(t: Test, kernel: Kernel): void {
   t.same(marksNow(), [0x42], 'the others stay');
 }
 
-if (process.env[INSIDE] === undefined) {
-  for (const how of ['routed', 'bridge']) {
-    const namespace = makeNamespace(t, how);
-    const again = [`--net=${namespace.path}`, process.execPath, import.meta.filename];
-    await t.spawn('nsenter', again, { env: { ...process.env, [INSIDE]: how } }, `in a namespace, ${how}`);
-  }
+if (inside === undefined) {
+  for (const mode of ['routed', 'bridge']) await runInside(t, import.meta.filename, mode);
 } else {
-  const how = process.env[INSIDE] === 'bridge' ? 'bridge' : 'routed';
+  const how = inside === 'bridge' ? 'bridge' : 'routed';
   const kernel = openKernel();
   t.teardown(() => kernel.close());
   const world = await policyWorld(t, PODS, { mode: how });

@@ -4,8 +4,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import t from 'tap';
 import { LEAST_ECHO, openEchoes } from '../../kernel/probe.ts';
 import { type Family, ip } from '../../model/ip.ts';
+import { inside, runInside } from '../support/inside.ts';
 
-const INSIDE = 'FLANNEL_TEST_IN_NAMESPACE';
 const OURS = { 4: ip('192.0.2.1'), 6: ip('2001:db8::1') };
 const PATIENCE_MS = 10_000;
 
@@ -94,16 +94,8 @@ function suite(): void {
   });
 }
 
-if (process.env[INSIDE] === undefined) {
-  const name = `probe-${process.pid}`;
-  execFileSync('ip', ['netns', 'add', name]);
-  t.teardown(() => execFileSync('ip', ['netns', 'delete', name]));
-  await t.spawn(
-    'nsenter',
-    [`--net=/run/netns/${name}`, process.execPath, import.meta.filename],
-    { env: { ...process.env, [INSIDE]: name } },
-    'in a namespace',
-  );
+if (inside === undefined) {
+  await runInside(t, import.meta.filename, 'probe');
 } else {
   suite();
 }

@@ -5,8 +5,8 @@ import t from 'tap';
 import { openKernel } from '../../kernel/open.ts';
 import { openLinkRemover } from '../../kernel/remove-links.ts';
 import type { Mac } from '../../model/ip.ts';
+import { inside, runInside } from '../support/inside.ts';
 
-const INSIDE = 'FLANNEL_TEST_IN_NAMESPACE';
 const ip = (...args: readonly string[]) => execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'inherit'] });
 
 function suite(): void {
@@ -120,16 +120,8 @@ function suite(): void {
   });
 }
 
-if (process.env[INSIDE] === undefined) {
-  const name = `remove-${process.pid}`;
-  ip('netns', 'add', name);
-  t.teardown(() => ip('netns', 'delete', name));
-  await t.spawn(
-    'nsenter',
-    [`--net=/run/netns/${name}`, process.execPath, import.meta.filename],
-    { env: { ...process.env, [INSIDE]: name } },
-    'in a namespace',
-  );
+if (inside === undefined) {
+  await runInside(t, import.meta.filename, 'remove');
 } else {
   suite();
 }
