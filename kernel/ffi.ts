@@ -161,9 +161,9 @@ function uninterrupted<T>(run: () => T): T {
   }
 }
 
-/** madvise(2) for a range of our own addresses, in bytes. @throws NetError kernel */
+/** madvise(2) for a range of our own addresses, in bytes. It is advice: refused, as for locked memory, it changes nothing. */
 export const madvise = (address: bigint, length: bigint, advice: number): void =>
-  void checked(raw.madvise(address, length, advice), 'madvise');
+  void raw.madvise(address, length, advice);
 
 /** malloc_trim(3) */
 export const mallocTrim = (): void => void raw.malloc_trim(0);
