@@ -29,7 +29,7 @@ enum {
   ERRORS_PER_SECOND = 1000,
   SOCKET_BYTES = 4 << 20,
   WINDOW_NS = 1000000,
-  BUSY_NS = 20000, /* packets that come closer than this, on average over a window, hold turns apart */
+  BUSY_NS = 10000, /* packets that come closer than this, on average over a window, hold turns apart */
   PAUSE_NS = 50000, /* between these */
 };
 
