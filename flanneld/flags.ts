@@ -215,7 +215,7 @@ export const FLAGS = {
   ),
   'iptables-forward-rules': toggle(
     true,
-    'accept forwarded traffic from and to the network, also in FORWARD of iptables where that drops and in firewalld (docs/packet-filters.md)',
+    'accept forwarded traffic from and to the network where FORWARD of iptables or firewalld drops it (docs/packet-filters.md)',
   ),
   'ip-blackhole-route': toggle(
     false,

@@ -193,13 +193,37 @@ static void give_up_privileges(void) {
     die(1, "give up privileges: %s", strerror(errno));
 }
 
+/* Whether packets follow each other closely, as counted over a window. `taken` is what the kernel has handed over: a large
+ * packet counts once, so that requests with their answers, and a TCP connection at full speed, don't come near. */
+static bool is_busy(uint32_t taken) {
+  static uint64_t window;
+  static uint32_t taken_in_window;
+  static bool busy;
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  uint64_t passed = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec - window;
+  taken_in_window += taken;
+  if (passed < WINDOW_NS) return busy;
+  busy = taken_in_window >= passed / BUSY_NS;
+  window += passed;
+  taken_in_window = 0;
+  return busy;
+}
+
+/* A turn costs about the same whatever it carries: somebody is woken, poll, a send. Where each would carry one packet they
+ * are held apart, as a network card holds its interrupts apart, and carry what has come meanwhile. */
+static void pause_turns(void) {
+  struct timespec pause = {.tv_nsec = PAUSE_NS};
+  nanosleep(&pause, NULL);
+}
+
 static _Noreturn void run(void) {
   struct pollfd ready[] = {{CONTROL, POLLIN, 0}, {tun, POLLIN, 0}, {udp, POLLIN, 0}};
   for (;;) {
     if (poll(ready, 3, -1) < 0 && errno != EINTR) die(1, "poll: %s", strerror(errno));
     if (ready[0].revents) from_control();
-    if (ready[1].revents) from_device();
-    if (ready[2].revents) from_peers();
+    uint32_t out = ready[1].revents ? from_device() : 0, in = ready[2].revents ? from_peers() : 0;
+    if (is_busy(out + in) && out < READS && in < RECEIVES) pause_turns();
   }
 }
 
@@ -211,6 +235,7 @@ int main(int count, char **arguments) {
   tune(udp);
   tun = open_tun(arguments[1]);
   give_up_privileges();
+  prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); /* ns: a pause is as long as it says */
   answer();
   run();
 }

@@ -1,10 +1,13 @@
 // The agent's part of the table `inet flannel`. Other agents on the host (other Networks) and the CNI plugin (chains named
 // cni-…) have chains of their own in it; a name tells whose a chain is.
+//
+// flannel's chain of the hook forward, which accepts what a Network's pods send and receive, is not among them: an accept
+// ends the say of its own chain only, so that a chain of accepts decides nothing, and every packet would pay for it. What
+// does decide is in the tables of others (flanneld/firewall/).
 
 import type { Prefix } from '../../model/ip.ts';
 import { familiesOf, type PerFamily } from '../../model/lease.ts';
 import type { OwnsName, Table, Transaction } from '../../model/ruleset.ts';
-import { forwardChain, forwardChainName } from './forward.ts';
 import { masqueradeChain, masqueradeChainName } from './masquerade.ts';
 
 /** `inet flannel` */
@@ -15,25 +18,20 @@ export interface RuleSettings {
   readonly masqueradeFullyRandom: boolean;
   /** Destinations to which it isn't masqueraded. */
   readonly unmasqueraded?: readonly Prefix[] | undefined;
-  readonly forwardRules: boolean;
 }
 
 /** What the table should hold for a node's subnets. */
 export function rulesTable(networks: PerFamily<Prefix>, subnets: PerFamily<Prefix>, settings: RuleSettings): Table {
-  const families = familiesOf(networks).filter((family) => subnets[family] !== undefined);
-  const chains = families.flatMap((family) => {
-    const [network, subnet] = [networks[family] as Prefix, subnets[family] as Prefix];
-    return [
-      ...(settings.masquerade ? [masqueradeChain(network, subnet, settings)] : []),
-      ...(settings.forwardRules ? [forwardChain(network)] : []),
-    ];
-  });
+  const families = familiesOf(networks).filter((family) => settings.masquerade && subnets[family] !== undefined);
+  const chains = families.map((family) =>
+    masqueradeChain(networks[family] as Prefix, subnets[family] as Prefix, settings),
+  );
   return { ...FLANNEL_TABLE, chains, sets: [] };
 }
 
 /** Whether a chain belongs to one of the Networks. */
 export function ownsChains(networks: readonly Prefix[]): OwnsName {
-  const names = new Set(networks.flatMap((network) => [masqueradeChainName(network), forwardChainName(network)]));
+  const names = new Set(networks.map(masqueradeChainName));
   return (name) => names.has(name);
 }
 

@@ -67,7 +67,7 @@ const state = (node: Node): Promise<string> =>
      ip route show proto 251 | sort; ip -6 route show proto 251 | sort
      ip neigh show nud permanent | sort; ip -6 neigh show nud permanent | sort
      bridge fdb show dev flannel.1 | sort; bridge fdb show dev flannel-v6.1 | sort
-     nft list chain inet flannel masquerade-10.244.0.0-16; nft list chain inet flannel forward-10.244.0.0-16`,
+     nft list chain inet flannel masquerade-10.244.0.0-16`,
   ]);
 
 /** Waits until the state is the wanted one again. */
@@ -109,8 +109,8 @@ const LOSSES: Readonly<Record<string, string>> = {
     "ip neigh replace $(ip neigh show nud permanent dev flannel.1 | cut -d' ' -f1) lladdr 02:00:00:00:00:99 nud permanent dev flannel.1",
   'the forwarding entry': "bridge fdb del $(bridge fdb show dev flannel.1 | cut -d' ' -f1) dev flannel.1",
   'a stale forwarding entry': 'bridge fdb add 02:00:00:00:00:98 dev flannel.1 dst 192.168.50.98 self permanent',
-  'a rule': 'nft flush chain inet flannel forward-10.244.0.0-16',
-  'a rule too many': 'nft insert rule inet flannel forward-10.244.0.0-16 drop',
+  'a rule': 'nft flush chain inet flannel masquerade-10.244.0.0-16',
+  'a rule too many': 'nft insert rule inet flannel masquerade-10.244.0.0-16 accept',
   'the table': 'nft delete table inet flannel',
   'all tables': 'nft flush ruleset',
 };

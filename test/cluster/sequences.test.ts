@@ -101,12 +101,7 @@ async function happen(world: World, event: Event): Promise<void> {
 const pick = (list: string, which: number, command: string): string =>
   `N=$(${list} | wc -l); if [ $N -gt 0 ]; then LINE=$(${list} | sed -n "$((${which} % $N + 1))p"); ${command}; fi 2>/dev/null || true`;
 
-const RULE_LOSSES = [
-  'flush chain inet flannel forward-10.244.0.0-16',
-  'flush chain inet flannel masquerade-10.244.0.0-16',
-  'delete table inet flannel',
-  'flush ruleset',
-];
+const RULE_LOSSES = ['flush chain inet flannel masquerade-10.244.0.0-16', 'delete table inet flannel', 'flush ruleset'];
 
 const LOSSES = {
   'device deleted': (which: number) =>

@@ -41,7 +41,7 @@ const CASES: readonly (readonly [Change, 'underlay' | 'host' | undefined])[] = [
   [route('fd00:244:0:1::7/128', 'veth1234'), undefined],
   [rules('flannel'), 'host'],
   [rules('flannel', 'masquerade-10.244.0.0-16'), 'host'],
-  [rules('flannel', 'forward-10.99.0.0-16'), undefined],
+  [rules('flannel', 'masquerade-10.99.0.0-16'), undefined],
   [rules('flannel', 'cni-masquerade'), undefined],
   [rules('kube-proxy'), undefined],
   [{ type: 'overrun' }, 'underlay'],

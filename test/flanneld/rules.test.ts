@@ -6,7 +6,7 @@ import { prefix } from '../../model/ip.ts';
 import { diffTable, printTable, type Rule, type Table } from '../../model/ruleset.ts';
 import { NETWORKS, OTHER_NETWORK, ourLease } from './fixtures/world.ts';
 
-const ALL: RuleSettings = { masquerade: true, masqueradeFullyRandom: true, forwardRules: true };
+const ALL: RuleSettings = { masquerade: true, masqueradeFullyRandom: true };
 const ours = (settings = ALL): Table => rulesTable(NETWORKS, ourLease([4, 6]).subnet, settings);
 const others = (): Table => rulesTable({ 4: OTHER_NETWORK }, { 4: prefix('10.99.1.0/24') }, ALL);
 
@@ -40,9 +40,9 @@ t.test('report 17: masquerade', async (t) => {
   t.same(chain(exempting, 'masquerade-fd00_244__-48')?.[3], 'ip6 saddr fd00:244::/48 ip6 daddr 2001:db8::/32 return');
 });
 
-t.test('forward', async (t) => {
-  t.same(chain(ours(), 'forward-10.244.0.0-16'), ['ip saddr 10.244.0.0/16 accept', 'ip daddr 10.244.0.0/16 accept']);
-  t.equal(chain(ours({ ...ALL, forwardRules: false }), 'forward-10.244.0.0-16'), undefined);
+t.test('nothing is in the way of forwarded packets', async (t) => {
+  t.same(new Set(ours().chains.map(({ base }) => base?.hook)), new Set(['postrouting']));
+  t.same(ours({ ...ALL, masquerade: false }).chains, []);
 });
 
 /** What two agents and the CNI plugin have put into the table. */
@@ -55,7 +55,7 @@ const SHARED: Table = {
 t.test('a shared table', async (t) => {
   const owns = ownsChains([NETWORKS[4], NETWORKS[6]]);
   t.equal(diffTable(SHARED, ours(), owns), undefined, 'what others have there is no difference');
-  const off = diffTable(SHARED, ours({ ...ALL, masquerade: false, forwardRules: false }), owns);
+  const off = diffTable(SHARED, ours({ ...ALL, masquerade: false }), owns);
   t.same(
     new Set(off?.commands.map((command) => (command.type === 'chain' ? command.chain.name : command.type))),
     new Set(ours().chains.map(({ name }) => name)),
@@ -73,12 +73,7 @@ t.test('removal', async (t) => {
   const one = removeRules(SHARED, ownsChains([NETWORKS[4]]));
   t.same(
     one?.commands.map((command) => (command.type === 'chain' ? `${command.verb} ${command.chain.name}` : command.type)),
-    [
-      'flush masquerade-10.244.0.0-16',
-      'flush forward-10.244.0.0-16',
-      'delete masquerade-10.244.0.0-16',
-      'delete forward-10.244.0.0-16',
-    ],
+    ['flush masquerade-10.244.0.0-16', 'delete masquerade-10.244.0.0-16'],
   );
   t.equal(removeRules(others(), ownsChains([NETWORKS[4]])), undefined);
   t.match(printTable(others()), /10\.99\.0\.0/);

@@ -9,7 +9,7 @@ import { parseTable } from '../../kernel/nftables.ts';
 import { addressOf, prefix } from '../../model/ip.ts';
 import { diffTable, printTable, type Table } from '../../model/ruleset.ts';
 
-const ALL = { masquerade: true, masqueradeFullyRandom: true, forwardRules: true };
+const ALL = { masquerade: true, masqueradeFullyRandom: true };
 
 const EXEMPT = ['0.0.0.0/0', '10.0.0.0/8', '192.0.2.9/32', '::/0', '2001:db8::/33', '2001:db8::1/128'].map(prefix);
 

@@ -22,11 +22,15 @@ enum {
   BURST_BYTES = 65535 - 40 - 8, /* in one send, less the underlay's headers */
   VECTORS = 1024,               /* of all sends in one turn */
   HEADERS = 512,                /* of segments in one turn */
+  BEFORE_PACKET = 16,           /* bytes, of which the last are the device's header */
   HEADER_BYTES = 256,
   MERGED_SEGMENTS = 64,
   ERROR_BYTES = 1280, /* of an ICMP error: what passes everywhere */
   ERRORS_PER_SECOND = 1000,
   SOCKET_BYTES = 4 << 20,
+  WINDOW_NS = 1000000,
+  BUSY_NS = 10000, /* packets that come closer than this, on average over a window, hold turns apart */
+  PAUSE_NS = 50000, /* between these */
 };
 
 /* The order is that of an answer on control. */

@@ -196,8 +196,8 @@ static void received(struct msghdr *message, uint8_t *data, size_t length) {
     for (size_t at = 0; at < length; at += size) inbound(data + at, length - at < size ? length - at : size);
 }
 
-/* One turn. */
-static void from_peers(void) {
+/* One turn. How much was received. */
+static uint32_t from_peers(void) {
   static uint8_t buffers[RECEIVES][MAX_PACKET + 1] __attribute__((aligned(64)));
   struct sockaddr_storage senders[RECEIVES];
   union {
@@ -220,4 +220,5 @@ static void from_peers(void) {
   int got = recvmmsg(udp, messages, RECEIVES, MSG_DONTWAIT, NULL);
   for (int i = 0; i < got; i++) received(&messages[i].msg_hdr, buffers[i], messages[i].msg_len);
   write_merged();
+  return got > 0 ? (uint32_t)got : 0;
 }

@@ -242,19 +242,21 @@ static void outbound(const struct virtio_net_hdr *header, uint8_t *packet, size_
   }
 }
 
-/* One turn: what the device has, within bounds, so that neither direction starves the other. */
-static void from_device(void) {
+/* One turn: what the device has, within bounds, so that neither direction starves the other. How much was read. */
+static uint32_t from_device(void) {
   static uint8_t space[READ_BYTES] __attribute__((aligned(64)));
   size_t used = 0;
-  for (int reads = 0; reads < READS && used + MAX_PACKET <= READ_BYTES; reads++) {
-    struct virtio_net_hdr header;
-    struct iovec parts[2] = {{&header, sizeof header}, {space + used, MAX_PACKET}};
-    ssize_t got = readv(tun, parts, 2);
+  uint32_t reads = 0;
+  for (; reads < READS && used + BEFORE_PACKET + MAX_PACKET <= READ_BYTES; reads++) {
+    uint8_t *packet = space + used + BEFORE_PACKET;
+    struct virtio_net_hdr *header = (struct virtio_net_hdr *)packet - 1;
+    ssize_t got = read(tun, header, sizeof *header + MAX_PACKET);
     if (got < 0 && errno == EAGAIN) break;
-    if (got < (ssize_t)sizeof header) die(1, "read the device: %s", strerror(errno));
-    size_t length = (size_t)got - sizeof header;
-    outbound(&header, space + used, length);
-    used += (length + 63) / 64 * 64;
+    if (got < (ssize_t)sizeof *header) die(1, "read the device: %s", strerror(errno));
+    size_t length = (size_t)got - sizeof *header;
+    outbound(header, packet, length);
+    used += (BEFORE_PACKET + length + 63) / 64 * 64;
   }
   flush();
+  return reads;
 }
