@@ -54,7 +54,12 @@ export function peerChanges(
     oldEnd--;
     end--;
   }
-  const [old, present] = [new Set(before.slice(start, oldEnd)), new Set(now.slice(start, end))];
+  const [old, present] = [new Set<Lease>(), new Set<Lease>()];
+  for (let at = start; at < Math.max(oldEnd, end); at++) {
+    if (at < Math.min(oldEnd, end) && before[at] === now[at]) continue;
+    if (at < oldEnd) old.add(before[at] as Lease);
+    if (at < end) present.add(now[at] as Lease);
+  }
   const missing = [...old.difference(present)];
   const keys = new Set(missing.length === 0 ? [] : [...present].map(({ subnet }) => leaseKey(subnet)));
   return {

@@ -15,6 +15,8 @@ export interface Resource<T> {
   readonly path: string;
   /** What is kept of an object; undefined: nothing. */
   strip(object: KubeObject): T | undefined;
+  /** Told of each object that came, changed or went, in the moment in which the map does; undefined: it isn't there. */
+  onChange?(before: T | undefined, now: T | undefined): void;
 }
 
 /** What every object has. */
@@ -116,7 +118,7 @@ function takeChanged(mirror: Mirror<unknown>): boolean {
 /** Reads everything. @throws NetError */
 async function list<T>(
   client: KubeClient,
-  { path, strip }: Resource<T>,
+  { path, strip, onChange }: Resource<T>,
   mirror: Mirror<T>,
   signal: AbortSignal,
   { pageSize = PAGE }: ListWatchTimes,
@@ -136,7 +138,21 @@ async function list<T>(
     ({ next, version } = placeOf(page, path));
   } while (next !== undefined);
   mirror.changed ||= changed || fresh.size !== mirror.objects.size;
+  const before = mirror.objects;
   [mirror.objects, mirror.version] = [fresh, version];
+  if (onChange !== undefined) tellChanges(before, fresh, onChange);
+}
+
+function tellChanges<T>(
+  before: ReadonlyMap<string, T>,
+  now: ReadonlyMap<string, T>,
+  onChange: (before: T | undefined, now: T | undefined) => void,
+): void {
+  for (const [key, value] of before) if (!now.has(key)) onChange(value, undefined);
+  for (const [key, value] of now) {
+    const known = before.get(key);
+    if (known !== value) onChange(known, value);
+  }
 }
 
 /** Applies what the server tells until it ends the watch; gives a turn after each group of changes. @throws NetError */
@@ -156,17 +172,20 @@ async function* watch<T>(
 }
 
 /** @throws NetError for an error that the server tells */
-function apply<T>({ path, strip }: Resource<T>, mirror: Mirror<T>, line: string): void {
+function apply<T>({ path, strip, onChange }: Resource<T>, mirror: Mirror<T>, line: string): void {
   const { type, object } = eventOf(line, path);
   if (type === 'ERROR') throw apiError(`watch ${path}`, isObject(object) ? Number(object.code) || 500 : 500, object);
   const { metadata } = object as { metadata: { resourceVersion?: string } };
   mirror.version = metadata.resourceVersion ?? mirror.version;
   if (type === 'BOOKMARK') return;
   const key = keyOf(object as KubeObject);
-  const { value, same } = merged(mirror.objects.get(key), type === 'DELETED' ? undefined : strip(object as KubeObject));
+  const known = mirror.objects.get(key);
+  const { value, same } = merged(known, type === 'DELETED' ? undefined : strip(object as KubeObject));
+  if (same) return;
   if (value === undefined) mirror.objects.delete(key);
   else mirror.objects.set(key, value);
-  mirror.changed ||= !same;
+  mirror.changed = true;
+  onChange?.(known, value);
 }
 
 /** The value that was known, when the new one says the same. */
