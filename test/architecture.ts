@@ -53,7 +53,7 @@ const PURE = [
   'cni-plugin/{answer,bandwidth,config,foreign,form,masquerade,mode,names,plan,portmap,portmap-config,protocol,result,routed,routes,sources,spoof,subnet-file,table,versions,vlan}.ts',
   'flanneld/{arguments,checksum-offload,config,config-change,difference,docker-options,failure,flags,host-settings,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,usage}.ts',
   'flanneld/subnet/{assigned,choose,kube-node,lease-file,lease-record,peer-list,standing-events}.ts',
-  'flanneld/kube/{failure,items,kubeconfig,lines,options}.ts',
+  'flanneld/kube/{failure,formats,items,kubeconfig,lines,messages,options,packed,protobuf}.ts',
   'flanneld/backend/{backend,command-words,extension,registry,reverse-path,vxlan,host-gw,udp,udp-control,alloc}.ts',
   'flanneld/probe/{notes,turns,window}.ts',
   'flanneld/rules/**',

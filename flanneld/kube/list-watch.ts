@@ -7,12 +7,10 @@ import { isObject } from '../../model/check.ts';
 import { NetError } from '../../model/errors.ts';
 import { sleep, systemClock } from '../clock.ts';
 import { pauses, whenNew } from '../subnet/pauses.ts';
-import type { KubeClient } from './client.ts';
+import type { Collection, KubeClient } from './client.ts';
 import { apiError, ApiError, hasStatus } from './failure.ts';
 
-export interface Resource<T> {
-  /** "/api/v1/nodes" */
-  readonly path: string;
+export interface Resource<T> extends Collection {
   /** What is kept of an object; undefined: nothing. */
   strip(object: KubeObject): T | undefined;
   /** Told of each object that came, changed or went, in the moment in which the map does; undefined: it isn't there. */
@@ -118,17 +116,18 @@ function takeChanged(mirror: Mirror<unknown>): boolean {
 /** Reads everything. @throws NetError */
 async function list<T>(
   client: KubeClient,
-  { path, strip, onChange }: Resource<T>,
+  resource: Resource<T>,
   mirror: Mirror<T>,
   signal: AbortSignal,
   { pageSize = PAGE }: ListWatchTimes,
 ): Promise<void> {
+  const { path, strip, onChange } = resource;
   const fresh = new Map<string, T>();
   let changed = false;
   let next: string | undefined;
   let version: string | undefined;
   do {
-    const page = await client.list(path, { limit: pageSize, continue: next }, signal, (object) => {
+    const page = await client.list(resource, { limit: pageSize, continue: next }, signal, (object) => {
       if (!isKubeObject(object)) return;
       const key = keyOf(object);
       const { value, same } = merged(mirror.objects.get(key), strip(object));
@@ -165,15 +164,15 @@ async function* watch<T>(
 ): AsyncGenerator<void> {
   const seconds = Math.max(1, Math.round((watchMs * (1 + Math.random())) / 1000));
   const query = { watch: 1, allowWatchBookmarks: 'true', resourceVersion: mirror.version, timeoutSeconds: seconds };
-  for await (const lines of client.lines(resource.path, query, signal)) {
-    for (const line of lines) apply(resource, mirror, line);
+  for await (const events of client.watch(resource, query, signal)) {
+    for (const event of events) apply(resource, mirror, event);
     yield;
   }
 }
 
 /** @throws NetError for an error that the server tells */
-function apply<T>({ path, strip, onChange }: Resource<T>, mirror: Mirror<T>, line: string): void {
-  const { type, object } = eventOf(line, path);
+function apply<T>({ path, strip, onChange }: Resource<T>, mirror: Mirror<T>, event: unknown): void {
+  const { type, object } = eventOf(event, path);
   if (type === 'ERROR') throw apiError(`watch ${path}`, isObject(object) ? Number(object.code) || 500 : 500, object);
   const { metadata } = object as { metadata: { resourceVersion?: string } };
   mirror.version = metadata.resourceVersion ?? mirror.version;
@@ -212,13 +211,10 @@ function placeOf(value: unknown, path: string): { next: string | undefined; vers
   };
 }
 
-function eventOf(line: string, path: string): { type: string; object: unknown } {
-  try {
-    const value: unknown = JSON.parse(line);
-    if (isObject(value) && typeof value.type === 'string' && isObject(value.object)) {
-      if (value.type === 'ERROR' || isObject(value.object.metadata)) return { type: value.type, object: value.object };
-    }
-  } catch {}
+function eventOf(value: unknown, path: string): { type: string; object: unknown } {
+  if (isObject(value) && typeof value.type === 'string' && isObject(value.object)) {
+    if (value.type === 'ERROR' || isObject(value.object.metadata)) return { type: value.type, object: value.object };
+  }
   throw strange(`watch ${path}`);
 }
 

@@ -9,6 +9,7 @@ import { sleep, systemClock } from '../clock.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { type KubeEvents, kubeEvents } from '../kube/events.ts';
 import { type KubeObject, type ListWatchTimes, listWatch, type Objects } from '../kube/list-watch.ts';
+import { NODE } from '../kube/messages.ts';
 import type { KubeConfig } from '../kube/options.ts';
 import { assignedSubnet } from './assigned.ts';
 import { readConfigFile, watchConfigFile } from './config-file.ts';
@@ -40,6 +41,7 @@ export function openKube({ kube, client, node: name, report, times }: KubeOption
   const read = nodeReader(kube.annotationPrefix);
   const resource = {
     path: NODES,
+    message: NODE,
     strip(object: KubeObject): KubeNode {
       if (object.metadata.name === name) told = versionOf(object);
       return read(object);
