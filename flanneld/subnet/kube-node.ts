@@ -30,10 +30,14 @@ const NAMES: Readonly<Record<Family, Readonly<Record<'ip' | 'data' | 'overwrite'
 const MANAGED = 'kube-subnet-manager';
 const TYPE = 'backend-type';
 
-const perFamily = <T>(read: (family: Family) => T | undefined): PerFamily<T> =>
-  Object.fromEntries(
-    FAMILIES.map((family) => [family, read(family)] as const).filter(([, value]) => value !== undefined),
-  );
+const NONE: PerFamily<never> = {};
+
+/** Written out as literals, whose numbered fields take as little memory as they can: there are some of each Node. */
+function perFamily<T>(read: (family: Family) => T | undefined): PerFamily<T> {
+  const [four, six] = [read(4), read(6)];
+  if (four === undefined) return six === undefined ? NONE : { 6: six };
+  return six === undefined ? { 4: four } : { 4: four, 6: six };
+}
 
 /** A function that keeps of a Node what counts. `prefix`: of annotations, with its "/" or "-". */
 export const nodeReader =
