@@ -55,10 +55,12 @@ export function peerChanges(
     end--;
   }
   const [old, present] = [new Set<Lease>(), new Set<Lease>()];
-  for (let at = start; at < Math.max(oldEnd, end); at++) {
-    if (at < Math.min(oldEnd, end) && before[at] === now[at]) continue;
-    if (at < oldEnd) old.add(before[at] as Lease);
-    if (at < end) present.add(now[at] as Lease);
+  const longest = Math.max(oldEnd, end);
+  for (let at = start; at < longest; at++) {
+    const [was, is] = [at < oldEnd ? before[at] : undefined, at < end ? now[at] : undefined];
+    if (was === is) continue;
+    if (was !== undefined) old.add(was);
+    if (is !== undefined) present.add(is);
   }
   const missing = [...old.difference(present)];
   const keys = new Set(missing.length === 0 ? [] : [...present].map(({ subnet }) => leaseKey(subnet)));
