@@ -54,13 +54,12 @@ export function peerChanges(
     oldEnd--;
     end--;
   }
-  const [old, present] = [new Set<Lease>(), new Set<Lease>()];
-  const longest = Math.max(oldEnd, end);
-  for (let at = start; at < longest; at++) {
-    const [was, is] = [at < oldEnd ? before[at] : undefined, at < end ? now[at] : undefined];
-    if (was === is) continue;
-    if (was !== undefined) old.add(was);
-    if (is !== undefined) present.add(is);
+  const shared = Math.min(oldEnd, end);
+  const [old, present] = [new Set(before.slice(shared, oldEnd)), new Set(now.slice(shared, end))];
+  for (let at = start; at < shared; at++) {
+    if (before[at] === now[at]) continue;
+    old.add(before[at] as Lease);
+    present.add(now[at] as Lease);
   }
   const missing = [...old.difference(present)];
   const keys = new Set(missing.length === 0 ? [] : [...present].map(({ subnet }) => leaseKey(subnet)));
