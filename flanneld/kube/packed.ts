@@ -60,9 +60,10 @@ export function packedItemCutter(most: number): PackedItemCutter {
         cursor.at += field.length;
         if (left === undefined) continue;
         left -= cursor.at - start;
+        if (left < 0) throw new RangeError('no list of Kubernetes');
         if (field.number === LIST_METADATA) metadata = Buffer.from(value);
         else if (field.number === LIST_ITEM) items.push(value);
-        if (left <= 0) left = undefined;
+        if (left === 0) left = undefined;
       }
       pending = bytes.subarray(cursor.at);
       return items;
