@@ -54,7 +54,13 @@ export function peerChanges(
     oldEnd--;
     end--;
   }
-  const [old, present] = [new Set(before.slice(start, oldEnd)), new Set(now.slice(start, end))];
+  const shared = Math.min(oldEnd, end);
+  const [old, present] = [new Set(before.slice(shared, oldEnd)), new Set(now.slice(shared, end))];
+  for (let at = start; at < shared; at++) {
+    if (before[at] === now[at]) continue;
+    old.add(before[at] as Lease);
+    present.add(now[at] as Lease);
+  }
   const missing = [...old.difference(present)];
   const keys = new Set(missing.length === 0 ? [] : [...present].map(({ subnet }) => leaseKey(subnet)));
   return {

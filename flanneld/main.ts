@@ -104,6 +104,9 @@ async function storeOf(config: AgentConfig, log: Log): Promise<Pick<AgentDeps, '
 
 const bootIdNow = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 
+/** Of the peers and of the policies, each by itself: either may take longer. */
+const settle = (): void => settleMemory(systemClock, { collect: collectGarbage, giveBack: giveBackMemory });
+
 async function cniOf(config: AgentConfig, kernel: Kernel, log: Log): Promise<CniRun | undefined> {
   const { socket, only: alone } = config.cni;
   if (socket === undefined) return undefined;
@@ -114,7 +117,7 @@ async function cniOf(config: AgentConfig, kernel: Kernel, log: Log): Promise<Cni
 /** Loaded only where it is used, with what reads YAML. */
 async function policyOf(policy: PolicyConfig, kernel: Kernel, log: Log): Promise<PolicyService> {
   const { openPolicy } = await import('./policy/open.ts');
-  return openPolicy({ ...policy, kernel, bootId: bootIdNow(), log });
+  return openPolicy({ ...policy, kernel, bootId: bootIdNow(), log, onSettled: settle });
 }
 
 async function agentOf(
@@ -126,7 +129,7 @@ async function agentOf(
 ): Promise<Agent> {
   if (cni !== undefined && config.cni.only) return cniOnly(cni.service, config, systemClock.now(), onAccepted);
   const onSettled = () => {
-    settleMemory(systemClock, { collect: collectGarbage, giveBack: giveBackMemory });
+    settle();
     if (config.kube !== undefined && config.policy === undefined) void tellUnenforced(config.kube, log);
   };
   const agent = createAgent({ ...(await agentDeps(config, log)), kernel, onAccepted, onSettled });

@@ -27,8 +27,7 @@ export interface Release {
 }
 
 /**
- * Gives back what the start has left, once, which takes two tenths of a second with 5000 peers, and keeps the heap small from
- * then on.
+ * Gives back what a start has left, which takes two tenths of a second with 5000 peers, and keeps the heap small from then on.
  */
 export function settleMemory(clock: Clock, { collect, giveBack }: Release): void {
   clock.after(LATER_MS, () => {

@@ -1,4 +1,4 @@
-// Requests to the API server: one exchange each, and watches as streams of lines. Connections are kept and used again, and
+// Requests to the API server: one exchange each, and watches as streams of events. Connections are kept and used again, and
 // made anew when certificates change.
 
 import http, { Agent as HttpAgent, type IncomingMessage } from 'node:http';
@@ -9,8 +9,8 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { NetError } from '../../model/errors.ts';
 import type { Credentials } from './credentials.ts';
 import { apiError, connectionError } from './failure.ts';
-import { itemCutter } from './items.ts';
-import { lineCutter } from './lines.ts';
+import { acceptOf, formatOf } from './formats.ts';
+import type { Message } from './protobuf.ts';
 
 /** Kubernetes' own words for the bodies of patches. */
 const STRATEGIC = 'application/strategic-merge-patch+json';
@@ -25,21 +25,32 @@ const WATCH_SILENCE_MS = 150_000;
 /** Of an object: etcd takes none over 1.5 MB. */
 const MOST_BYTES = 8 << 20;
 
+/** What an answer is unpacked into at a time: a list of a big cluster is hundreds of megabytes. */
+const UNPACKED_BYTES = 64 << 10;
+
 export type Query = Readonly<Record<string, string | number | undefined>>;
+
+/** All objects of one kind. */
+export interface Collection {
+  /** "/api/v1/nodes" */
+  readonly path: string;
+  /** What is wanted of each object; undefined: all of it. A server that has only JSON tells all of it, too. */
+  readonly message?: Message | undefined;
+}
 
 /** Every function fails with a NetError: kube-unreachable, kube-refused, not-in-kube, file-unreadable. */
 export interface KubeClient {
   get(path: string, query: Query, signal: AbortSignal): Promise<unknown>;
   /** Gives each item of a list as it comes in, so that no more than one is held. @returns the list without its items */
-  list(path: string, query: Query, signal: AbortSignal, onItem: (item: unknown) => void): Promise<unknown>;
+  list(of: Collection, query: Query, signal: AbortSignal, onItem: (item: unknown) => void): Promise<unknown>;
   /** A strategic merge patch: lists merge by their keys, null takes a key away. */
   patch(path: string, body: unknown, signal: AbortSignal): Promise<unknown>;
   create(path: string, body: unknown, signal: AbortSignal): Promise<unknown>;
   /**
-   * The lines of an answer that goes on, in groups as they came in; first an empty one, when the server has accepted.
-   * Ends when the server ends it.
+   * What is told of changes, in groups as they came in; first an empty one, when the server has accepted. Ends when the
+   * server ends it.
    */
-  lines(path: string, query: Query, signal: AbortSignal): AsyncIterable<readonly string[]>;
+  watch(of: Collection, query: Query, signal: AbortSignal): AsyncIterable<readonly unknown[]>;
   /** Makes new connections in place of those that are there. */
   reconnect(): void;
   close(): void;
@@ -56,6 +67,7 @@ interface Call {
   readonly query?: Query;
   readonly type?: string;
   readonly body?: unknown;
+  readonly message?: Message | undefined;
   readonly silenceMs: number;
 }
 
@@ -87,7 +99,7 @@ export function openClient(
     const body = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
     const what = `${call.method} ${call.path}`;
     const headers = {
-      accept: JSON_TYPE,
+      accept: acceptOf(call.message),
       'accept-encoding': 'gzip',
       'user-agent': `flannel-ts/${packageJson.version}`,
       ...(access.authorization && { authorization: access.authorization }),
@@ -109,7 +121,7 @@ export function openClient(
       what,
       status,
       await whole(response)
-        .then(JSON.parse)
+        .then(formatOf(response.headers['content-type'], call.message).status)
         .catch(() => undefined),
       response.headers['retry-after'],
     );
@@ -118,7 +130,8 @@ export function openClient(
   async function exchange(
     call: Omit<Call, 'silenceMs'>,
     signal: AbortSignal,
-    read: (response: IncomingMessage) => Promise<unknown> = async (response) => JSON.parse(await whole(response)),
+    read: (response: IncomingMessage) => Promise<unknown> = async (response) =>
+      JSON.parse((await whole(response)).toString()),
   ): Promise<unknown> {
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(CALL_MS)]);
     try {
@@ -131,18 +144,18 @@ export function openClient(
 
   return {
     get: (path, query, signal) => exchange({ method: 'GET', path, query }, signal),
-    list: (path, query, signal, onItem) =>
-      exchange({ method: 'GET', path, query }, signal, (response) => itemsOf(response, onItem)),
+    list: ({ path, message }, query, signal, onItem) =>
+      exchange({ method: 'GET', path, query, message }, signal, (response) => itemsOf(response, message, onItem)),
     patch: (path, body, signal) => exchange({ method: 'PATCH', path, body, type: STRATEGIC }, signal),
     create: (path, body, signal) => exchange({ method: 'POST', path, body }, signal),
-    async *lines(path, query, signal) {
-      const response = await open({ method: 'GET', path, query, silenceMs: watchSilenceMs }, signal);
-      const cut = lineCutter(MOST_BYTES);
+    async *watch({ path, message }, query, signal) {
+      const response = await open({ method: 'GET', path, query, message, silenceMs: watchSilenceMs }, signal);
+      const cut = formatOf(response.headers['content-type'], message).events(MOST_BYTES);
       yield [];
       try {
         for await (const chunk of plain(response)) {
-          const lines = cut(chunk as Buffer);
-          if (lines.length > 0) yield lines;
+          const events = cut(chunk as Buffer);
+          if (events.length > 0) yield events;
         }
       } catch (error) {
         signal.throwIfAborted();
@@ -159,17 +172,23 @@ export function openClient(
   };
 }
 
-const plain = (response: IncomingMessage): Readable =>
-  response.headers['content-encoding'] === 'gzip' ? response.pipe(createGunzip()) : response;
-
-async function itemsOf(response: IncomingMessage, onItem: (item: unknown) => void): Promise<unknown> {
-  const cutter = itemCutter(MOST_BYTES);
-  for await (const chunk of plain(response)) for (const item of cutter.push(chunk as Buffer)) onItem(JSON.parse(item));
-  return JSON.parse(cutter.rest());
+function plain(response: IncomingMessage): Readable {
+  if (response.headers['content-encoding'] !== 'gzip') return response;
+  return response.pipe(createGunzip({ chunkSize: UNPACKED_BYTES }));
 }
 
-async function whole(response: IncomingMessage): Promise<string> {
+async function itemsOf(
+  response: IncomingMessage,
+  message: Message | undefined,
+  onItem: (item: unknown) => void,
+): Promise<unknown> {
+  const reader = formatOf(response.headers['content-type'], message).list(MOST_BYTES);
+  for await (const chunk of plain(response)) for (const item of reader.push(chunk as Buffer)) onItem(item);
+  return reader.rest();
+}
+
+async function whole(response: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of plain(response)) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString();
+  return Buffer.concat(chunks);
 }

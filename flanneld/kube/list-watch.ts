@@ -7,14 +7,14 @@ import { isObject } from '../../model/check.ts';
 import { NetError } from '../../model/errors.ts';
 import { sleep, systemClock } from '../clock.ts';
 import { pauses, whenNew } from '../subnet/pauses.ts';
-import type { KubeClient } from './client.ts';
+import type { Collection, KubeClient } from './client.ts';
 import { apiError, ApiError, hasStatus } from './failure.ts';
 
-export interface Resource<T> {
-  /** "/api/v1/nodes" */
-  readonly path: string;
+export interface Resource<T> extends Collection {
   /** What is kept of an object; undefined: nothing. */
   strip(object: KubeObject): T | undefined;
+  /** Told of each object that came, changed or went, in the moment in which the map does; undefined: it isn't there. */
+  onChange?(before: T | undefined, now: T | undefined): void;
 }
 
 /** What every object has. */
@@ -116,17 +116,18 @@ function takeChanged(mirror: Mirror<unknown>): boolean {
 /** Reads everything. @throws NetError */
 async function list<T>(
   client: KubeClient,
-  { path, strip }: Resource<T>,
+  resource: Resource<T>,
   mirror: Mirror<T>,
   signal: AbortSignal,
   { pageSize = PAGE }: ListWatchTimes,
 ): Promise<void> {
+  const { path, strip, onChange } = resource;
   const fresh = new Map<string, T>();
   let changed = false;
   let next: string | undefined;
   let version: string | undefined;
   do {
-    const page = await client.list(path, { limit: pageSize, continue: next }, signal, (object) => {
+    const page = await client.list(resource, { limit: pageSize, continue: next }, signal, (object) => {
       if (!isKubeObject(object)) return;
       const key = keyOf(object);
       const { value, same } = merged(mirror.objects.get(key), strip(object));
@@ -136,7 +137,21 @@ async function list<T>(
     ({ next, version } = placeOf(page, path));
   } while (next !== undefined);
   mirror.changed ||= changed || fresh.size !== mirror.objects.size;
+  const before = mirror.objects;
   [mirror.objects, mirror.version] = [fresh, version];
+  if (onChange !== undefined) tellChanges(before, fresh, onChange);
+}
+
+function tellChanges<T>(
+  before: ReadonlyMap<string, T>,
+  now: ReadonlyMap<string, T>,
+  onChange: (before: T | undefined, now: T | undefined) => void,
+): void {
+  for (const [key, value] of before) if (!now.has(key)) onChange(value, undefined);
+  for (const [key, value] of now) {
+    const known = before.get(key);
+    if (known !== value) onChange(known, value);
+  }
 }
 
 /** Applies what the server tells until it ends the watch; gives a turn after each group of changes. @throws NetError */
@@ -149,24 +164,27 @@ async function* watch<T>(
 ): AsyncGenerator<void> {
   const seconds = Math.max(1, Math.round((watchMs * (1 + Math.random())) / 1000));
   const query = { watch: 1, allowWatchBookmarks: 'true', resourceVersion: mirror.version, timeoutSeconds: seconds };
-  for await (const lines of client.lines(resource.path, query, signal)) {
-    for (const line of lines) apply(resource, mirror, line);
+  for await (const events of client.watch(resource, query, signal)) {
+    for (const event of events) apply(resource, mirror, event);
     yield;
   }
 }
 
 /** @throws NetError for an error that the server tells */
-function apply<T>({ path, strip }: Resource<T>, mirror: Mirror<T>, line: string): void {
-  const { type, object } = eventOf(line, path);
+function apply<T>({ path, strip, onChange }: Resource<T>, mirror: Mirror<T>, event: unknown): void {
+  const { type, object } = eventOf(event, path);
   if (type === 'ERROR') throw apiError(`watch ${path}`, isObject(object) ? Number(object.code) || 500 : 500, object);
   const { metadata } = object as { metadata: { resourceVersion?: string } };
   mirror.version = metadata.resourceVersion ?? mirror.version;
   if (type === 'BOOKMARK') return;
   const key = keyOf(object as KubeObject);
-  const { value, same } = merged(mirror.objects.get(key), type === 'DELETED' ? undefined : strip(object as KubeObject));
+  const known = mirror.objects.get(key);
+  const { value, same } = merged(known, type === 'DELETED' ? undefined : strip(object as KubeObject));
+  if (same) return;
   if (value === undefined) mirror.objects.delete(key);
   else mirror.objects.set(key, value);
-  mirror.changed ||= !same;
+  mirror.changed = true;
+  onChange?.(known, value);
 }
 
 /** The value that was known, when the new one says the same. */
@@ -193,13 +211,10 @@ function placeOf(value: unknown, path: string): { next: string | undefined; vers
   };
 }
 
-function eventOf(line: string, path: string): { type: string; object: unknown } {
-  try {
-    const value: unknown = JSON.parse(line);
-    if (isObject(value) && typeof value.type === 'string' && isObject(value.object)) {
-      if (value.type === 'ERROR' || isObject(value.object.metadata)) return { type: value.type, object: value.object };
-    }
-  } catch {}
+function eventOf(value: unknown, path: string): { type: string; object: unknown } {
+  if (isObject(value) && typeof value.type === 'string' && isObject(value.object)) {
+    if (value.type === 'ERROR' || isObject(value.object.metadata)) return { type: value.type, object: value.object };
+  }
   throw strange(`watch ${path}`);
 }
 

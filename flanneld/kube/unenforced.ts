@@ -14,7 +14,7 @@ export async function tellUnenforced(access: KubeAccessConfig, log: Log): Promis
   const client = openClient(credentialsReader(access));
   const found: unknown[] = [];
   try {
-    await client.list(PATH, { limit: 1 }, AbortSignal.timeout(WAIT_MS), (policy) => found.push(policy));
+    await client.list({ path: PATH }, { limit: 1 }, AbortSignal.timeout(WAIT_MS), (policy) => found.push(policy));
   } catch {
     return;
   } finally {

@@ -45,6 +45,8 @@ export interface PolicyDeps {
   readonly listenToLog: ListenToLog;
   /** Packets by address that a set of the host's table has counted. @throws NetError kernel */
   readCounters(table: string, set: string): ReadonlyMap<Ip, number>;
+  /** Called once, when the first whole state is in force. */
+  readonly onSettled?: (() => void) | undefined;
   /** How long an ADD waits, in milliseconds. */
   readonly admitMs?: number | undefined;
 }
@@ -111,6 +113,7 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
   /** Addresses whose bridges were last looked for. */
   let guarded = '';
   let isSetUp = false;
+  let isSettled = false;
   let news = Promise.withResolvers<void>();
 
   /** Undefined before the source has told anything: then what is in force is left alone. */
@@ -141,10 +144,16 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
 
   function tell(): void {
     objects = told && asked.addTo(told);
-    void enforce();
+    void enforce()?.then(settle);
     news.resolve();
     news = Promise.withResolvers();
     guardForeign();
+  }
+
+  function settle(isInForce: boolean): void {
+    if (!isInForce || isSettled) return;
+    isSettled = true;
+    deps.onSettled?.();
   }
 
   function onTrouble(trouble: unknown): void {

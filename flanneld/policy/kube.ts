@@ -2,9 +2,10 @@
 // three are known, and after each change of any of them.
 
 import { hasCode, NetError } from '../../model/errors.ts';
-import type { KubeClient } from '../kube/client.ts';
+import type { Collection, KubeClient } from '../kube/client.ts';
 import { type KubeEvent, type KubeEvents, kubeEvents } from '../kube/events.ts';
 import { type KubeObject, type ListWatchTimes, listWatch, type Objects as Named } from '../kube/list-watch.ts';
+import { NAMESPACE, POD } from '../kube/messages.ts';
 import { latest } from '../subnet/latest.ts';
 import type { Namespace, Pod, Policy } from './objects.ts';
 import { parseNamespace, parsePod } from './parse-pod.ts';
@@ -35,9 +36,9 @@ export function kubePolicySource({ client, report, times }: KubeSourceOptions): 
       const following = follower(client, listener, signal, times);
       const share = podSharing();
       await Promise.all([
-        following('pods', '/api/v1/pods', (value, subject) => share(parsePod(value, subject))),
-        following('namespaces', '/api/v1/namespaces', parseNamespace),
-        following('policies', '/apis/networking.k8s.io/v1/networkpolicies', parsePolicy),
+        following('pods', { path: '/api/v1/pods', message: POD }, (value, subject) => share(parsePod(value, subject))),
+        following('namespaces', { path: '/api/v1/namespaces', message: NAMESPACE }, parseNamespace),
+        following('policies', { path: '/apis/networking.k8s.io/v1/networkpolicies' }, parsePolicy),
       ]);
       events?.close();
       client.close();
@@ -92,15 +93,15 @@ function follower(
 
   return async <K extends keyof Known>(
     kind: K,
-    path: string,
+    of: Collection,
     parse: (value: unknown, subject: string) => Known[K] extends Named<infer T> ? T : never,
   ): Promise<void> => {
     const trouble = (error: unknown) => {
       troubles.set(kind, error);
       onTrouble(error);
     };
-    const strip = (object: KubeObject) => understood(object, path, parse, trouble);
-    for await (const objects of latest((stop) => listWatch(client, { path, strip }, stop, trouble, times), signal)) {
+    const strip = (object: KubeObject) => understood(object, of.path, parse, trouble);
+    for await (const objects of latest((stop) => listWatch(client, { ...of, strip }, stop, trouble, times), signal)) {
       known[kind] = objects as Known[K];
       troubles.delete(kind);
       onTrouble([...troubles.values()][0]);

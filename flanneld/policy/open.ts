@@ -13,11 +13,11 @@ import { credentialsReader } from '../kube/credentials.ts';
 import type { Log } from '../log.ts';
 import { attachedIn, readRecords } from './attached.ts';
 import { directorySource } from './directory.ts';
-import { createPolicyService, type PolicyService } from './enforce.ts';
+import { createPolicyService, type PolicyDeps, type PolicyService } from './enforce.ts';
 import { kubePolicySource } from './kube.ts';
 import type { PolicySource } from './source.ts';
 
-export interface PolicyOptions extends PolicyConfig {
+export interface PolicyOptions extends PolicyConfig, Pick<PolicyDeps, 'onSettled'> {
   readonly kernel: Kernel;
   readonly bootId: string;
   readonly log: Log;

@@ -70,7 +70,7 @@ interface Placed {
 }
 
 function place(told: readonly Pod[], attached: readonly Attached[], node: string | undefined): Placed {
-  const here = Map.groupBy(attached, keyOf);
+  const here = byName(attached);
   const held = new Set(attached.flatMap(({ addresses }) => addresses));
   /** Pods of this node only, as told and with the addresses that hold. */
   const known = new Map<string, Pod>();
@@ -78,24 +78,19 @@ function place(told: readonly Pod[], attached: readonly Attached[], node: string
   const foreign: Pod[] = [];
   const addressed: Pod[] = [];
   for (const pod of told) {
-    const key = knownKey(pod);
-    const own = here.get(key)?.flatMap(({ addresses }) => addresses);
+    const own = here.get(pod.namespace)?.get(pod.name);
     const isHere = own !== undefined || (node !== undefined && pod.node === node);
-    if (isHere) known.set(key, pod);
+    if (isHere) known.set(keyOf(pod), pod);
     if (pod.hostNetwork || pod.finished) continue;
-    const holds = own ?? (held.size === 0 ? pod.addresses : pod.addresses.filter((address) => !held.has(address)));
-    const one = withAddresses(pod, holds);
+    const one = withAddresses(pod, own ?? without(pod.addresses, held));
     addressed.push(one);
-    if (isHere) byKey.set(key, one);
+    if (isHere) byKey.set(keyOf(pod), one);
     if (isHere && own === undefined) foreign.push(one);
   }
-  const endpoints = [
-    ...[...here.values()].map((group) => ({
-      ...(group[0] as Attached),
-      addresses: [...new Set(group.flatMap(({ addresses }) => addresses))],
-    })),
-    ...foreign,
-  ]
+  const attachedHere = [...here].flatMap(([namespace, pods]) =>
+    [...pods].map(([name, addresses]) => ({ namespace, name, addresses: [...new Set(addresses)] })),
+  );
+  const endpoints = [...attachedHere, ...foreign]
     .filter((each) => known.get(keyOf(each))?.finished !== true && known.get(keyOf(each))?.hostNetwork !== true)
     .map(({ namespace, name, addresses }) => ({
       namespace,
@@ -106,15 +101,20 @@ function place(told: readonly Pod[], attached: readonly Attached[], node: string
   return { told, attached, node, pods: Map.groupBy(addressed, ({ namespace }) => namespace), endpoints };
 }
 
-const keys = new WeakMap<Pod, string>();
-
-function knownKey(pod: Pod): string {
-  const known = keys.get(pod);
-  if (known !== undefined) return known;
-  const key = keyOf(pod);
-  keys.set(pod, key);
-  return key;
+/** Addresses of attachments by namespace and name, so that no key is made for each pod of the cluster. */
+function byName(attached: readonly Attached[]): ReadonlyMap<string, ReadonlyMap<string, readonly Ip[]>> {
+  const found = new Map<string, Map<string, readonly Ip[]>>();
+  for (const { namespace, name, addresses } of attached) {
+    const pods = found.get(namespace) ?? new Map<string, readonly Ip[]>();
+    pods.set(name, [...(pods.get(name) ?? []), ...addresses]);
+    found.set(namespace, pods);
+  }
+  return found;
 }
+
+/** The same list where there are none of the others, as for all but a few pods of a cluster. */
+const without = (addresses: readonly Ip[], others: ReadonlySet<Ip>): readonly Ip[] =>
+  addresses.some((address) => others.has(address)) ? addresses.filter((address) => !others.has(address)) : addresses;
 
 /** One object for a pod with other addresses, for as long as both stay as they are. */
 const readdressed = new WeakMap<Pod, Pod>();

@@ -3,7 +3,7 @@
 
 import { isObject } from '../../model/check.ts';
 import { FAMILIES, type Family, familyOf, type Ip, networkOf, type Prefix, tryIp, tryPrefix } from '../../model/ip.ts';
-import { familiesOf, type Lease, type LeaseAttributes, type PerFamily } from '../../model/lease.ts';
+import { familiesOf, type Lease, type LeaseAttributes, type PerFamily, perFamily } from '../../model/lease.ts';
 import type { KubeObject } from '../kube/list-watch.ts';
 
 /** What is kept of a Node: a few hundred bytes of its 5 to 30 kB. */
@@ -30,10 +30,7 @@ const NAMES: Readonly<Record<Family, Readonly<Record<'ip' | 'data' | 'overwrite'
 const MANAGED = 'kube-subnet-manager';
 const TYPE = 'backend-type';
 
-const perFamily = <T>(read: (family: Family) => T | undefined): PerFamily<T> =>
-  Object.fromEntries(
-    FAMILIES.map((family) => [family, read(family)] as const).filter(([, value]) => value !== undefined),
-  );
+const eachFamily = <T>(read: (family: Family) => T | undefined): PerFamily<T> => perFamily(read(4), read(6));
 
 /** A function that keeps of a Node what counts. `prefix`: of annotations, with its "/" or "-". */
 export const nodeReader =
@@ -42,7 +39,7 @@ export const nodeReader =
     const annotations = metadata.annotations ?? {};
     const text = (name: string): string | undefined => annotations[`${prefix}${name}`];
     const address = (kind: 'ip' | 'overwrite' | 'nodeIp') =>
-      perFamily((family) => {
+      eachFamily((family) => {
         const ip = tryIp(text(NAMES[family][kind]) ?? '');
         return ip !== undefined && familyOf(ip) === family ? ip : undefined;
       });
@@ -68,7 +65,7 @@ function podCidrsOf(spec: unknown): PerFamily<Prefix> {
     const prefix = typeof text === 'string' ? tryPrefix(text) : undefined;
     return prefix === undefined ? [] : [networkOf(prefix)];
   });
-  return perFamily((family) => prefixes.find((prefix) => familyOf(prefix) === family));
+  return eachFamily((family) => prefixes.find((prefix) => familyOf(prefix) === family));
 }
 
 /** Each family by itself: one whose address is missing doesn't take the other with it. */
@@ -78,12 +75,12 @@ function leaseOf(
   publicIp: PerFamily<Ip>,
   text: (name: string) => string | undefined,
 ): Lease | undefined {
-  const subnet = perFamily((family) => (publicIp[family] === undefined ? undefined : podCidrs[family]));
+  const subnet = eachFamily((family) => (publicIp[family] === undefined ? undefined : podCidrs[family]));
   if (familiesOf(subnet).length === 0) return undefined;
   return {
     publicIp,
     backendType: text(TYPE) ?? '',
-    backendData: perFamily((family) => decoded(text(NAMES[family].data))),
+    backendData: eachFamily((family) => decoded(text(NAMES[family].data))),
     nodeId,
     subnet,
   };
@@ -124,7 +121,7 @@ export function annotationsFor(
  * @param meant what the node last asked to publish
  */
 export function unoverwritten(stored: Lease, { overwrites }: KubeNode, meant: PerFamily<Ip>): Lease {
-  const publicIp = perFamily((family) => {
+  const publicIp = eachFamily((family) => {
     const [ip, overwrite] = [stored.publicIp[family], overwrites[family]];
     if (overwrite === undefined || meant[family] === undefined) return ip;
     return ip === overwrite ? meant[family] : undefined;

@@ -9,6 +9,7 @@ import { sleep, systemClock } from '../clock.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { type KubeEvents, kubeEvents } from '../kube/events.ts';
 import { type KubeObject, type ListWatchTimes, listWatch, type Objects } from '../kube/list-watch.ts';
+import { NODE } from '../kube/messages.ts';
 import type { KubeConfig } from '../kube/options.ts';
 import { assignedSubnet } from './assigned.ts';
 import { readConfigFile, watchConfigFile } from './config-file.ts';
@@ -16,6 +17,7 @@ import { annotationsFor, type KubeNode, nodeReader, unoverwritten } from './kube
 import { latest } from './latest.ts';
 import type { Snapshot, Standing, SubnetManager } from './manager.ts';
 import { whenNew } from './pauses.ts';
+import { createPeerList } from './peer-list.ts';
 import { standingEvents } from './standing-events.ts';
 
 export interface KubeOptions {
@@ -39,11 +41,13 @@ export function openKube({ kube, client, node: name, report, times }: KubeOption
   const read = nodeReader(kube.annotationPrefix);
   const resource = {
     path: NODES,
+    message: NODE,
     strip(object: KubeObject): KubeNode {
       if (object.metadata.name === name) told = versionOf(object);
       return read(object);
     },
   };
+  const isPeer = (node: KubeNode | undefined): boolean => node !== undefined && node.name !== name;
   const trouble = whenNew(report);
   const events: KubeEvents = kubeEvents(client, name, trouble);
   let nodes: Objects<KubeNode> | undefined;
@@ -127,12 +131,16 @@ export function openKube({ kube, client, node: name, report, times }: KubeOption
     },
 
     async *watch(signal, report) {
-      const source = (stop: AbortSignal) => listWatch(client, resource, stop, report, times);
+      const peers = createPeerList();
+      const onChange = (before: KubeNode | undefined, now: KubeNode | undefined): void => {
+        if (isPeer(before ?? now)) peers.change(before?.lease, now?.lease);
+      };
+      const source = (stop: AbortSignal) => listWatch(client, { ...resource, onChange }, stop, report, times);
       for await (const now of latest(source, signal)) {
         nodes = now;
         const node = now.get(name);
         if (node !== undefined && cleared !== undefined) void clearCondition(node.uid);
-        yield snapshotOf(now, name, held?.publicIp ?? {}, justWritten());
+        yield { ...ownSide(node, held?.publicIp ?? {}, justWritten()), peers: peers.all() };
       }
     },
 
@@ -183,20 +191,15 @@ const moved = (lease: Lease, assigned: PerFamily<string>, name: string): NetErro
     { subject: name },
   );
 
-/** `written` is our own lease, whatever the nodes say. */
-function snapshotOf(
-  nodes: Objects<KubeNode>,
-  name: string,
+/** A snapshot's part about this node. `written` is our own lease, whatever the node says. */
+function ownSide(
+  node: KubeNode | undefined,
   meant: PerFamily<Ip>,
   written: Lease | undefined,
-): Snapshot {
-  const node = nodes.get(name);
+): Omit<Snapshot, 'peers'> {
   const own = written ?? (node?.lease && unoverwritten(node.lease, node, meant));
-  const peers = [...nodes.values()].flatMap(({ name: other, lease }) =>
-    other === name || lease === undefined ? [] : [lease],
-  );
   const subnet = written?.subnet ?? node?.podCidrs ?? {};
-  return { own, peers, assignment: { subnet, publicIp: node?.nodeIps ?? {} } };
+  return { own, assignment: { subnet, publicIp: node?.nodeIps ?? {} } };
 }
 
 /** Versions are the store's revisions and grow, though clients are told to take them for words: one that is none is no version. */

@@ -113,6 +113,19 @@ function rig(more: Partial<PolicyDeps> & { find?: PolicySource['find'] } = {}) {
   };
 }
 
+t.test('who waits for the first state hears once that it is in force', async (t) => {
+  let heard = 0;
+  const { tell, pass } = rig({ onSettled: () => void heard++ });
+  await pass();
+  t.equal(heard, 0, 'before anything is known');
+  tell(objects([pod('one', 'web')], DENYING));
+  await pass();
+  t.equal(heard, 1);
+  tell(objects([pod('two', 'web')], DENYING));
+  await pass();
+  t.equal(heard, 1);
+});
+
 t.test('before the source was read, ADD waits, then says for what', async (t) => {
   const r = rig();
   r.trouble(new NetError('kube-refused', 'GET /api/v1/pods: forbidden'));

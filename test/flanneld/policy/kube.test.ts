@@ -28,7 +28,7 @@ function one(path: string): unknown {
 
 function rig(t: Test) {
   const items: Record<string, unknown[]> = { [PATHS.pods]: [], [PATHS.namespaces]: [], [PATHS.policies]: [] };
-  const sinks = new Map<string, (lines: string[]) => void>();
+  const sinks = new Map<string, (events: unknown[]) => void>();
   const failing = new Set<string>();
   const created: { path: string; body: unknown }[] = [];
   const client: KubeClient = {
@@ -37,25 +37,25 @@ function rig(t: Test) {
       if (failing.has(path)) throw new NetError('kube-refused', `GET ${path}: forbidden`);
       return one(path);
     },
-    async list(path, _, __, onItem) {
+    async list({ path }, _, __, onItem) {
       // The test says first what there is.
       await turn();
       if (failing.has(path)) throw new NetError('kube-refused', `GET ${path}: forbidden`);
       for (const item of items[path] ?? []) onItem(item);
       return { metadata: { resourceVersion: '1' } };
     },
-    async *lines(path, _, signal) {
+    async *watch({ path }, _, signal) {
       yield [];
-      const waiting: string[][] = [];
+      const waiting: unknown[][] = [];
       let wake = () => {};
-      sinks.set(path, (lines) => {
-        waiting.push(lines);
+      sinks.set(path, (events) => {
+        waiting.push(events);
         wake();
       });
       const aborted = once(signal, 'abort');
       while (!signal.aborted) {
-        const lines = waiting.shift();
-        if (lines !== undefined) yield lines;
+        const events = waiting.shift();
+        if (events !== undefined) yield events;
         else await Promise.race([aborted, new Promise<void>((resolve) => (wake = resolve))]);
       }
     },
@@ -82,7 +82,7 @@ function rig(t: Test) {
     return met();
   };
   const send = (path: string, type: string, ...objects: unknown[]) =>
-    sinks.get(path)?.(objects.map((object) => JSON.stringify({ type, object })));
+    sinks.get(path)?.(objects.map((object) => ({ type, object })));
   return { items, failing, told, troubles, until, send, sinks, source, created };
 }
 

@@ -2,7 +2,7 @@
 
 import t from 'tap';
 import { parsePod } from '../../../flanneld/policy/parse-pod.ts';
-import { podSharing } from '../../../flanneld/policy/sharing.ts';
+import { podSharing, textSharing } from '../../../flanneld/policy/sharing.ts';
 
 const pod = (name: string, app: string) =>
   parsePod(
@@ -20,4 +20,9 @@ t.test('what is equal is the same', async (t) => {
   t.equal(one.labels, two.labels);
   t.equal(one.ports, other.ports);
   t.not(one.labels, other.labels);
+});
+
+t.test('names that come and go are not kept for ever', async (t) => {
+  const share = textSharing(2);
+  for (const name of ['a', 'b', 'c', 'a', 'd']) t.equal(share(name), name);
 });
