@@ -15,14 +15,17 @@ export const statusSocketPath = (subnetFile: string): string => `${subnetFile.re
 const RETRY_MS = 1000;
 /** Only the owner may connect: the mode is in force from the moment the socket is there. */
 const UMASK = 0o177;
+/** unix(7): what the kernel takes, less the byte that ends it. */
+const MOST_PATH_BYTES = 107;
 
 /**
  * Binds the server to the path; a socket that nobody answers on is replaced. Closing the server removes it. `cause`: how
  * it may come that another agent is there.
- * @throws NetError busy when another agent answers there; io when the directory is no place for it
+ * @throws NetError busy when another agent answers there; io when the directory is no place for it, or the path too long
  */
 export async function listenOnSocket(server: Server, path: string, cause = 'its flags are the same'): Promise<void> {
   requireSafeDirectory(dirname(path));
+  requireShort(path);
   if (await answers(path)) {
     throw new NetError('busy', `another flanneld answers on ${path}: ${cause}`, { subject: path });
   }
@@ -38,6 +41,13 @@ function requireSafeDirectory(path: string): void {
   if (!found.isDirectory() || !owner || (found.mode & 0o022) !== 0) {
     throw new NetError('io', `${path} is no directory that only its owner can write to`, { subject: path });
   }
+}
+
+function requireShort(path: string): void {
+  const bytes = Buffer.byteLength(path);
+  if (bytes <= MOST_PATH_BYTES) return;
+  const why = `the path of a socket has at most ${MOST_PATH_BYTES} bytes, not ${bytes}: name a shorter directory`;
+  throw new NetError('io', `listen on ${path}: ${why}`, { errno: 'ENAMETOOLONG', subject: path });
 }
 
 /** What a command says when it can't ask the agent. */

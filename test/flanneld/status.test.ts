@@ -173,6 +173,16 @@ t.test('over HTTP', async (t) => {
   });
 });
 
+t.test('a socket whose path is longer than the kernel takes', async (t) => {
+  const dir = t.testdir();
+  const path = statusSocketPath(`${dir}/${'x'.repeat(107 - dir.length)}.env`);
+  await t.rejects(listenOnSocket(healthServer(view()), path), {
+    code: 'io',
+    errno: 'ENAMETOOLONG',
+    message: /at most 107 bytes/,
+  });
+});
+
 t.test('the socket', async (t) => {
   const dir = t.testdir();
   const path = statusSocketPath(`${dir}/subnet.env`);
