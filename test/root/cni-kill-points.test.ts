@@ -9,7 +9,14 @@ import type { AgentProcess } from '../support/agent-process.ts';
 import { type CniHost, compilePrograms, fullChain, makeHost, NODE } from '../support/cni-host.ts';
 import { isClean, until } from '../support/cni-host-checks.ts';
 import { count } from '../support/count.ts';
-import { attachStrace, detachStrace, type KillPoint, killPoints, straceWords } from '../support/kill-points.ts';
+import {
+  attachStrace,
+  detachStrace,
+  isDying,
+  type KillPoint,
+  killPoints,
+  straceWords,
+} from '../support/kill-points.ts';
 import { random, shuffled } from '../support/seed.ts';
 
 t.setTimeout(0);
@@ -80,7 +87,8 @@ for (const [name, config] of Object.entries(CHAINS)) {
         await Promise.race([once(agent.child, 'exit'), ended]);
         await detachStrace(strace);
         if (!waits) runtime.kill('SIGKILL');
-        if (agent.child.signalCode !== null) {
+        if (agent.child.signalCode !== null || isDying(agent.pid)) {
+          if (agent.child.signalCode === null) await once(agent.child, 'exit');
           kills++;
           agent = await host.startAgent();
         }

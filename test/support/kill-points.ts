@@ -3,6 +3,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 
 /** The nth call of this name, counted from when the recording began. */
 export interface KillPoint {
@@ -52,6 +53,21 @@ export async function detachStrace(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   child.kill('SIGINT');
   await once(child, 'exit');
+}
+
+const SIGKILL_BIT = 1n << 8n;
+
+/** Whether a child of this process, which nobody traces any more, is dead or about to be: killed after it had answered. */
+export function isDying(pid: number): boolean {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const pending = status.matchAll(/^(?:SigPnd|ShdPnd):\s+([0-9a-f]+)$/gm);
+    return (
+      /^State:\s+[ZX]/m.test(status) || [...pending].some(([, bits]) => (BigInt(`0x${bits}`) & SIGKILL_BIT) !== 0n)
+    );
+  } catch {
+    return true;
+  }
 }
 
 /** Every call from the first effect to the one after the last, of a recording of one verb. */
