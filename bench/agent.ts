@@ -42,6 +42,8 @@ interface Round {
   readonly cpu: number;
   readonly memory: number;
   readonly peakMemory: number;
+  /** REST_MS later, of the last start alone. */
+  readonly memoryAtRest: readonly number[];
   readonly putToRoute: readonly number[];
   readonly deleteToGone: readonly number[];
 }
@@ -52,6 +54,8 @@ export type AgentFigures = { readonly contender: string; readonly size: number }
 
 const FLOOR = 'floor (ip -batch)';
 const SETTLE_MS = 1000;
+/** Until an agent to which nothing happens has done what it does after a start. */
+const REST_MS = 15_000;
 
 const rest = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -155,6 +159,7 @@ async function round(
   writer: LeaseWriter,
   contender: Contender,
   size: number,
+  isLast: boolean,
 ): Promise<Round> {
   const { node, prefix, command } = contender;
   const timed = await startTimed(node, { timer, network: '10.0.0.0', peers: size, command: command(size) });
@@ -171,7 +176,9 @@ async function round(
         : await probe(writer, timed, prefix(size), size, options.probes);
     await rest(SETTLE_MS);
     const { now, peak } = memoryOf(timed.pid);
-    return { subnetFile, programmed, cpu, memory: now, peakMemory: peak, ...probed };
+    if (isLast) await rest(REST_MS);
+    const memoryAtRest = isLast ? [memoryOf(timed.pid).now] : [];
+    return { subnetFile, programmed, cpu, memory: now, peakMemory: peak, memoryAtRest, ...probed };
   } finally {
     await timed.stop();
     await clear(contender, cluster, size);
@@ -188,6 +195,7 @@ function summed(contender: string, size: number, rounds: readonly Round[]): Agen
     cpu: of('cpu'),
     memory: of('memory'),
     peakMemory: of('peakMemory'),
+    memoryAtRest: of('memoryAtRest'),
     putToRoute: of('putToRoute'),
     deleteToGone: of('deleteToGone'),
   };
@@ -208,7 +216,8 @@ export async function benchAgent(options: AgentOptions): Promise<AgentFigures[]>
       for (let number = 1; number <= options.rounds; number++) {
         for (const contender of all) {
           options.progress(`${size} peers: ${contender.name}, ${number} of ${options.rounds}`);
-          rounds.get(contender)?.push(await round(options, timer, cluster, writer, contender, size));
+          const isLast = number === options.rounds;
+          rounds.get(contender)?.push(await round(options, timer, cluster, writer, contender, size, isLast));
         }
       }
       for (const [{ name }, done] of rounds) results.push(summed(name, size, done));
@@ -251,7 +260,9 @@ function sizeTable(size: number, results: readonly AgentFigures[]): string {
     shown(row.cpu.median, 0),
     shown(row.memory.median, 1),
     shown(row.peakMemory.median, 1),
+    shown(row.memoryAtRest.median, 1),
   ]);
-  const head = ['', 'subnet.env', 'programmed', 'ours/this', 'put → route', 'delete → gone', 'CPU', 'MB', 'MB at most'];
-  return `${size} peers, from the start (ms)\n${table(head, cells)}`;
+  const head = ['', 'subnet.env', 'programmed', 'ours/this', 'put → route', 'delete → gone', 'CPU'];
+  const memory = ['MB', 'MB at most', 'MB at rest'];
+  return `${size} peers, from the start (ms)\n${table([...head, ...memory], cells)}`;
 }
