@@ -55,7 +55,7 @@ export type AgentFigures = { readonly contender: string; readonly size: number }
 const FLOOR = 'floor (ip -batch)';
 const SETTLE_MS = 1000;
 /** Until an agent to which nothing happens has done what it does after a start. */
-const REST_MS = 15_000;
+const REST_MS = 10_000;
 
 const rest = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -176,8 +176,11 @@ async function round(
         : await probe(writer, timed, prefix(size), size, options.probes);
     await rest(SETTLE_MS);
     const { now, peak } = memoryOf(timed.pid);
-    if (isLast) await rest(REST_MS);
-    const memoryAtRest = isLast ? [memoryOf(timed.pid).now] : [];
+    const memoryAtRest: number[] = [];
+    if (isLast && prefix !== undefined) {
+      await rest(REST_MS);
+      memoryAtRest.push(memoryOf(timed.pid).now);
+    }
     return { subnetFile, programmed, cpu, memory: now, peakMemory: peak, memoryAtRest, ...probed };
   } finally {
     await timed.stop();
