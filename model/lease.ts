@@ -37,6 +37,9 @@ export function perFamily<T>(v4: T | undefined, v6: T | undefined): PerFamily<T>
   return v6 === undefined ? { 4: v4 } : { 4: v4, 6: v6 };
 }
 
+/** The same of what is read for each family. */
+export const eachFamily = <T>(read: (family: Family) => T | undefined): PerFamily<T> => perFamily(read(4), read(6));
+
 /** Families that have a value, IPv4 first. */
 export const familiesOf = (value: PerFamily<unknown>): Family[] =>
   FAMILIES.filter((family) => value[family] !== undefined);

@@ -38,6 +38,9 @@ export interface Collection {
   readonly message?: Message | undefined;
 }
 
+/** Told whole: of a policy, what we don't know counts too. */
+export const NETWORK_POLICIES: Collection = { path: '/apis/networking.k8s.io/v1/networkpolicies' };
+
 /** Every function fails with a NetError: kube-unreachable, kube-refused, not-in-kube, file-unreadable. */
 export interface KubeClient {
   get(path: string, query: Query, signal: AbortSignal): Promise<unknown>;

@@ -2,11 +2,10 @@
 // up, whether there are any: a list of one object, which the role allows in any case.
 
 import type { Log } from '../log.ts';
-import { openClient } from './client.ts';
+import { NETWORK_POLICIES, openClient } from './client.ts';
 import { credentialsReader } from './credentials.ts';
 import type { KubeAccessConfig } from './options.ts';
 
-const PATH = '/apis/networking.k8s.io/v1/networkpolicies';
 const WAIT_MS = 30_000;
 
 /** Logs that there are some. Never fails: where the question isn't answered, or not allowed, nothing is said. */
@@ -14,7 +13,7 @@ export async function tellUnenforced(access: KubeAccessConfig, log: Log): Promis
   const client = openClient(credentialsReader(access));
   const found: unknown[] = [];
   try {
-    await client.list({ path: PATH }, { limit: 1 }, AbortSignal.timeout(WAIT_MS), (policy) => found.push(policy));
+    await client.list(NETWORK_POLICIES, { limit: 1 }, AbortSignal.timeout(WAIT_MS), (policy) => found.push(policy));
   } catch {
     return;
   } finally {

@@ -2,7 +2,7 @@
 // three are known, and after each change of any of them.
 
 import { hasCode, NetError } from '../../model/errors.ts';
-import type { Collection, KubeClient } from '../kube/client.ts';
+import { type Collection, type KubeClient, NETWORK_POLICIES } from '../kube/client.ts';
 import { type KubeEvent, type KubeEvents, kubeEvents } from '../kube/events.ts';
 import { type KubeObject, type ListWatchTimes, listWatch, type Objects as Named } from '../kube/list-watch.ts';
 import { NAMESPACE, POD } from '../kube/messages.ts';
@@ -38,7 +38,7 @@ export function kubePolicySource({ client, report, times }: KubeSourceOptions): 
       await Promise.all([
         following('pods', { path: '/api/v1/pods', message: POD }, (value, subject) => share(parsePod(value, subject))),
         following('namespaces', { path: '/api/v1/namespaces', message: NAMESPACE }, parseNamespace),
-        following('policies', { path: '/apis/networking.k8s.io/v1/networkpolicies' }, parsePolicy),
+        following('policies', NETWORK_POLICIES, parsePolicy),
       ]);
       events?.close();
       client.close();

@@ -3,7 +3,7 @@
 
 import { isObject } from '../../model/check.ts';
 import { FAMILIES, type Family, familyOf, type Ip, networkOf, type Prefix, tryIp, tryPrefix } from '../../model/ip.ts';
-import { familiesOf, type Lease, type LeaseAttributes, type PerFamily, perFamily } from '../../model/lease.ts';
+import { eachFamily, familiesOf, type Lease, type LeaseAttributes, type PerFamily } from '../../model/lease.ts';
 import type { KubeObject } from '../kube/list-watch.ts';
 
 /** What is kept of a Node: a few hundred bytes of its 5 to 30 kB. */
@@ -29,8 +29,6 @@ const NAMES: Readonly<Record<Family, Readonly<Record<'ip' | 'data' | 'overwrite'
 };
 const MANAGED = 'kube-subnet-manager';
 const TYPE = 'backend-type';
-
-const eachFamily = <T>(read: (family: Family) => T | undefined): PerFamily<T> => perFamily(read(4), read(6));
 
 /** A function that keeps of a Node what counts. `prefix`: of annotations, with its "/" or "-". */
 export const nodeReader =

@@ -3,7 +3,7 @@
 
 import { isObject } from '../../model/check.ts';
 import { FAMILIES, type Family, familyOf, type Ip, networkOf, type Prefix, tryIp, tryPrefix } from '../../model/ip.ts';
-import { type LeaseAttributes, type PerFamily, perFamily } from '../../model/lease.ts';
+import { eachFamily, type LeaseAttributes, type PerFamily, perFamily } from '../../model/lease.ts';
 
 /**
  * The subnets of a key's last part (`leaseKey` of model/lease.ts is the way back): "10.5.34.0-24", or dual stack
@@ -48,8 +48,7 @@ export function parseLeaseValue(text: string): LeaseAttributes | undefined {
   const { BackendType: backendType = '', NodeID: nodeId } = fields;
   const publicIp = addresses(fields);
   if (publicIp === undefined || typeof backendType !== 'string') return undefined;
-  const dataOf = (family: Family) => fields[NAMES[family].data] ?? undefined;
-  const backendData = perFamily(dataOf(4), dataOf(6));
+  const backendData = eachFamily((family) => fields[NAMES[family].data] ?? undefined);
   return { publicIp, backendType, backendData, ...(typeof nodeId === 'string' && nodeId !== '' ? { nodeId } : {}) };
 }
 
