@@ -5,7 +5,6 @@ import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -13,13 +12,13 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { type Attachment, attachmentsIn } from '../../cni-plugin/attachments.ts';
 import { ip, mac, prefix } from '../../model/ip.ts';
 import { seed } from '../support/seed.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 const KEY = { network: 'cbr0', containerId: 'pod1', ifname: 'eth0' };
 const RECORD: Attachment = {
@@ -36,8 +35,7 @@ const RECORD: Attachment = {
 };
 
 function fresh(t: Test) {
-  const directory = mkdtempSync(join(tmpdir(), 'attachments-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory(t);
   const records = join(directory, 'flannel');
   return { records, files: attachmentsIn(records, 50), path: join(records, 'cbr0', 'pod1:eth0.json') };
 }

@@ -1,7 +1,6 @@
 // A machine in memory for tests of the verbs, with directories of its own on disk.
 
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { removeOwn } from '../../cni-plugin/attach.ts';
@@ -13,6 +12,7 @@ import { printTransaction, type Transaction } from '../../model/ruleset.ts';
 import type { Namespace } from '../../model/state.ts';
 import { printStep, type Step } from '../../model/steps.ts';
 import { type RequestOptions, requestWith } from './requests.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 export const SUBNET_FILE = `FLANNEL_NETWORK=10.5.0.0/16
 FLANNEL_SUBNET=10.5.1.1/24
@@ -29,8 +29,7 @@ export interface Overrides extends RequestOptions {
 
 /** A machine with two pods' namespaces and directories of its own. */
 export function machine(t: Test) {
-  const directory = mkdtempSync(join(tmpdir(), 'cni-verbs-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory(t);
   const kernel = createFakeKernel();
   for (const name of ['pod1', 'pod2', 'pod3']) kernel.addNamespace(`/run/netns/${name}`);
   const subnetFile = join(directory, 'subnet.env');

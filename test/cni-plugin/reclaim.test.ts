@@ -1,7 +1,6 @@
 // Attachments that ended without their DEL, on a machine in memory.
 
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type Attachment, attachmentsIn } from '../../cni-plugin/attachments.ts';
@@ -11,12 +10,12 @@ import { reclaim } from '../../cni-plugin/reclaim.ts';
 import { type Dependencies, perform } from '../../cni-plugin/verbs.ts';
 import { createFakeKernel } from '../../kernel/fake.ts';
 import { requestWith } from './requests.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 const keyOf = (containerId: string) => ({ network: 'cbr0', containerId, ifname: 'eth0' });
 
 function machine(t: Test) {
-  const directory = mkdtempSync(join(tmpdir(), 'cni-reclaim-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory(t);
   const kernel = createFakeKernel();
   const records = join(directory, 'flannel');
   const config = {

@@ -1,14 +1,14 @@
 // What host-local does (reference: its own test suite), as requests and what they leave on the disk. The suite runs
 // against our ipam and against the Go program, and against both taking turns on one directory.
 
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { CniRoute, Dns } from '../../model/cni.ts';
 import type { ErrorCode } from '../../model/errors.ts';
 import { BEHAVIOUR } from './ipam-store-cases.ts';
 import { TABLES } from './ipam-store-tables.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 export interface IpamRequest {
   /** The whole network configuration. */
@@ -43,8 +43,7 @@ export type Case = readonly [name: string, run: (t: Test, world: World) => void]
 export function ipamStoreSuite(t: Test, ipam: Ipam): void {
   for (const [name, run] of [...BEHAVIOUR, ...TABLES]) {
     t.test(name, async (t) => {
-      const root = mkdtempSync(join(tmpdir(), 'ipam-store-'));
-      t.teardown(() => rmSync(root, { recursive: true, force: true }));
+      const root = temporaryDirectory(t);
       run(t, new World(ipam, root));
     });
   }

@@ -3,7 +3,6 @@
 import {
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -11,17 +10,16 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { installCni, uninstallCni } from '../../flanneld/cni/install.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 const NAMES = ['flannel', 'flannel-bandwidth', 'flannel-ipam', 'flannel-portmap'];
 const LIST = '10-flannel.conflist';
 
 function node(t: Test) {
-  const root = mkdtempSync(join(tmpdir(), 'cni-install-'));
-  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const root = temporaryDirectory(t);
   const client = join(root, 'client');
   writeFileSync(client, 'the client\0');
   const [executables, configuration] = [join(root, 'opt/cni/bin'), join(root, 'etc/cni/net.d')];

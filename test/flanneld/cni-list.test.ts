@@ -1,28 +1,17 @@
 // The CNI list that the agent keeps: there when pods can be served, whole, and put back; and what is refused as a list.
 
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Agent } from '../../flanneld/agent.ts';
 import { createCniList, LIST_NAME, readCniList, withCniList } from '../../flanneld/cni/list.ts';
 import { type TestClock, testClock, testLog } from './fixtures/host.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 const LIST = JSON.stringify({ name: 'cbr0', cniVersion: '1.0.0', plugins: [{ type: 'flannel' }] });
 
 function directory(t: Test): string {
-  const path = mkdtempSync(join(tmpdir(), 'cni-list-'));
-  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  const path = temporaryDirectory(t);
   return path;
 }
 

@@ -1,16 +1,15 @@
 // The node's identity: made once, kept, and made again only where the file holds none.
 
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { nodeId } from '../../flanneld/node-id.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 const UUID = /^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/;
 
 t.test('node id', async (t) => {
-  const root = mkdtempSync(join(tmpdir(), 'node-id-'));
-  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const root = temporaryDirectory(t);
   const path = join(root, 'lib/flannel/node-id');
 
   const made = nodeId(path);

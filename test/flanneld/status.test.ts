@@ -10,6 +10,7 @@ import type { AgentStatus } from '../../flanneld/progress.ts';
 import { printStatus, statusReport } from '../../flanneld/status.ts';
 import { answers, keepSocket, listenOnSocket, statusSocketPath } from '../../flanneld/status-socket.ts';
 import { ip, prefix } from '../../model/ip.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 import { testLog } from './fixtures/host.ts';
 
 const STATUS: AgentStatus = {
@@ -129,7 +130,7 @@ t.test('probes, commands and notes in words', async (t) => {
 
 t.test('exit codes', async (t) => {
   const report = async (status: AgentStatus | undefined, json = false) => {
-    const file = `${t.testdir()}/${Math.random()}.env`;
+    const file = `${temporaryDirectory(t)}/${Math.random()}.env`;
     if (status !== undefined) await listening(t, statusSocketPath(file), status);
     return statusReport(file, json, NOW);
   };
@@ -174,7 +175,7 @@ t.test('over HTTP', async (t) => {
 });
 
 t.test('a socket whose path is longer than the kernel takes', async (t) => {
-  const dir = t.testdir();
+  const dir = temporaryDirectory(t);
   const path = statusSocketPath(`${dir}/${'x'.repeat(107 - dir.length)}.env`);
   await t.rejects(listenOnSocket(healthServer(view()), path), {
     code: 'io',
@@ -184,7 +185,7 @@ t.test('a socket whose path is longer than the kernel takes', async (t) => {
 });
 
 t.test('the socket', async (t) => {
-  const dir = t.testdir();
+  const dir = temporaryDirectory(t);
   const path = statusSocketPath(`${dir}/subnet.env`);
   t.equal(path, `${dir}/subnet.sock`);
   t.equal(statusSocketPath('/run/x/other'), '/run/x/other.sock');
@@ -219,7 +220,7 @@ t.test('the socket', async (t) => {
 });
 
 t.test('an agent that is being replaced', async (t) => {
-  const path = `${t.testdir()}/subnet.sock`;
+  const path = `${temporaryDirectory(t)}/subnet.sock`;
   const [old, next] = [healthServer(view()), healthServer(view())];
   await listenOnSocket(old, path);
   const log = testLog();

@@ -1,17 +1,6 @@
 // Deletions from the time without an agent: their order, and what becomes of those that fail or can't be read.
 
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  symlinkSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { failure, success } from '../../../cni-plugin/answer.ts';
@@ -19,6 +8,7 @@ import { encode, type RequestMessage } from '../../../cni-plugin/wire.ts';
 import { addToSpool, drainSpool, type SpoolCounts } from '../../../flanneld/cni/spool.ts';
 import { NetError } from '../../../model/errors.ts';
 import { testLog } from '../fixtures/host.ts';
+import { temporaryDirectory } from '../../support/temporary.ts';
 
 const NOW = Date.UTC(2026, 0, 1);
 const HOUR = 3_600_000;
@@ -32,8 +22,7 @@ const entry = (id: string, at = NOW, command = 'DEL'): RequestMessage => ({
 });
 
 function spool(t: Test) {
-  const root = mkdtempSync(join(tmpdir(), 'spool-'));
-  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const root = temporaryDirectory(t);
   const directory = join(root, '.spool');
   mkdirSync(directory, { mode: 0o700 });
   const done: string[] = [];

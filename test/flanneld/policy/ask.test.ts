@@ -1,19 +1,17 @@
 // The client of `flanneld policy` before agents that answer, refuse, say nothing for long, and nothing at all.
 
-import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { askPolicy } from '../../../flanneld/policy/ask.ts';
 import type { WhyQuestion } from '../../../flanneld/policy/why.ts';
 import { statusSocketPath } from '../../../flanneld/status-socket.ts';
 import { ip } from '../../../model/ip.ts';
+import { temporaryDirectory } from '../../support/temporary.ts';
 
 const QUESTION: WhyQuestion = { from: ip('10.1.0.1'), to: ip('10.1.0.2'), port: 80, protocol: 'TCP' };
 /** Sockets have short paths. */
-const directory = mkdtempSync(join(tmpdir(), 'ask-'));
-t.teardown(() => rmSync(directory, { recursive: true }));
+const directory = temporaryDirectory(t);
 let agents = 0;
 
 /** What a command prints, and its exit code, when an agent answers so. */
