@@ -13,7 +13,7 @@ import { type ControlPlane, type Manifest, startControlPlane } from '../kubernet
 import { DUAL, DUAL_NETWORK, lacking as lackingPrograms, SINGLE } from '../kubernetes/stage.ts';
 import { makeControlGroup } from './cgroup.ts';
 import { AGENT_TAG, buildAgentImage, buildPodImage } from './images.ts';
-import { type KubeletNode, startKubeletNode } from './node.ts';
+import { type KubeletNode, type ProxyMode, startKubeletNode } from './node.ts';
 
 /** Bound of everything that kubelets do one after the other. */
 export const SLOW = 240_000;
@@ -24,6 +24,8 @@ const AGENTS = '/api/v1/namespaces/kube-flannel/pods?labelSelector=app=flannel-t
 export interface KubeClusterOptions {
   readonly nodes: number;
   readonly dualStack: boolean;
+  /** nftables by default. */
+  readonly proxyMode?: ProxyMode;
   /** Nodes whose kubelets start at once; all by default. */
   readonly started?: number;
 }
@@ -71,7 +73,7 @@ export const lacking = (): string | false => lackingPrograms(PROGRAMS);
 /** Goes with the test. @throws Error when a part doesn't come up */
 export async function openKubeCluster(
   t: Test,
-  { nodes: count, dualStack, started }: KubeClusterOptions,
+  { nodes: count, dualStack, proxyMode = 'nftables', started }: KubeClusterOptions,
 ): Promise<KubeCluster> {
   const directory = mkdtempSync(join(tmpdir(), 'flannel-kubelets-'));
   const group = makeControlGroup();
@@ -89,7 +91,8 @@ export async function openKubeCluster(
   const scheduler = plane.kubeconfig('scheduler', '/CN=system:kube-scheduler');
   const schedulerFlags = [`--kubeconfig=${scheduler}`, '--leader-elect=false'];
   plane.start('scheduler', join(binDirectory(), 'kube-scheduler'), schedulerFlags);
-  const settings = { plane, group, logs: cluster.logs, clusterCidr: ranges.clusterCidr, dualStack, images };
+  const { logs } = cluster;
+  const settings = { plane, group, logs, clusterCidr: ranges.clusterCidr, dualStack, proxyMode, images };
   const nodes = await Promise.all(cluster.nodes.map((node) => startKubeletNode(node, settings)));
   for (const node of nodes.slice(0, started)) node.startKubelet();
   return kubeCluster({ cluster, plane, nodes, dualStack, directory });

@@ -66,10 +66,10 @@ const kubeletConfig = (authority: string): object => ({
   nodeStatusUpdateFrequency: '5s',
 });
 
-const proxyConfig = (node: Node, kubeconfig: string, clusterCidr: string): object => ({
+const proxyConfig = (node: Node, kubeconfig: string, { clusterCidr, proxyMode }: NodeSettings): object => ({
   apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
   kind: 'KubeProxyConfiguration',
-  mode: 'nftables',
+  mode: proxyMode,
   hostnameOverride: node.name,
   clusterCIDR: clusterCidr,
   clientConnection: { kubeconfig },
@@ -79,12 +79,16 @@ const proxyConfig = (node: Node, kubeconfig: string, clusterCidr: string): objec
   metricsBindAddress: '127.0.0.1:10249',
 });
 
+/** Modes of kube-proxy. */
+export type ProxyMode = 'nftables' | 'iptables';
+
 export interface NodeSettings {
   readonly plane: ControlPlane;
   readonly group: ControlGroup;
   readonly logs: string;
   readonly clusterCidr: string;
   readonly dualStack: boolean;
+  readonly proxyMode: ProxyMode;
   /** Archives that its containerd gets. */
   readonly images: readonly string[];
 }
@@ -126,7 +130,7 @@ export async function startKubeletNode(node: Node, settings: NodeSettings): Prom
   for (const archive of settings.images) await ctr('image', 'import', archive);
 
   const proxyCredentials = plane.kubeconfig(`proxy-${node.name}`, '/CN=system:kube-proxy');
-  const proxy = await file('proxy.yaml', proxyConfig(node, proxyCredentials, settings.clusterCidr));
+  const proxy = await file('proxy.yaml', proxyConfig(node, proxyCredentials, settings));
   start('kube-proxy', join(binDirectory(), 'kube-proxy'), [`--config=${proxy}`]);
   const kubeletFlags = [
     `--config=${await file('kubelet.yaml', kubeletConfig(plane.authority))}`,

@@ -17,9 +17,12 @@ import {
 const PODS = 6;
 
 for (const dualStack of [false, true])
-  for (const backend of ['vxlan', 'host-gw'] as const)
-    t.test(`${backend}, ${dualStack ? 'both families' : 'IPv4'}`, { skip: lacking() }, async (t) => {
-      const cluster = await openKubeCluster(t, { nodes: 3, dualStack });
+  for (const [backend, proxyMode] of [
+    ['vxlan', 'nftables'],
+    ['host-gw', 'iptables'],
+  ] as const)
+    t.test(`${backend}, ${dualStack ? 'both families' : 'IPv4'}, ${proxyMode}`, { skip: lacking() }, async (t) => {
+      const cluster = await openKubeCluster(t, { nodes: 3, dualStack, proxyMode });
       const { plane } = cluster;
       await cluster.install({ backend });
       for (const node of await nodeObjects(plane))
