@@ -122,27 +122,40 @@ async function inPod(cluster: KubeCluster, pod: PodObject, command: string, ...a
 const urlOf = (ip: string, port: number): string => `http://${ip.includes(':') ? `[${ip}]` : ip}:${port}/`;
 
 /**
- * What of the pods' addresses, and of the Services', the pods don't get their page from; none as soon as all do. That a Service is
- * known on a node takes kube-proxy a moment.
+ * What of the pods' addresses, and of the Services', those who ask don't get the page from; none as soon as all do. That a
+ * Service is known on a node takes kube-proxy a moment.
  */
-export async function unreachablePages(
+export const unreachablePages = (
   cluster: KubeCluster,
   pods: readonly PodObject[],
   services: readonly string[],
-): Promise<readonly string[]> {
-  let left: readonly string[] = [];
-  const areReached = async () => {
-    left = await missedPages(cluster, pods, services);
-    return left.length === 0;
-  };
-  await until('all pages', areReached, PAGES_MS).catch(() => undefined);
-  return left;
+  from = pods,
+): Promise<readonly string[]> =>
+  others(cluster, pods, services, from, ({ code, pages, wanted }) => code === 0 && pages === wanted);
+
+/** Who of those who ask still gets a page; none as soon as nobody does. That a policy is in force takes agents a moment. */
+export const reachablePages = (
+  cluster: KubeCluster,
+  pods: readonly PodObject[],
+  services: readonly string[],
+  from: readonly PodObject[],
+): Promise<readonly string[]> => others(cluster, pods, services, from, ({ pages }) => pages === 0);
+
+interface Asked {
+  /** Of curl. */
+  readonly code: number;
+  /** How many were given. */
+  readonly pages: number;
+  readonly wanted: number;
 }
 
-async function missedPages(
+/** What those got who didn't fare as expected; nothing as soon as all do. */
+async function others(
   cluster: KubeCluster,
   pods: readonly PodObject[],
   services: readonly string[],
+  from: readonly PodObject[],
+  expected: (asked: Asked) => boolean,
 ): Promise<readonly string[]> {
   const urls = [
     ...pods.flatMap((pod) => addressesOf(pod).map((ip) => urlOf(ip, PORT))),
@@ -150,13 +163,18 @@ async function missedPages(
   ];
   const options = ['--silent', '--fail', '--max-time', String(PAGE_S), '--parallel'];
   const format = '%{onerror}%{url} %{errormsg}\n';
-  const asked = pods.map(async (pod) => {
+  const ask = async (pod: PodObject) => {
     const { code, stdout, stderr } = await inPod(cluster, pod, 'curl', ...options, '--write-out', format, ...urls);
-    return code === 0 && stdout.match(/^web-/gm)?.length === urls.length
-      ? []
-      : [`from ${pod.metadata.name}: ${stdout}${stderr}`];
-  });
-  return (await Promise.all(asked)).flat();
+    const asked = { code, pages: stdout.match(/^web-/gm)?.length ?? 0, wanted: urls.length };
+    return expected(asked) ? [] : [`from ${pod.metadata.name}: ${stdout}${stderr}`];
+  };
+  let left: readonly string[] = [];
+  const isSo = async () => {
+    left = (await Promise.all(from.map(ask))).flat();
+    return left.length === 0;
+  };
+  await until('pages as expected', isSo, PAGES_MS).catch(() => undefined);
+  return left;
 }
 
 /** Pods that nobody makes again, and that the scheduler spreads. */
