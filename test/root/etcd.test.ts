@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { copyFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import type { EtcdConfig } from '../../flanneld/config.ts';
+import type { EtcdConfig } from '../../flanneld/subnet/etcd-options.ts';
 import { patience } from '../../examples/cluster/patience.ts';
 import { parseNetworkConfig } from '../../flanneld/network-config.ts';
 import { connect } from '../../flanneld/subnet/etcd-connection.ts';
