@@ -215,21 +215,31 @@ export async function benchAgent(options: AgentOptions): Promise<AgentFigures[]>
     for (const size of options.sizes) {
       options.progress(`${size} peers: leases`);
       await load(cluster, writer, all, size);
-      const rounds = new Map<Contender, Round[]>(all.map((contender) => [contender, []]));
-      for (let number = 1; number <= options.rounds; number++) {
-        for (const contender of all) {
-          options.progress(`${size} peers: ${contender.name}, ${number} of ${options.rounds}`);
-          const isLast = number === options.rounds;
-          rounds.get(contender)?.push(await round(options, timer, cluster, writer, contender, size, isLast));
-        }
-      }
-      for (const [{ name }, done] of rounds) results.push(summed(name, size, done));
+      results.push(...(await benchSize(options, timer, cluster, writer, all, size)));
     }
     await writer.close();
   } finally {
     await cluster.down();
   }
   return results;
+}
+
+async function benchSize(
+  options: AgentOptions,
+  timer: string,
+  cluster: Cluster,
+  writer: LeaseWriter,
+  all: readonly Contender[],
+  size: number,
+): Promise<AgentFigures[]> {
+  const rounds = new Map<Contender, Round[]>(all.map((contender) => [contender, []]));
+  for (let number = 1; number <= options.rounds; number++) {
+    for (const [contender, done] of rounds) {
+      options.progress(`${size} peers: ${contender.name}, ${number} of ${options.rounds}`);
+      done.push(await round(options, timer, cluster, writer, contender, size, number === options.rounds));
+    }
+  }
+  return [...rounds].map(([{ name }, done]) => summed(name, size, done));
 }
 
 const shown = (value: number, digits: number): string => (Number.isNaN(value) ? '-' : value.toFixed(digits));
