@@ -20,6 +20,8 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const OUTSIDE = { 4: '203.0.113.10', 6: '2001:db8:ffff::10' } as const;
 export const ETCD = `http://${etcdAddress(0)}:2379`;
 export const PREFIX = '/coreos.com/network';
+/** What pods are given addresses of, without a backend. */
+export const DUAL_NETWORK = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:244::/48' } as const;
 const UNDERLAY_MTU = 1500;
 
 export interface ClusterOptions {

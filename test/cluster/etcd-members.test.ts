@@ -7,16 +7,22 @@ import { copyFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import t, { type Test } from 'tap';
-import { type Cluster, hasPeers, type Node, PREFIX, startCluster, until } from '../../examples/cluster/cluster.ts';
+import {
+  type Cluster,
+  DUAL_NETWORK,
+  hasPeers,
+  type Node,
+  PREFIX,
+  startCluster,
+  until,
+} from '../../examples/cluster/cluster.ts';
 import { type EtcdMember, etcdAddress } from '../../examples/cluster/etcd.ts';
 import { makeCertificates, type TestCertificates } from '../support/certificates.ts';
 import { storedLeases, unfinished } from '../support/unfinished.ts';
 
 const NETWORK = {
-  Network: '10.244.0.0/16',
+  ...DUAL_NETWORK,
   SubnetMax: '10.244.99.0',
-  EnableIPv6: true,
-  IPv6Network: 'fd00:244::/48',
   IPv6SubnetMax: 'fd00:244:0:99::',
   Backend: { Type: 'vxlan' },
 };
