@@ -68,6 +68,18 @@ async function rig(t: Test): Promise<Rig> {
   return made;
 }
 
+/** With the Node `a`, on which ours runs. */
+async function rigWithNode(t: Test, annotations: Readonly<Record<string, string>> = {}): Promise<Rig> {
+  const made = await rig(t);
+  made.server.put('a', { podCIDRs: ['10.5.1.0/24'], annotations });
+  return made;
+}
+
+/** Until the server has a watch to cut, or to be late on. */
+async function watched({ watches }: FakeApiServer): Promise<void> {
+  while (watches() === 0) await new Promise((resolve) => setImmediate(resolve));
+}
+
 const watching = (t: Test, manager: SubnetManager) => {
   const follower = follow(manager);
   t.teardown(() => follower.stop());
@@ -94,17 +106,9 @@ t.test('as every subnet manager', (t) => {
 t.test('what is written is what flannel writes', async (t) => {
   const { server, open } = await rig(t);
   server.put('a', { podCIDRs: ['10.5.1.0/24', 'fd00:5:0:1::/64'], annotations: { other: 'stays' } });
-  const request = requestOf(1, DUAL);
-  await open('a').acquire(
-    {
-      ...request,
-      attributes: {
-        ...request.attributes,
-        backendData: { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:01' }, 6: { VNI: 1 } },
-      },
-    },
-    ALWAYS,
-  );
+  const backendData = { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:01' }, 6: { VNI: 1 } };
+  const request = requestOf(1, DUAL, { attributes: { ...attributesOf(1), backendData } });
+  await open('a').acquire(request, ALWAYS);
   t.strictSame(server.nodes.get('a')?.metadata.annotations, {
     other: 'stays',
     [`${PREFIX}kube-subnet-manager`]: 'true',
@@ -116,16 +120,7 @@ t.test('what is written is what flannel writes', async (t) => {
   });
   const patches = () => server.requests.filter((line) => line.startsWith('PATCH')).length;
   const before = patches();
-  await open('a').acquire(
-    {
-      ...request,
-      attributes: {
-        ...request.attributes,
-        backendData: { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:01' }, 6: { VNI: 1 } },
-      },
-    },
-    ALWAYS,
-  );
+  await open('a').acquire(request, ALWAYS);
   t.equal(patches(), before, 'a restart writes nothing');
   await open('a').acquire(
     {
@@ -184,8 +179,7 @@ t.test('a Node that does not exist yet', async (t) => {
 });
 
 t.test('a Node that is made again with another pod CIDR', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const { server, open } = await rigWithNode(t);
   const manager = open('a');
   const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
   const watch = watching(t, manager);
@@ -205,9 +199,8 @@ t.test('a Node that is made again with another pod CIDR', async (t) => {
 });
 
 t.test('addresses that a person gives the node: of the family that they stand for, else left out', async (t) => {
-  const { server, open } = await rig(t);
   const annotations = { [`${PREFIX}node-public-ip`]: '198.51.100.4', [`${PREFIX}node-public-ipv6`]: '2001:db8::4' };
-  server.put('a', { podCIDRs: ['10.5.1.0/24'], annotations });
+  const { server, open } = await rigWithNode(t, annotations);
   const watch = watching(t, open('a'));
   const found = await watch.until('both', ({ assignment }) => assignment?.publicIp[6] !== undefined);
   t.strictSame(found.assignment?.publicIp, { 4: '198.51.100.4', 6: '2001:db8::4' });
@@ -216,8 +209,7 @@ t.test('addresses that a person gives the node: of the family that they stand fo
 });
 
 t.test('an overwrite is published in place of the address, and is no difference to it', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'], annotations: { [`${PREFIX}public-ip-overwrite`]: '198.51.100.1' } });
+  const { server, open } = await rigWithNode(t, { [`${PREFIX}public-ip-overwrite`]: '198.51.100.1' });
   const manager = open('a');
   const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
   t.equal(server.nodes.get('a')?.metadata.annotations[`${PREFIX}public-ip`], '198.51.100.1');
@@ -225,8 +217,7 @@ t.test('an overwrite is published in place of the address, and is no difference 
 });
 
 t.test('an overwrite that comes and goes while the agent runs', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const { server, open } = await rigWithNode(t);
   const manager = open('a');
   const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
   const watch = watching(t, manager);
@@ -242,11 +233,10 @@ t.test('an overwrite that comes and goes while the agent runs', async (t) => {
 });
 
 t.test('a trouble that has passed is told by a snapshot, though nothing has changed', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const { server, open } = await rigWithNode(t);
   const watch = watching(t, open('a'));
   await watch.until('the node', () => true);
-  while (server.watches() === 0) await new Promise((resolve) => setImmediate(resolve));
+  await watched(server);
   server.refuse = () => ({ status: 401 });
   server.cut();
   while (!watch.troubles.some((trouble) => hasCode(trouble, 'kube-refused')))
@@ -258,12 +248,11 @@ t.test('a trouble that has passed is told by a snapshot, though nothing has chan
 });
 
 t.test('a watch that is behind what was written takes the lease from nobody', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const { server, open } = await rigWithNode(t);
   const manager = open('a');
   const watch = watching(t, manager);
   await watch.until('the first', () => true);
-  while (server.watches() === 0) await new Promise((resolve) => setImmediate(resolve));
+  await watched(server);
   const release = server.hold();
   const published = {
     [`${PREFIX}kube-subnet-manager`]: 'true',
@@ -313,10 +302,8 @@ t.test('defect J: with two families, a change of one is a change', async (t) => 
   server.put('b', { podCIDRs: ['10.5.2.0/24', 'fd00:5:0:2::/64'] });
   const peer = open('b');
   const data = { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:04' }, 6: { VNI: 1, VtepMAC: '02:00:00:00:00:06' } };
-  const lease = await peer.acquire(
-    { ...requestOf(2, DUAL), attributes: { ...attributesOf(2), backendData: data } },
-    ALWAYS,
-  );
+  const request = requestOf(2, DUAL, { attributes: { ...attributesOf(2), backendData: data } });
+  const lease = await peer.acquire(request, ALWAYS);
   const watch = watching(t, open('a'));
   await watch.until('the peer', ({ peers }) => peers.length === 1);
   for (const family of [4, 6] as const) {
@@ -350,8 +337,7 @@ t.test('what is of no concern makes no snapshot, and an unchanged lease is the s
 });
 
 t.test('cut, expired and compacted: nothing is missed, nothing is listed without need', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const { server, open } = await rigWithNode(t);
   const watch = watching(t, open('a'));
   await watch.until('nothing', () => true);
   const put = (number: number) =>
@@ -369,7 +355,7 @@ t.test('cut, expired and compacted: nothing is missed, nothing is listed without
   }
   await watch.until('all', ({ peers }) => peers.length === cuts);
   t.equal(lists(), listed, 'a cut watch goes on where it was');
-  while (server.watches() === 0) await new Promise((resolve) => setImmediate(resolve));
+  await watched(server);
   server.remove('n000');
   server.compact();
   server.expire();
@@ -384,8 +370,7 @@ t.test('cut, expired and compacted: nothing is missed, nothing is listed without
 });
 
 t.test('a server that is silent, busy, or talks nonsense', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const { server, open } = await rigWithNode(t);
   const answers = [
     { status: 500 },
     { status: 429, headers: { 'retry-after': '0' } },
@@ -405,8 +390,7 @@ t.test('a server that is silent, busy, or talks nonsense', async (t) => {
 });
 
 t.test('the condition is cleared once for each Node, when pods can be served', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const { server, open } = await rigWithNode(t);
   const manager = open('a');
   const watch = watching(t, manager);
   await watch.until('the node', () => true);
