@@ -192,3 +192,11 @@ function converse(socket: Socket, serve: (conversation: Conversation) => void | 
     for (const message of read(chunk)) take(message);
   });
 }
+
+/** The error object that a call printed, and nothing but that. */
+export function errorOf(t: Test, { status, output }: Ended, code: number, words: RegExp): void {
+  t.equal(status, 1);
+  const error = JSON.parse(output);
+  t.match(error, { cniVersion: '1.1.0', code });
+  t.match(error.msg, words);
+}
