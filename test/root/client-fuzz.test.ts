@@ -5,7 +5,8 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { encode } from '../../cni-plugin/wire.ts';
-import { clientHost, compileSanitized, temporaryDirectory, testAgent } from '../support/cni-client.ts';
+import { clientHost, compileSanitized, testAgent } from '../support/cni-client.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 import { count } from '../support/count.ts';
 import { below, random, seed } from '../support/seed.ts';
 

@@ -3,14 +3,14 @@
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import packageJson from '../../package.json' with { type: 'json' };
 import { compilePrograms, makeHost, type Verb } from '../support/cni-host.ts';
 import { isClean, until } from '../support/cni-host-checks.ts';
 import { containersOf } from '../support/container.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const LIST = '/etc/cni/net.d/10-flannel.conflist';
@@ -23,8 +23,7 @@ interface Descriptor {
   readonly size: number;
 }
 
-const directory = mkdtempSync(join(tmpdir(), 'flannel-image-'));
-t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+const directory = temporaryDirectory(t);
 const root = join(directory, 'root');
 const archive = join(directory, 'image.tar');
 
