@@ -70,6 +70,7 @@ export interface Agent {
   status(): AgentStatus;
 }
 
+/** Does nothing before it is run. */
 export function createAgent(deps: AgentDeps): Agent {
   const { clock, config } = deps;
   const progress = newProgress(clock.now());

@@ -74,6 +74,7 @@ export const addRun = (totals: Totals, { problems, peers, changes, durationMs }:
   seconds: totals.seconds + durationMs / 1000,
 });
 
+/** `startedAt`: milliseconds since the epoch. */
 export const newProgress = (startedAt: number): Progress => ({
   startedAt,
   waitingFor: 'the network configuration',

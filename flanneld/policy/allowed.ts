@@ -52,6 +52,7 @@ export interface AllowedQuestion {
   readonly ownPorts: readonly NamedPort[];
 }
 
+/** All that the policies allow together. `parts`: what each of them was found to allow before. */
 export function allowedBy(question: AllowedQuestion, index: PodIndex, parts: AllowedParts = new WeakMap()): Allowed {
   const allowed = nothing();
   const keeps = question.policies.length > FEW;

@@ -82,6 +82,7 @@ function portOf(text: string): Pick<WhyQuestion, 'port' | 'protocol'> {
 export const WHY_PATH = '/policy/why';
 export const TRACE_PATH = '/policy/trace';
 
+/** The path that asks it, which {@link questionIn} reads. */
 export const whyPath = ({ from, to, port, protocol }: WhyQuestion): string =>
   `${WHY_PATH}?${new URLSearchParams({ from, to, port: `${port}/${protocol.toLowerCase()}` })}`;
 

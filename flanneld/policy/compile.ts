@@ -38,6 +38,7 @@ interface Known {
   readonly profile: Profile;
 }
 
+/** A compiler that remembers what it was last given: what hasn't changed is the same object. */
 export function createCompiler(unknownPod: UnknownPod, logged = false): Compiler {
   const pods = createPodIndex();
   const policies = createPolicyIndex();

@@ -90,6 +90,7 @@ const ADMIT_MS = 10_000;
 /** Several deletions make one reading of the records, several changes one of the tables. */
 const REFRESH_MS = 200;
 
+/** Enforces nothing before it is run. */
 export function createPolicyService(deps: PolicyDeps): PolicyService {
   const { source, kernel, clock, log, admitMs = ADMIT_MS } = deps;
   const stop = new AbortController();

@@ -28,6 +28,7 @@ export interface GuardKeeper {
   trouble(): string | undefined;
 }
 
+/** Looks at nothing before it is told to. */
 export function keepGuard({ kernel, sources, log, foreign }: GuardKeeperDeps): GuardKeeper {
   let trouble: string | undefined;
   let isSetUp = false;

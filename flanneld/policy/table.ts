@@ -42,6 +42,7 @@ export type Established = { readonly mode: 'keep' } | { readonly mode: 'cut'; re
 const BASE: BaseChain = { type: 'filter', hook: 'forward', priority: 'filter - 5', policy: 'accept' };
 const REPLIES = identifier('replies');
 
+/** The whole table that is to be in force. */
 export function policyTable(compiled: Compiled, established: Established): Table {
   return {
     ...POLICY_TABLE,
