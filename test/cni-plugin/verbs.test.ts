@@ -192,7 +192,7 @@ t.test('DEL whatever is missing', async (t) => {
   });
 });
 
-t.test('no address left', async (t) => {
+t.test('an ADD without an address left leaves nothing, and a reboot frees addresses', async (t) => {
   const { run, dependencies, base, files } = machine(t);
   const ipam = { ...base.ipam, ranges: [[{ subnet: '10.7.0.0/30' }]] };
   const config = { bridge: 'br7', subnetFile: undefined, delegate: undefined, ipam };
@@ -250,7 +250,7 @@ t.test('forwarding keeps routes learned by router advertisement', async (t) => {
   );
 });
 
-t.test('flannel-ipam', async (t) => {
+t.test('flannel-ipam reserves and frees addresses, and leaves the machine alone', async (t) => {
   const { run, places, files, dump, dependencies } = machine(t);
   const clean = dump();
   const ipam = {

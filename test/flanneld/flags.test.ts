@@ -198,7 +198,7 @@ t.test('destinations that see the addresses of pods', async (t) => {
   });
 });
 
-t.test('commands', async (t) => {
+t.test('a command, its flags and what it refuses', async (t) => {
   t.equal(parseArguments([], {}).command, 'run');
   t.match(parseArguments(['status', '--json', '--subnet-file=/x'], {}), {
     command: 'status',

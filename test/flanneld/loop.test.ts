@@ -28,7 +28,7 @@ function loop(kernel: FakeKernel, current: () => Wanted | undefined) {
   return { clock, log, runs, reconciler };
 }
 
-t.test('the loop', async (t) => {
+t.test('the loop touches nothing before it knows what is wanted, then holds the host to it', async (t) => {
   const kernel = fakeHost();
   let wanted: Wanted | undefined;
   const { clock, runs, reconciler } = loop(kernel, () => wanted);

@@ -47,7 +47,7 @@ async function drain({ plane }: KubeCluster, { name }: KubeletNode, pods: readon
   }
 }
 
-t.test('nodes', { skip: lacking() }, async (t) => {
+t.test('nodes that come, restart, drain and go', { skip: lacking() }, async (t) => {
   const cluster = await openKubeCluster(t, { nodes: 3, dualStack: true, started: 2 });
   const { plane } = cluster;
   const [n1, , n3] = cluster.nodes as [KubeletNode, KubeletNode, KubeletNode];

@@ -111,7 +111,7 @@ async function probeAll(pods: ReadonlyMap<string, PolicyPod>, each: Case, stage:
   return Promise.all(probes);
 }
 
-t.test('policies', { skip: lacking() }, async (t) => {
+t.test('policies hold between pods that kubelets start', { skip: lacking() }, async (t) => {
   const cluster = await openKubeCluster(t, { nodes: 3, dualStack: true });
   await cluster.install({ backend: 'vxlan', flags: ['--policy-source=kube'] });
   const pods = await startPods(t, cluster);

@@ -29,7 +29,7 @@ t.test('inside one process', async (t) => {
   t.strictSame([ended.status, ended.signal], [0, null]);
 });
 
-t.test('through the socket', async (t) => {
+t.test('whatever comes through the socket, the client ends with an answer', async (t) => {
   const host = clientHost(t);
   const program = compileSanitized(t);
   mkdirSync(join(host.lib, 'plugins'));

@@ -90,7 +90,7 @@ t.test('what etcd refuses and what can’t be reached', async (t) => {
   );
 });
 
-t.test('certificate files', async (t) => {
+t.test('a certificate file that is missing or no certificate is named', async (t) => {
   const { authority, client, server: pair, directory, remove } = makeCertificates();
   t.teardown(remove);
   const open = (tls: EtcdConfig['tls']) => () =>
@@ -142,7 +142,7 @@ t.test('certificates replaced on disk', async (t) => {
   t.strictSame((await watch.until('the peer', ({ peers }) => peers.length === 1)).peers, [peer]);
 });
 
-t.test('user and password', async (t) => {
+t.test('users: refusals are named, tokens that no longer hold renewed', async (t) => {
   const etcd = await startEtcd({ flags: ['--auth-token-ttl=2'] });
   t.teardown(() => etcd.remove());
   const shared = configOf([etcd.endpoint], { user: { name: 'flannel', password: 'right' } });

@@ -87,7 +87,7 @@ t.test('defect K, report 9: history compacted', async (t) => {
   t.strictSame(seen.own, lease, 'our own lease is still there');
 });
 
-t.test('etcd wiped empty', async (t) => {
+t.test('etcd wiped empty: the lease is published again', async (t) => {
   const { etcd, manager, lease, watch } = await ownServer(t);
   await etcd.wipe();
   t.strictSame(await watch.until('nothing', ({ own }) => own === undefined), { own: undefined, peers: [] });

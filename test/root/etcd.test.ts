@@ -137,7 +137,7 @@ t.test('defect G, report 25: a reservation is honoured and stays one', async (t)
   );
 });
 
-t.test('renewing', async (t) => {
+t.test('a lease is renewed without writing its key, and made again when it is lost', async (t) => {
   const { open, etcd, following } = rig(t);
   const times = { leaseSeconds: 4, renewalMs: 500 };
   const [kept, left] = [open('kept', { times }), open('left', { times })];
@@ -172,7 +172,7 @@ t.test('renewing', async (t) => {
   t.ok(life > 0, 'not revoked at the end');
 });
 
-t.test('a cloned machine', async (t) => {
+t.test('a cloned machine gets a subnet of its own', async (t) => {
   const { open, etcd, following } = rig(t);
   const reports: unknown[] = [];
   const original = open('same');
@@ -232,7 +232,7 @@ t.test('what others wrote wrongly is passed over, told once, and its subnet neve
   t.match(watch.troubles.map(describe).sort(), [/10\.5\.0\.8-30.*not JSON/, /subnets\/what/]);
 });
 
-t.test('IPv6 alone', async (t) => {
+t.test('IPv6 alone: key and lease have one subnet', async (t) => {
   const { open, etcd, following } = rig(t);
   const network = parseNetworkConfig('{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48"}');
   const lease = await open('a').acquire(requestOf(1, network), ALWAYS);

@@ -34,7 +34,7 @@ const skip =
   (!isBookworm && 'the image is made of packages of Debian 12') ||
   (built?.status === UNOBTAINABLE && 'the packages of Debian 12 can not be downloaded');
 
-t.test('the archive', { skip }, async (t) => {
+t.test('the archive is an OCI image of the agent', { skip }, async (t) => {
   t.equal(built?.status, 0, built?.stderr ?? '');
   const report = built?.stdout ?? '';
   t.comment(report);
@@ -72,7 +72,7 @@ t.test('the archive', { skip }, async (t) => {
 const inside = (...words: string[]) =>
   spawnSync('chroot', [root, ...words], { encoding: 'utf8', env: { PATH: '/usr/sbin:/usr/bin' }, timeout: 60_000 });
 
-t.test('what is in it', { skip }, async (t) => {
+t.test('programs run in it with their libraries, and what nobody needs is not there', { skip }, async (t) => {
   t.match(inside('flanneld', '--version').stdout, `flanneld ${packageJson.version}`);
   t.match(inside('flanneld', '--help').stdout, /^Usage: flanneld/);
   for (const program of ['nft', 'iptables', 'iptables-legacy', 'ip6tables-legacy']) {
