@@ -5,7 +5,7 @@ import { describe } from '../model/errors.ts';
 import { familyOf } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
 import type { Sliced } from '../model/slices.ts';
-import type { AgentDeps } from './agent.ts';
+import type { AgentDeps } from './agent-deps.ts';
 import { startBeside } from './beside.ts';
 import type { AgentConfig } from './config.ts';
 import { examineInSlices, printDifference, type Target } from './difference.ts';

@@ -4,8 +4,8 @@
 import { NetError } from '../../model/errors.ts';
 import { tryIp } from '../../model/ip.ts';
 import { type Environment, invalid } from '../arguments.ts';
+import type { TraceLine } from './named.ts';
 import { PROTOCOLS, type Protocol } from './objects.ts';
-import type { TraceLine } from './routes.ts';
 import type { SideAnswer, WhyAnswer, WhyQuestion } from './why.ts';
 
 export interface PolicyCommand {
