@@ -214,8 +214,8 @@ function agentConfig({ values, given }: Arguments, command: Command, env: Enviro
 }
 
 const ANY = '0.0.0.0' as Ip;
-/** sockaddr_un has 108, the last of them for the end. */
-const MOST_SOCKET_BYTES = 107;
+/** Of the path of a socket: sockaddr_un has 108, the last of them for the end (unix(7)). */
+export const MOST_SOCKET_BYTES = 107;
 
 function cniConfig(values: FlagValues, given: ReadonlySet<FlagName>): CniConfig {
   const { 'cni-socket': socket, 'cni-only': only, 'dry-run': dryRun } = values;
