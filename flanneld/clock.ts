@@ -36,6 +36,11 @@ export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<vo
   });
 }
 
+/** Resolves when the signal aborts; until then the process has something to wait for. */
+export async function untilAborted(signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) await sleep(systemClock, 2 ** 30, signal);
+}
+
 /** The action, `ms` after it is first asked for and once for all that ask until then; never once the signal has aborted. */
 export function gathered(clock: Clock, ms: number, signal: AbortSignal, action: () => void): () => void {
   let isDue = false;
