@@ -93,7 +93,8 @@ function bind(server: Server, path: string): Promise<void> {
 }
 
 /**
- * Listens as soon as it can, and goes on trying: an agent that is being replaced may still answer. Troubles are logged when they are new. Ends when the signal aborts; the server is the caller's to close.
+ * Listens as soon as it can, and goes on trying: an agent that is being replaced may still answer. Troubles are logged
+ * when they are new. Ends when the signal aborts; the server is the caller's to close.
  */
 export async function keepSocket(
   server: Server,

@@ -52,8 +52,8 @@ const WATCH_MS = 300_000;
 
 /**
  * The objects, the first time when all are known, then after each group of changes that came together and changed
- * something that is kept, and after each trouble. The map may be the same one again; an object that hasn't changed is the same object.
- * Ends with the signal; troubles are reported when they are new.
+ * something that is kept, and after each trouble. The map may be the same one again; an object that hasn't changed is
+ * the same object. Ends with the signal; troubles are reported when they are new.
  */
 export async function* listWatch<T>(
   client: KubeClient,

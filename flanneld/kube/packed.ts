@@ -87,7 +87,10 @@ function endsVarints(bytes: Buffer, from: number, count: number): boolean {
 /** Of a frame's length, big-endian. */
 const LENGTH_BYTES = 4;
 
-/** A function that takes the next bytes of a watch and gives the events that they complete. @throws RangeError: longer than `most` */
+/**
+ * A function that takes the next bytes of a watch and gives the events that they complete.
+ * @throws RangeError: longer than `most`
+ */
 export function frameCutter(most: number): (chunk: Buffer) => Buffer[] {
   let pending: Buffer = Buffer.alloc(0);
   return (chunk) => {

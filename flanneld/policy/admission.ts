@@ -20,7 +20,10 @@ export interface Knowledge {
   trouble(): string | undefined;
 }
 
-/** Resolves when what holds for the pod is in force. @throws NetError try-later naming what is missing when the signal aborts */
+/**
+ * Resolves when what holds for the pod is in force.
+ * @throws NetError try-later naming what is missing when the signal aborts
+ */
 export async function admission(pod: PodName, knowledge: Knowledge, signal: AbortSignal): Promise<void> {
   let isAsked = false;
   const late = new Promise<false>((resolve) => signal.addEventListener('abort', () => resolve(false)));

@@ -1,6 +1,6 @@
-// NetworkPolicy in the agent: what the source and the attachments say is compiled and kept in force. A pod is admitted, its
-// ADD goes on, when its policies are in force; that is before its device exists, so there is no moment at which it could send or
-// be reached otherwise.
+// NetworkPolicy in the agent: what the source and the attachments say is compiled and kept in force. A pod is admitted,
+// its ADD goes on, when its policies are in force; that is before its device exists, so there is no moment at which it
+// could send or be reached otherwise.
 
 import type { Attachment, PodName } from '../../cni-plugin/attachments.ts';
 import type { SourceGuard } from '../../cni-plugin/source-guard.ts';

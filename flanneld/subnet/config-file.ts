@@ -44,7 +44,10 @@ export const watchConfigFile = (
     report,
   );
 
-/** What `tell` makes of what `look` sees, each time that this is another than before. Troubles are reported when they are new. */
+/**
+ * What `tell` makes of what `look` sees, each time that this is another than before. Troubles are reported when they
+ * are new.
+ */
 export async function* whenChanged<S, T>(
   look: () => S,
   tell: (seen: S) => T,

@@ -200,7 +200,10 @@ function ownSide(
   return { own, assignment: { subnet, publicIp: node?.nodeIps ?? {} } };
 }
 
-/** Versions are the store's revisions and grow, though clients are told to take them for words: one that is none is no version. */
+/**
+ * Versions are the store's revisions and grow, though clients are told to take them for words: one that is none is no
+ * version.
+ */
 function versionOf(object: unknown): bigint | undefined {
   const version = isObject(object) && isObject(object.metadata) ? object.metadata.resourceVersion : undefined;
   return typeof version === 'string' && /^\d+$/.test(version) ? BigInt(version) : undefined;

@@ -1,6 +1,6 @@
-// A cluster of three etcd servers with TLS, client certificates and users, of which one is killed, one partitioned from the
-// others and one cut off from everybody, each time the leader or the one in use, while leases change. No agent ends, no route to a peer that
-// is there goes away for a moment, and all nodes do what the leases say afterwards.
+// A cluster of three etcd servers with TLS, client certificates and users, of which one is killed, one partitioned from
+// the others and one cut off from everybody, each time the leader or the one in use, while leases change. No agent
+// ends, no route to a peer that is there goes away for a moment, and all nodes do what the leases say afterwards.
 
 import type { ChildProcess } from 'node:child_process';
 import { copyFileSync } from 'node:fs';

@@ -224,7 +224,10 @@ t.test('routes of leases that are gone go at once, the rest by the run that foll
 const member = (number: number) =>
   peerLease([4, 6], number, { mac: `02:00:00:00:00:${number.toString(16).padStart(2, '0')}` });
 
-/** A loop over 200 peers whose runs take many turns, since time passes with every look at the clock; `ends` are what the host held when each run ended. */
+/**
+ * A loop over 200 peers whose runs take many turns, since time passes with every look at the clock; `ends` are what the
+ * host held when each run ended.
+ */
 function longRuns() {
   const kernel = fakeHost();
   const clock = testClock(1);

@@ -1,5 +1,5 @@
-// A whole Kubernetes on this machine: a control plane with scheduler, and nodes with kubelets that run the agents' DaemonSet from
-// the manifest and the image that users get.
+// A whole Kubernetes on this machine: a control plane with scheduler, and nodes with kubelets that run the agents'
+// DaemonSet from the manifest and the image that users get.
 
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,5 @@
-// Nodes come, are drained, go, and come back with another pod CIDR; then the API server goes away and has forgotten what it said.
+// Nodes come, are drained, go, and come back with another pod CIDR; then the API server goes away and has forgotten
+// what it said.
 
 import t from 'tap';
 import { until } from '../../examples/cluster/cluster.ts';

@@ -1,5 +1,5 @@
-// The 48 cases of Kubernetes' end-to-end tests for NetworkPolicy, told to a real API server, with pods that kubelets run on three
-// nodes: what they expect is literal.
+// The 48 cases of Kubernetes' end-to-end tests for NetworkPolicy, told to a real API server, with pods that kubelets
+// run on three nodes: what they expect is literal.
 
 import t, { type Test } from 'tap';
 import { endChild } from '../../examples/cluster/machine.ts';

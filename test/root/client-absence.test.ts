@@ -1,5 +1,5 @@
-// The C client while there is no agent: none was ever expected, or one is and is away. The client runs in a mount namespace with
-// directories of the test's own.
+// The C client while there is no agent: none was ever expected, or one is and is away. The client runs in a mount
+// namespace with directories of the test's own.
 
 import {
   chmodSync,

@@ -1,4 +1,5 @@
-// The C client and an agent: what goes over the socket. The client runs in a mount namespace with directories of the test's own.
+// The C client and an agent: what goes over the socket. The client runs in a mount namespace with directories of the
+// test's own.
 
 import { once } from 'node:events';
 import { spawn } from 'node:child_process';

@@ -1,5 +1,5 @@
-// What keeps a subnet manager out of etcd: endpoints that nobody answers on, certificates, users; and what a running one goes on
-// through, as certificates and tokens are replaced.
+// What keeps a subnet manager out of etcd: endpoints that nobody answers on, certificates, users; and what a running
+// one goes on through, as certificates and tokens are replaced.
 
 import { copyFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
