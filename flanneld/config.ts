@@ -8,7 +8,8 @@ import type { PerFamily } from '../model/lease.ts';
 import { type Arguments, type Environment, invalid, readArguments } from './arguments.ts';
 import type { ChecksumChoice } from './checksum-offload.ts';
 import { DOCKER_USAGE, type DockerOptions, readDockerOptions } from './docker-options.ts';
-import { type Command, FLAGS, type Flag, type FlagName, type FlagValues, INSTALLATION, isTruth } from './flags.ts';
+import { type Command, type Flag, isTruth } from './flag-kinds.ts';
+import { FLAGS, type FlagName, type FlagValues, INSTALLATION } from './flags.ts';
 import {
   accessConfig,
   type KubeAccessConfig,

@@ -10,7 +10,7 @@ import { request } from 'node:http';
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import type { AgentStatus } from '../../flanneld/progress.ts';
+import type { AgentStatus } from '../../flanneld/agent-status.ts';
 import { type EtcdMember, type EtcdSetup, etcdAddress, etcdServers } from './etcd.ts';
 import { endChild, type Machine, type MachineOptions, startMachine } from './machine.ts';
 import { patience } from './patience.ts';

@@ -4,7 +4,8 @@ import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { type AgentConfig, parseArguments } from '../../flanneld/config.ts';
 import { failureOf } from '../../flanneld/failure.ts';
-import { type Flag, FLAGS as TABLE } from '../../flanneld/flags.ts';
+import type { Flag } from '../../flanneld/flag-kinds.ts';
+import { FLAGS as TABLE } from '../../flanneld/flags.ts';
 import { flagReference } from '../../flanneld/usage.ts';
 import { NetError } from '../../model/errors.ts';
 
