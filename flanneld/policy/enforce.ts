@@ -19,7 +19,7 @@ import { createDenialCount, type Denials } from './denials.ts';
 import { foreignAddresses } from './foreign.ts';
 import { keepGuard } from './guard-keeper.ts';
 import { invalidPolicies } from './invalid.ts';
-import { keyOf, type Objects } from './objects.ts';
+import { type Direction, keyOf, type Objects } from './objects.ts';
 import { traceLine } from './named.ts';
 import type { NodeChoice } from '../kube/options.ts';
 import type { PolicyAnswers } from './routes.ts';
@@ -97,11 +97,10 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
   const applier = createApplier({ ...deps, signal: stop.signal });
   const compile = createCompiler(deps.unknownPod, deps.logDenied);
   const tracer = createTracer(deps.listenToLog);
-  const denials = createDenialCount();
+  const readDenials = denialReader(deps);
   const asked = askedPods(source, clock, log);
   const invalid = invalidPolicies(source, log);
   const guard = keepGuard({ ...deps, foreign: () => foreignAddresses(world, attached.values()) });
-  let lastDenied: Denials = { totals: { ingress: 0, egress: 0 }, pods: [] };
   let told: Objects | undefined;
   /** Those, and pods that were asked for. */
   let objects: Objects | undefined;
@@ -160,18 +159,6 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     } catch (error) {
       log.warn({}, `network policy: read attachments: ${describe(error)}`);
     }
-  }
-
-  /** Reads the counters; nothing where there is no table. A kernel that refuses leaves what was read last. */
-  function denied(): Denials {
-    const counts = (direction: 'ingress' | 'egress') =>
-      new Map(FAMILIES.flatMap((family) => [...deps.readCounters(POLICY_TABLE.name, deniedSet(direction, family))]));
-    try {
-      lastDenied = denials.see({ ingress: counts('ingress'), egress: counts('egress') }, world.endpoints);
-    } catch (error) {
-      log.debug({}, `network policy: ${describe(error)}`);
-    }
-    return lastDenied;
   }
 
   /** Why it can't be said yet what holds for a pod; undefined when it can. */
@@ -272,9 +259,25 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
       policies: objects?.policies.length ?? 0,
       ...isolation(compiled),
       invalid: invalid.all(),
-      denied: denied(),
+      denied: readDenials(world),
       sourceTrouble,
     }),
+  };
+}
+
+/** Reads the counters; nothing where there is no table. A kernel that refuses leaves what was read last. */
+function denialReader({ readCounters, log }: Pick<PolicyDeps, 'readCounters' | 'log'>): (world: World) => Denials {
+  const denials = createDenialCount();
+  let last: Denials = { totals: { ingress: 0, egress: 0 }, pods: [] };
+  const counts = (direction: Direction) =>
+    new Map(FAMILIES.flatMap((family) => [...readCounters(POLICY_TABLE.name, deniedSet(direction, family))]));
+  return ({ endpoints }) => {
+    try {
+      last = denials.see({ ingress: counts('ingress'), egress: counts('egress') }, endpoints);
+    } catch (error) {
+      log.debug({}, `network policy: ${describe(error)}`);
+    }
+    return last;
   };
 }
 
