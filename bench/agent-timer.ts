@@ -6,7 +6,10 @@ import type { Machine } from '../examples/cluster/machine.ts';
 
 export interface Timed {
   readonly pid: number;
-  /** Milliseconds of CLOCK_MONOTONIC at which the event came, whether it has come already or not. @throws Error after a minute */
+  /**
+   * Milliseconds of CLOCK_MONOTONIC at which the event came, whether it has come already or not.
+   * @throws Error after a minute
+   */
   when(event: string): Promise<number>;
   /** Ends the program. */
   stop(): Promise<void>;

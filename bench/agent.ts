@@ -10,7 +10,8 @@ import { build, install } from './build.ts';
 import type { WriterReply, WriterRequest } from './lease-writer.ts';
 import type { PeerOptions } from './options.ts';
 import { cpuOf, memoryOf } from './process.ts';
-import { type Figures, figures, table } from './stats.ts';
+import { type FiguresOf, takeTurns } from './rounds.ts';
+import { shown, table } from './stats.ts';
 import { startWriter, type Writer } from './writer.ts';
 
 type LeaseWriter = Writer<WriterRequest, WriterReply>;
@@ -48,9 +49,7 @@ interface Round {
   readonly deleteToGone: readonly number[];
 }
 
-export type AgentFigures = { readonly contender: string; readonly size: number } & {
-  readonly [Name in keyof Round]: Figures;
-};
+export type AgentFigures = FiguresOf<Round> & { readonly contender: string; readonly size: number };
 
 const FLOOR = 'floor (ip -batch)';
 const SETTLE_MS = 1000;
@@ -188,22 +187,6 @@ async function round(
   }
 }
 
-function summed(contender: string, size: number, rounds: readonly Round[]): AgentFigures {
-  const of = (name: keyof Round) => figures(rounds.flatMap((round) => round[name]));
-  return {
-    contender,
-    size,
-    subnetFile: of('subnetFile'),
-    programmed: of('programmed'),
-    cpu: of('cpu'),
-    memory: of('memory'),
-    peakMemory: of('peakMemory'),
-    memoryAtRest: of('memoryAtRest'),
-    putToRoute: of('putToRoute'),
-    deleteToGone: of('deleteToGone'),
-  };
-}
-
 /** Every contender with every number of peers, the contenders taking turns. @throws Error when one doesn't get there */
 export async function benchAgent(options: AgentOptions): Promise<AgentFigures[]> {
   const timer = build(options.root, 'agent-timer');
@@ -215,15 +198,11 @@ export async function benchAgent(options: AgentOptions): Promise<AgentFigures[]>
     for (const size of options.sizes) {
       options.progress(`${size} peers: leases`);
       await load(cluster, writer, all, size);
-      const rounds = new Map<Contender, Round[]>(all.map((contender) => [contender, []]));
-      for (let number = 1; number <= options.rounds; number++) {
-        for (const contender of all) {
-          options.progress(`${size} peers: ${contender.name}, ${number} of ${options.rounds}`);
-          const isLast = number === options.rounds;
-          rounds.get(contender)?.push(await round(options, timer, cluster, writer, contender, size, isLast));
-        }
-      }
-      for (const [{ name }, done] of rounds) results.push(summed(name, size, done));
+      const figures = await takeTurns(all, options.rounds, (contender, number) => {
+        options.progress(`${size} peers: ${contender.name}, ${number} of ${options.rounds}`);
+        return round(options, timer, cluster, writer, contender, size, number === options.rounds);
+      });
+      results.push(...figures.map((each) => ({ size, ...each })));
     }
     await writer.close();
   } finally {
@@ -231,8 +210,6 @@ export async function benchAgent(options: AgentOptions): Promise<AgentFigures[]>
   }
   return results;
 }
-
-const shown = (value: number, digits: number): string => (Number.isNaN(value) ? '-' : value.toFixed(digits));
 
 /** The results as tables, and how the time grows with the number of peers. */
 export function printAgent(results: readonly AgentFigures[]): string {

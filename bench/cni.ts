@@ -264,32 +264,35 @@ export async function benchCni(options: CniOptions): Promise<SeriesFigures[]> {
 
 /** The results as tables, each row with its ratio to ours. */
 export function printCni(results: readonly SeriesFigures[]): string {
-  const parts: string[] = [];
-  for (const { name: feature, title } of FEATURES) {
-    for (const verb of ['ADD', 'DEL'] as const) {
-      for (const atOnce of [1, PARALLEL.atOnce]) {
-        const rows = results.filter((row) => row.feature === feature && row.verb === verb && row.atOnce === atOnce);
-        const ours = rows.find(({ contender }) => contender === 'ours');
-        if (ours === undefined) continue;
-        const cells = rows.map((row) => [
-          row.contender,
-          ms(row.wall.median),
-          ms(row.wall.p90),
-          ms(row.wall.p99),
-          ms(row.cpu),
-          row.podsPerSecond.toFixed(0),
-          row.growth.toFixed(2),
-          atOnce === 1
-            ? (ours.wall.median / row.wall.median).toFixed(2)
-            : (ours.podsPerSecond / row.podsPerSecond).toFixed(1),
-        ]);
-        const ratio = atOnce === 1 ? 'ours/this' : 'ours/this, pods/s';
-        parts.push(
-          `${verb}, ${title}, ${atOnce === 1 ? 'one at a time' : `${PARALLEL.pods} pods, ${atOnce} at a time`} (ms)\n`,
-        );
-        parts.push(`${table(['', 'median', 'p90', 'p99', 'CPU each', 'pods/s', 'last/first', ratio], cells)}\n`);
-      }
-    }
-  }
-  return parts.join('');
+  const series = FEATURES.flatMap(({ name, title }) =>
+    (['ADD', 'DEL'] as const).flatMap((verb) =>
+      [1, PARALLEL.atOnce].map((atOnce) => {
+        const rows = results.filter((row) => row.feature === name && row.verb === verb && row.atOnce === atOnce);
+        return seriesTable(`${verb}, ${title}`, rows, atOnce);
+      }),
+    ),
+  );
+  return series.join('');
+}
+
+/** Empty where ours was not measured. */
+function seriesTable(what: string, rows: readonly SeriesFigures[], atOnce: number): string {
+  const ours = rows.find(({ contender }) => contender === 'ours');
+  if (ours === undefined) return '';
+  const cells = rows.map((row) => [
+    row.contender,
+    ms(row.wall.median),
+    ms(row.wall.p90),
+    ms(row.wall.p99),
+    ms(row.cpu),
+    row.podsPerSecond.toFixed(0),
+    row.growth.toFixed(2),
+    atOnce === 1
+      ? (ours.wall.median / row.wall.median).toFixed(2)
+      : (ours.podsPerSecond / row.podsPerSecond).toFixed(1),
+  ]);
+  const [how, ratio] =
+    atOnce === 1 ? ['one at a time', 'ours/this'] : [`${PARALLEL.pods} pods, ${atOnce} at a time`, 'ours/this, pods/s'];
+  const head = ['', 'median', 'p90', 'p99', 'CPU each', 'pods/s', 'last/first', ratio];
+  return `${what}, ${how} (ms)\n${table(head, cells)}\n`;
 }

@@ -14,7 +14,8 @@ import { PODS_ON_NODE } from './kube-objects.ts';
 import type { KubeWriterReply, KubeWriterRequest } from './kube-writer.ts';
 import type { PeerOptions } from './options.ts';
 import { cpuOf, memoryOf } from './process.ts';
-import { type Figures, figures, table } from './stats.ts';
+import { type FiguresOf, takeTurns } from './rounds.ts';
+import { type Figures, shown, table } from './stats.ts';
 import { startWriter, type Writer } from './writer.ts';
 
 export interface KubernetesOptions extends PeerOptions {
@@ -56,9 +57,7 @@ interface Round {
   readonly peakMemory: number;
 }
 
-export type KubernetesFigures = { readonly contender: string; readonly size: number } & {
-  readonly [Name in keyof Round]: Figures;
-};
+export type KubernetesFigures = FiguresOf<Round> & { readonly contender: string; readonly size: number };
 
 type KubeWriter = Writer<KubeWriterRequest, KubeWriterReply>;
 
@@ -204,12 +203,6 @@ async function round(stage: Stage, contender: Contender, number: number): Promis
   }
 }
 
-function summed(contender: string, size: number, rounds: readonly Round[]): KubernetesFigures {
-  const names = Object.keys(rounds[0] as Round) as (keyof Round)[];
-  const all = names.map((name) => [name, figures(rounds.flatMap((round) => round[name]))]);
-  return { contender, size, ...(Object.fromEntries(all) as { [Name in keyof Round]: Figures }) };
-}
-
 async function benchSize(options: KubernetesOptions, size: number): Promise<KubernetesFigures[]> {
   const cluster = await startCluster({ nodes: options.peers.length + 2 });
   let plane: ControlPlane | undefined;
@@ -223,15 +216,12 @@ async function benchSize(options: KubernetesOptions, size: number): Promise<Kube
     const stage: Stage = { options, timer, cluster, plane, writer, size };
     const all = contenders(cluster, options);
     await load(stage, all);
-    const rounds = new Map<Contender, Round[]>(all.map((contender) => [contender, []]));
-    for (const number of numbers(1, options.rounds)) {
-      for (const contender of all) {
-        options.progress(`${size} nodes: ${contender.name}, ${number} of ${options.rounds}`);
-        rounds.get(contender)?.push(await round(stage, contender, number));
-      }
-    }
+    const figures = await takeTurns(all, options.rounds, (contender, number) => {
+      options.progress(`${size} nodes: ${contender.name}, ${number} of ${options.rounds}`);
+      return round(stage, contender, number);
+    });
     await writer.close();
-    return [...rounds].map(([{ name }, done]) => summed(name, size, done));
+    return figures.map((each) => ({ size, ...each }));
   } finally {
     await plane?.down();
     await cluster.down();
@@ -245,8 +235,6 @@ export async function benchKubernetes(options: KubernetesOptions): Promise<Kuber
   for (const size of options.sizes) results.push(...(await benchSize(options, size)));
   return results;
 }
-
-const shown = (value: number, digits: number): string => (Number.isNaN(value) ? '-' : value.toFixed(digits));
 
 /** The results as tables. */
 export function printKubernetes(results: readonly KubernetesFigures[]): string {

@@ -35,3 +35,6 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
 
 /** Milliseconds with two decimals. */
 export const ms = (value: number): string => value.toFixed(2);
+
+/** With so many decimals; "-" where nothing was measured. */
+export const shown = (value: number, digits: number): string => (Number.isNaN(value) ? '-' : value.toFixed(digits));

@@ -88,29 +88,21 @@ export async function benchThroughput(options: ThroughputOptions): Promise<Throu
       const pair: Pair = [cluster.nodes[2 * index] as Node, cluster.nodes[2 * index + 1] as Node];
       paths.push(await openPath(cluster, pair, each));
     }
-    const rates = new Map<string, number[]>();
+    const series = TRAFFIC.flatMap((traffic) => paths.map((path) => ({ traffic, path, rates: [] as number[] })));
     for (let round = 1; round <= rounds; round++) {
       progress(`round ${round} of ${rounds}`);
-      for (const traffic of TRAFFIC)
-        for (const path of paths) {
-          const key = keyOf(path, traffic.name);
-          rates.set(key, [...(rates.get(key) ?? []), await transfer(path, traffic, seconds)]);
-        }
+      for (const { traffic, path, rates } of series) rates.push(await transfer(path, traffic, seconds));
     }
-    return TRAFFIC.flatMap(({ name: traffic }) =>
-      paths.map((path) => ({
-        backend: path.backend,
-        contender: path.contender,
-        traffic,
-        rate: figures(rates.get(keyOf(path, traffic)) ?? []),
-      })),
-    );
+    return series.map(({ traffic, path: { backend, contender }, rates }) => ({
+      backend,
+      contender,
+      traffic: traffic.name,
+      rate: figures(rates),
+    }));
   } finally {
     await cluster.down();
   }
 }
-
-const keyOf = ({ backend, contender }: Path, traffic: Traffic['name']): string => `${traffic} ${backend} ${contender}`;
 
 /** The results as a table for each kind of traffic, with the ratio of ours to each other. */
 export function printThroughput(results: readonly ThroughputFigures[]): string {

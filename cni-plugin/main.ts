@@ -10,42 +10,27 @@ import type { LinkRemover } from '../kernel/remove-links.ts';
 import type { Request } from './protocol.ts';
 import { VERSIONS } from './versions.ts';
 
-const ABOUT: Readonly<Record<PluginName, string>> = {
-  flannel: 'CNI plugin flannel (flannel-ts): attaches pods to a bridge',
-  'flannel-ipam': 'CNI plugin flannel-ipam (flannel-ts): reserves addresses for other plugins',
-  'flannel-portmap': 'CNI plugin flannel-portmap (flannel-ts): leads ports of the host to pods that others attach',
-  'flannel-bandwidth': 'CNI plugin flannel-bandwidth (flannel-ts): limits the bandwidth of pods that others attach',
-};
-
-const USAGE = `
-Executed by a container runtime, not by hand: the verb and the pod are in the environment
-(CNI_COMMAND=ADD|DEL|CHECK|GC|STATUS|VERSION, CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH, CNI_ARGS),
-the network configuration is JSON on standard input. Prints a result or an error object.
-To try it: echo '{"name":"n","cniVersion":"1.0.0"}' | CNI_COMMAND=VERSION flannel
-`;
-
 /** A verb on one attachment takes milliseconds; behind another one on the same attachment it waits this long. */
 const LOCK_TIMEOUT_MS = 10_000;
-
-const isPlugin = (name: string): name is PluginName => Object.hasOwn(ABOUT, name);
 
 async function main(): Promise<Answer> {
   const { env } = process;
   const plugin = basename(env.FLANNEL_ARGV0 || 'flannel');
-  if (!isPlugin(plugin)) throw new NetError('invalid-environment', `no plugin is called ${JSON.stringify(plugin)}`);
-  if (process.argv.some((word) => word === '--help' || word === '-h')) return help(plugin);
   if (!env.CNI_COMMAND) return about(plugin);
   if (env.CNI_COMMAND === 'VERSION') return versions();
+  const { isPlugin } = await import('./verbs.ts');
+  if (!isPlugin(plugin)) throw new NetError('invalid-environment', `no plugin is called ${JSON.stringify(plugin)}`);
   const { MAX_INPUT_BYTES, parseEnvironment, parseRequest } = await import('./protocol.ts');
   const invocation = parseEnvironment(env);
   return standAlone(plugin, parseRequest(invocation, await readInput(MAX_INPUT_BYTES)));
 }
 
-const help = (plugin: PluginName): Answer => ({ output: `${ABOUT[plugin]}\n${USAGE}`, status: 0 });
-
-/** Called by a person without anything: says what it is, as the reference plugins do. */
-function about(plugin: PluginName): Answer {
-  process.stderr.write(`${ABOUT[plugin]}\nCNI protocol versions supported: ${VERSIONS.join(', ')}\n`);
+/** Called by a person without anything: says what it is, as client.c and the reference plugins do. */
+function about(name: string): Answer {
+  process.stderr.write(
+    `CNI plugin ${name} (flannel-ts): executed by a container runtime, not by hand\n` +
+      `CNI protocol versions supported: ${VERSIONS.join(', ')}\n`,
+  );
   return { output: '', status: 0 };
 }
 

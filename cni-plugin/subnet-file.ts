@@ -1,8 +1,8 @@
-// The file in which the agent tells the plugin this node's subnet: /run/flannel/subnet.env, KEY=VALUE lines.
+// What the agent has told the plugin of this node's subnet. The plugin goes by all of it, so that it must be complete.
 
-import { EXEMPT_NAME, MASQUERADE_NAME, MTU_NAME, parseEnvFile, SUBNET_NAMES } from '../model/env-file.ts';
 import { NetError } from '../model/errors.ts';
-import { FAMILIES, type Family, familyOf, networkOf, type Prefix, tryPrefix } from '../model/ip.ts';
+import type { Prefix } from '../model/ip.ts';
+import { MASQUERADE_NAME, MTU_NAME, readSubnetEnv, SUBNET_NAMES } from '../model/subnet-env.ts';
 
 export const DEFAULT_SUBNET_FILE = '/run/flannel/subnet.env';
 
@@ -24,39 +24,16 @@ export interface SubnetFile {
  * @throws NetError invalid-config naming the file and the keys that are missing or malformed
  */
 export function parseSubnetFile(text: string, path: string): SubnetFile {
-  const values = parseEnvFile(text);
-  const problems: string[] = [];
-  const listed = (what: 'network' | 'subnet') =>
-    FAMILIES.flatMap((family) => {
-      const name = SUBNET_NAMES[family][what];
-      return prefixes(values.get(name), name, family, problems);
-    });
-  const networks = listed('network');
-  const subnets = listed('subnet');
-  const unmasqueraded = prefixes(values.get(EXEMPT_NAME), EXEMPT_NAME, undefined, problems);
-  const mtu = values.get(MTU_NAME) ?? '';
-  const ipMasq = values.get(MASQUERADE_NAME) ?? '';
+  const { networks, subnets, mtu, masquerade, unmasqueraded, problems } = readSubnetEnv(text);
+  const refusal = (what: string) => new NetError('invalid-config', `${path} ${what}`, { subject: path });
+  if (problems.length > 0) throw refusal(problems.join('; '));
+  if (networks.length > 0 && subnets.length > 0 && mtu !== undefined && masquerade !== undefined)
+    return { networks: [...new Set(networks)], subnets, mtu, ipMasq: masquerade, unmasqueraded };
   const missing = [
     networks.length === 0 && SUBNET_NAMES[4].network,
     subnets.length === 0 && SUBNET_NAMES[4].subnet,
-    mtu === '' && MTU_NAME,
-    ipMasq === '' && MASQUERADE_NAME,
-  ].filter((name) => name !== false);
-  if (mtu !== '' && !/^\d{1,5}$/.test(mtu)) problems.push(`${MTU_NAME}: expected a number, got "${mtu.slice(0, 64)}"`);
-  if (problems.length === 0 && missing.length > 0) problems.push(`is missing ${missing.join(', ')}`);
-  if (problems.length > 0) throw new NetError('invalid-config', `${path} ${problems.join('; ')}`, { subject: path });
-  return { networks: [...new Set(networks)], subnets, mtu: Number(mtu), ipMasq: ipMasq === 'true', unmasqueraded };
-}
-
-/** A comma-separated list of prefixes of the family, or of either, as networks; absent and empty are none. */
-function prefixes(value: string | undefined, key: string, family: Family | undefined, problems: string[]): Prefix[] {
-  const parts = value === undefined || value === '' ? [] : value.split(',');
-  return parts.flatMap((part) => {
-    const found = tryPrefix(part.trim());
-    if (found !== undefined && (family === undefined || familyOf(found) === family)) return [networkOf(found)];
-    problems.push(
-      `${key}: expected IP${family === undefined ? '' : `v${family}`} prefixes, got "${part.slice(0, 64)}"`,
-    );
-    return [];
-  });
+    mtu === undefined && MTU_NAME,
+    masquerade === undefined && MASQUERADE_NAME,
+  ];
+  throw refusal(`is missing ${missing.filter((name) => name !== false).join(', ')}`);
 }

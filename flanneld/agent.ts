@@ -2,56 +2,26 @@
 // etcd does or doesn't do; it ends with an error only for a configuration that it can't work with, before it has changed
 // anything. A stop leaves data path and lease as they are.
 
-import type { Execute } from '../kernel/execute.ts';
-import type { Kernel } from '../kernel/kernel.ts';
-import type { OpenEchoes } from '../kernel/probe.ts';
 import { asNetError, describe } from '../model/errors.ts';
 import type { Prefix } from '../model/ip.ts';
 import { type Lease, leaseKey, type PerFamily } from '../model/lease.ts';
 import { once } from '../model/slices.ts';
+import type { AgentDeps } from './agent-deps.ts';
+import { type AgentStatus, remarks, statusOf, unreadiness } from './agent-status.ts';
 import { runPreStartup } from './backend/pre-startup.ts';
-import type { ProxyDeps } from './backend/proxy-keeper.ts';
-import type { Clock } from './clock.ts';
-import type { Programs } from './firewall/programs.ts';
-import type { AgentConfig } from './config.ts';
 import { differencesInSlices, type Held, hold } from './hold.ts';
 import { settingsNow } from './host-reading.ts';
 import { GRACE_MS, noPeers } from './known-peers.ts';
 import type { Log } from './log.ts';
 import { type NetworkConfig, parseNetworkConfig } from './network-config.ts';
 import { type Prepared, prepare } from './prepare.ts';
-import { type AgentStatus, newProgress, type Progress, remarks, statusOf, unreadiness } from './progress.ts';
+import { newProgress, type Progress } from './progress.ts';
 import { retry } from './retry.ts';
 import { seldom } from './seldom.ts';
 import { formerSubnets, removeGateways } from './stale-gateways.ts';
 import { watchStart } from './start-watch.ts';
 import { type PreviousSubnet, readPrevious } from './subnet-file.ts';
 import type { Snapshot, SubnetManager } from './subnet/manager.ts';
-
-export interface AgentDeps {
-  readonly kernel: Kernel;
-  readonly config: AgentConfig;
-  readonly log: Log;
-  readonly clock: Clock;
-  /** Connects when first used. */
-  openManager(nodeId: string): SubnetManager;
-  /** The node's identity: whether there is one, and making it (or asking for it) where there is none. */
-  readonly identity: { isKept(): boolean; keep(signal: AbortSignal): string | Promise<string> };
-  /** Called once, when the configuration has proved usable and before anything else is changed. */
-  readonly onAccepted?: (() => void) | undefined;
-  /** Called once, when two runs, one after the other, have found everything in its place. */
-  readonly onSettled?: (() => void) | undefined;
-  /** Milliseconds that removals wait after a snapshot without our own lease; by default {@link GRACE_MS}. */
-  readonly graceMs?: number | undefined;
-  /** The program of the udp backend. */
-  readonly proxy?: ProxyDeps | undefined;
-  /** Runs the commands of the extension backend. */
-  readonly execute?: Execute | undefined;
-  /** Without it no peer is probed. */
-  readonly openEchoes?: OpenEchoes | undefined;
-  /** Programs that packet filters are reached by; without them only nft's tables are. */
-  readonly programs?: Programs | undefined;
-}
 
 export interface Agent {
   /**
@@ -70,6 +40,7 @@ export interface Agent {
   status(): AgentStatus;
 }
 
+/** Does nothing before it is run. */
 export function createAgent(deps: AgentDeps): Agent {
   const { clock, config } = deps;
   const progress = newProgress(clock.now());

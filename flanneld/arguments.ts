@@ -2,7 +2,8 @@
 // `--flag=value`, a switch takes its value only with `=`; FLANNELD_* fills in what the command line leaves out.
 
 import { NetError } from '../model/errors.ts';
-import { FLAGS, type Flag, type FlagName, type FlagValues, variableOf } from './flags.ts';
+import type { Flag } from './flag-kinds.ts';
+import { FLAGS, type FlagName, type FlagValues, variableOf } from './flags.ts';
 
 export interface Arguments {
   readonly values: FlagValues;

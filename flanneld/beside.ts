@@ -3,7 +3,7 @@
 
 import { type Family, familyOf, type Ip, type Prefix } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
-import type { AgentDeps } from './agent.ts';
+import type { AgentDeps } from './agent-deps.ts';
 import type { Backend } from './backend/backend.ts';
 import { keepExtension } from './backend/extension-keeper.ts';
 import { keepProxy } from './backend/proxy-keeper.ts';

@@ -35,3 +35,21 @@ export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<vo
     signal.addEventListener('abort', finish);
   });
 }
+
+/** Resolves when the signal aborts; until then the process has something to wait for. */
+export async function untilAborted(signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) await sleep(systemClock, 2 ** 30, signal);
+}
+
+/** The action, `ms` after it is first asked for and once for all that ask until then; never once the signal has aborted. */
+export function gathered(clock: Clock, ms: number, signal: AbortSignal, action: () => void): () => void {
+  let isDue = false;
+  return () => {
+    if (isDue) return;
+    isDue = true;
+    void sleep(clock, ms, signal).then(() => {
+      isDue = false;
+      if (!signal.aborted) action();
+    });
+  };
+}

@@ -3,7 +3,8 @@
 
 import { NetError } from '../model/errors.ts';
 import { type Lease, leaseKey } from '../model/lease.ts';
-import { type AgentDeps, prepareFor } from './agent.ts';
+import { prepareFor } from './agent.ts';
+import type { AgentDeps } from './agent-deps.ts';
 import { examine, printDifference } from './difference.ts';
 import { firewallChanges, printFirewallChanges } from './firewall/changes.ts';
 import { sitesOf } from './firewall/site.ts';

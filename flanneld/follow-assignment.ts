@@ -3,7 +3,7 @@
 
 import { describe } from '../model/errors.ts';
 import { familiesOf, leaseKey } from '../model/lease.ts';
-import type { AgentDeps } from './agent.ts';
+import type { AgentDeps } from './agent-deps.ts';
 import type { Progress } from './progress.ts';
 import { formerSubnets, removeGateways } from './stale-gateways.ts';
 import { assignedSubnet } from './subnet/assigned.ts';

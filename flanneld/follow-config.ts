@@ -3,7 +3,7 @@
 // passed over. Pods that are there keep what they have: a new MTU is for those that come.
 
 import { describe, hasCode, NetError } from '../model/errors.ts';
-import type { AgentDeps } from './agent.ts';
+import type { AgentDeps } from './agent-deps.ts';
 import { configChanges, printChanges } from './config-change.ts';
 import { parseNetworkConfig } from './network-config.ts';
 import { adopt, prepareAgain } from './prepare-again.ts';

@@ -5,7 +5,7 @@
 import type { Change } from '../kernel/kernel.ts';
 import { describe } from '../model/errors.ts';
 import { familiesOf, type Lease } from '../model/lease.ts';
-import type { AgentDeps } from './agent.ts';
+import type { AgentDeps } from './agent-deps.ts';
 import type { Underlay } from './backend/backend.ts';
 import type { Prepared } from './prepare.ts';
 import { adopt, prepareAgain } from './prepare-again.ts';

@@ -8,7 +8,7 @@ import type { AgentConfig } from './config.ts';
 import { createServer } from './http.ts';
 import { METRICS_TYPE, metricsText } from './metrics.ts';
 import { processFacts } from './process-facts.ts';
-import type { AgentStatus } from './progress.ts';
+import type { AgentStatus } from './agent-status.ts';
 
 /** What the answers are made of. */
 export interface HealthView {

@@ -5,7 +5,8 @@ import { describe } from '../model/errors.ts';
 import { familyOf } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
 import type { Sliced } from '../model/slices.ts';
-import type { AgentDeps } from './agent.ts';
+import type { AgentDeps } from './agent-deps.ts';
+import { standingOf, unreadiness } from './agent-status.ts';
 import { startBeside } from './beside.ts';
 import type { AgentConfig } from './config.ts';
 import { examineInSlices, printDifference, type Target } from './difference.ts';
@@ -20,8 +21,8 @@ import type { FirewallWish } from './firewall/hold.ts';
 import { keepFirewall } from './firewall/keeper.ts';
 import { sitesOf } from './firewall/site.ts';
 import { followUnderlay } from './follow-underlay.ts';
-import { addRun, type Progress, standingOf, unreadiness } from './progress.ts';
-import { type Run, startReconciler } from './reconcile.ts';
+import { addRun, type Progress } from './progress.ts';
+import { type Reconciler, type Run, startReconciler } from './reconcile.ts';
 import { ownsChains, type RuleSettings, rulesTable } from './rules/table.ts';
 import { fits } from './subnet/choose.ts';
 import type { Snapshot, SubnetManager } from './subnet/manager.ts';
@@ -52,7 +53,7 @@ export interface Held {
 
 /** Resolves when the signal aborts. */
 export async function hold(deps: HoldDeps, progress: Progress, held: Held, signal: AbortSignal): Promise<void> {
-  const { kernel, manager, clock, log, config, graceMs } = deps;
+  const { kernel, manager, clock, log, config } = deps;
   const { prepared, lease, first, snapshots, doubtful } = held;
   const checkOwn = ownLeaseKeeper({
     manager,
@@ -74,9 +75,7 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
   });
   progress.firewall = firewall;
   let own: Lease | undefined;
-  let settled = false;
-  /** Runs in a row that have changed nothing. */
-  let idle = 0;
+  const noteRun = settling(deps.onSettled);
   const underlay = followUnderlay(deps, progress, {
     onAddress: manager.reconnect,
     onLease: () => checkOwn(own),
@@ -96,32 +95,17 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
       const before = unreadiness(progress);
       beside.hold(run);
       afterRun(deps, progress, run, before);
-      // The kernel is done with link-local addresses of new devices a while after everything else.
-      idle = run.changes === 0 ? idle + 1 : 0;
-      if (!settled && idle === 2) {
-        settled = true;
-        deps.onSettled?.();
-      }
+      noteRun(run);
       manager.observe?.(standingOf(progress));
     },
   });
-  let cancelGrace = () => {};
+  const peers = followPeers(deps, progress, held.known, reconciler);
   const take = (snapshot: Snapshot) => {
     progress.storeTrouble = undefined;
     progress.assignment = snapshot.assignment;
-    const before = progress.known ?? held.known;
-    progress.known = learn(before, snapshot, clock.now(), graceMs);
-    const { fresh, departed } = peerChanges(before.peers, progress.known.peers);
-    const gone = mayRemove(progress.known, clock.now()) ? departed : [];
-    if (fresh.length + gone.length <= MOST_HURRIED) reconciler.hurry(fresh, gone);
+    peers.take(snapshot);
     own = snapshot.own;
     checkOwn(own);
-    reconciler.trigger('leases');
-    cancelGrace();
-    if (mayRemove(progress.known, clock.now())) return;
-    cancelGrace = clock.after(progress.known.graceUntil - clock.now(), () =>
-      reconciler.trigger('end of the grace period'),
-    );
   };
   const ignore = kernel.watch((change) => {
     firewall.hear(change);
@@ -141,9 +125,47 @@ export async function hold(deps: HoldDeps, progress: Progress, held: Held, signa
     ignore();
     beside.stop();
     firewall.stop();
-    cancelGrace();
+    peers.stop();
     reconciler.stop();
   }
+}
+
+/** Takes note of each run; calls back once, when two in a row have changed nothing. */
+function settling(onSettled: (() => void) | undefined): (run: Run) => void {
+  let idle = 0;
+  let settled = false;
+  return ({ changes }) => {
+    // The kernel is done with link-local addresses of new devices a while after everything else.
+    idle = changes === 0 ? idle + 1 : 0;
+    if (settled || idle < 2) return;
+    settled = true;
+    onSettled?.();
+  };
+}
+
+/** Learns from snapshots who the peers are, and has the loop act on it, be it when the grace period ends. */
+function followPeers(
+  { clock, graceMs }: Pick<HoldDeps, 'clock' | 'graceMs'>,
+  progress: Progress,
+  known: KnownPeers,
+  reconciler: Reconciler,
+): { take(snapshot: Snapshot): void; stop(): void } {
+  let cancelGrace = () => {};
+  return {
+    take(snapshot) {
+      const before = progress.known ?? known;
+      const now = learn(before, snapshot, clock.now(), graceMs);
+      progress.known = now;
+      const { fresh, departed } = peerChanges(before.peers, now.peers);
+      const gone = mayRemove(now, clock.now()) ? departed : [];
+      if (fresh.length + gone.length <= MOST_HURRIED) reconciler.hurry(fresh, gone);
+      reconciler.trigger('leases');
+      cancelGrace();
+      if (mayRemove(now, clock.now())) return;
+      cancelGrace = clock.after(now.graceUntil - clock.now(), () => reconciler.trigger('end of the grace period'));
+    },
+    stop: () => cancelGrace(),
+  };
 }
 
 /** What the watch has told already is the same trouble. It passes by a renewal: no snapshot may come for days. */

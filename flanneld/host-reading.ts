@@ -2,7 +2,7 @@
 
 import type { Kernel } from '../kernel/kernel.ts';
 import { familiesOf, type Lease, type PerFamily } from '../model/lease.ts';
-import type { AgentDeps } from './agent.ts';
+import type { AgentDeps } from './agent-deps.ts';
 import type { AgentConfig } from './config.ts';
 import { deviceTo, deviceToPods } from './device-to.ts';
 import { type HostFacts, type HostSetting, hostKeys, hostSettings } from './host-settings.ts';

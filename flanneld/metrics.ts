@@ -2,7 +2,7 @@
 // docs/metrics.md is made from. Pure.
 
 import { countProbes } from './probe/notes.ts';
-import type { AgentStatus } from './progress.ts';
+import type { AgentStatus } from './agent-status.ts';
 
 /** What the process can say of itself. */
 export interface ProcessFacts {

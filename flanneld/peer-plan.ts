@@ -48,6 +48,7 @@ export interface Surroundings {
   readonly foreign: ReadonlyMap<string, Route>;
 }
 
+/** Of the state of the host. */
 export function surroundingsOf({ routes }: State): Surroundings {
   const roads = routes.filter(({ protocol }) => protocol !== OUR_PROTOCOL);
   const foreign = roads.filter((route) => !mayReplace(route));

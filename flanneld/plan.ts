@@ -48,6 +48,7 @@ const IPV6_PRESENT = 'net/ipv6/conf/default/accept_ra';
 /** Sysctls that planning has to know the value of. */
 export const PLANNING_SYSCTLS: readonly string[] = [IPV6_PRESENT];
 
+/** What the host should have for our lease and the peers', `have` being what it has. Pure. */
 export const planHost = (input: PlanInput, have: State): Plan => finish(planInSlices(input, have));
 
 /** The same for thousands of peers. */

@@ -2,7 +2,7 @@
 // The subnet stays, and so does what our lease tells the peers of our devices.
 
 import type { Lease } from '../model/lease.ts';
-import type { AgentDeps } from './agent.ts';
+import type { AgentDeps } from './agent-deps.ts';
 import type { NetworkConfig } from './network-config.ts';
 import { type Prepared, prepare } from './prepare.ts';
 import type { Progress } from './progress.ts';

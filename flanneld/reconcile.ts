@@ -72,6 +72,7 @@ export interface Reconciler {
   stop(): void;
 }
 
+/** Nothing runs before it is triggered. */
 export function startReconciler(options: ReconcileOptions): Reconciler {
   const { clock, log, resyncMs } = options;
   const report = reporter(log);

@@ -14,6 +14,7 @@ export interface Seldom<T> {
 /** Reading takes a tenth of the time at most. */
 const REST_FACTOR = 10;
 
+/** Reads nothing before it is asked. */
 export function seldom<T>(clock: Clock, read: () => Sliced<T>): Seldom<T> {
   let last: { readonly value: T; readonly until: number } | undefined;
   let reading: Promise<void> | undefined;

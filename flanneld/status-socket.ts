@@ -6,6 +6,7 @@ import { dirname } from 'node:path';
 import { removeIfThere, statIfThere } from '../kernel/files.ts';
 import { describe, NetError } from '../model/errors.ts';
 import { type Clock, sleep } from './clock.ts';
+import { MOST_SOCKET_BYTES } from './config.ts';
 import type { Log } from './log.ts';
 
 /** The socket's path. */
@@ -15,8 +16,6 @@ export const statusSocketPath = (subnetFile: string): string => `${subnetFile.re
 const RETRY_MS = 1000;
 /** Only the owner may connect: the mode is in force from the moment the socket is there. */
 const UMASK = 0o177;
-/** unix(7): what the kernel takes, less the byte that ends it. */
-const MOST_PATH_BYTES = 107;
 
 /**
  * Binds the server to the path; a socket that nobody answers on is replaced. Closing the server removes it. `cause`: how
@@ -45,8 +44,8 @@ function requireSafeDirectory(path: string): void {
 
 function requireShort(path: string): void {
   const bytes = Buffer.byteLength(path);
-  if (bytes <= MOST_PATH_BYTES) return;
-  const why = `the path of a socket has at most ${MOST_PATH_BYTES} bytes, not ${bytes}: name a shorter directory`;
+  if (bytes <= MOST_SOCKET_BYTES) return;
+  const why = `the path of a socket has at most ${MOST_SOCKET_BYTES} bytes, not ${bytes}: name a shorter directory`;
   throw new NetError('io', `listen on ${path}: ${why}`, { errno: 'ENAMETOOLONG', subject: path });
 }
 
@@ -94,7 +93,8 @@ function bind(server: Server, path: string): Promise<void> {
 }
 
 /**
- * Listens as soon as it can, and goes on trying: an agent that is being replaced may still answer. Troubles are logged when they are new. Ends when the signal aborts; the server is the caller's to close.
+ * Listens as soon as it can, and goes on trying: an agent that is being replaced may still answer. Troubles are logged
+ * when they are new. Ends when the signal aborts; the server is the caller's to close.
  */
 export async function keepSocket(
   server: Server,

@@ -7,7 +7,7 @@ import type { ProbeStatus } from './probe/prober.ts';
 import { firewallRemarks } from './firewall/findings.ts';
 import { hostLines } from './host-settings.ts';
 import { request } from './http.ts';
-import type { AgentStatus } from './progress.ts';
+import type { AgentStatus } from './agent-status.ts';
 import { noAgent, statusSocketPath } from './status-socket.ts';
 
 const TIMEOUT_MS = 5000;

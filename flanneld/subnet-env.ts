@@ -1,19 +1,9 @@
 // The text of /run/flannel/subnet.env, byte for byte flannel's (pkg/subnet/subnet.go, WriteSubnetFile): what the CNI
 // plugin and Docker read, and what tells a restarted agent which subnet the pods of this node use.
 
-import { EXEMPT_NAME, MASQUERADE_NAME, MTU_NAME, parseEnvFile, SUBNET_NAMES } from '../model/env-file.ts';
-import {
-  FAMILIES,
-  familyOf,
-  firstOf,
-  lengthOf,
-  networkOf,
-  plus,
-  type Prefix,
-  tryPrefix,
-  withLength,
-} from '../model/ip.ts';
+import { firstOf, lengthOf, plus, type Prefix, withLength } from '../model/ip.ts';
 import { familiesOf, type PerFamily } from '../model/lease.ts';
+import { EXEMPT_NAME, MASQUERADE_NAME, MTU_NAME, SUBNET_NAMES } from '../model/subnet-env.ts';
 
 export interface SubnetEnv {
   /** The pod network of each family. */
@@ -40,25 +30,3 @@ export function formatSubnetEnv({ network, subnet, mtu, masquerade, unmasquerade
 
 /** "10.10.11.0/24" → "10.10.11.1/24" */
 const gatewayOf = (subnet: Prefix): Prefix => withLength(plus(firstOf(subnet), 1n), lengthOf(subnet));
-
-/**
- * What the file says, leaving out what can't be understood: a value that is no prefix is as good as none. MTU 0 and no
- * masquerade where the line is missing.
- */
-export function parseSubnetEnv(text: string): SubnetEnv {
-  const values = parseEnvFile(text);
-  const prefixes = (key: 'network' | 'subnet'): PerFamily<Prefix> =>
-    Object.fromEntries(
-      FAMILIES.flatMap((family) => {
-        const prefix = tryPrefix(values.get(SUBNET_NAMES[family][key]));
-        return prefix !== undefined && familyOf(prefix) === family ? [[family, networkOf(prefix)]] : [];
-      }),
-    );
-  const mtu = values.get(MTU_NAME) ?? '';
-  return {
-    network: prefixes('network'),
-    subnet: prefixes('subnet'),
-    mtu: /^\d{1,5}$/.test(mtu) ? Number(mtu) : 0,
-    masquerade: values.get(MASQUERADE_NAME) === 'true',
-  };
-}

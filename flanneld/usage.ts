@@ -1,6 +1,7 @@
 // The table of flags as text: --help and the reference docs/flags.md.
 
-import { type Command, FLAGS, type Flag, type FlagName, variableOf } from './flags.ts';
+import type { Command, Flag } from './flag-kinds.ts';
+import { FLAGS, type FlagName, variableOf } from './flags.ts';
 
 const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
   run: [

@@ -131,6 +131,7 @@ const listing = (family: Family, compared: Buffer): Request => ({
   write: (out) => out.emit(Buffer.concat([header(family), compared])),
 });
 
+/** struct nfgenmsg of the family (linux/netfilter/nfnetlink.h). */
 export const header = (family: Family): Buffer => Buffer.from([AF[family], 0, 0, 0]);
 
 const deletion = ({ family, original, name }: Flow): Request => ({

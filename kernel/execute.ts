@@ -48,7 +48,11 @@ const FORCED = { output: '', errors: 'ended by force: it took too long or said t
 /** After the program's end: for what it said to be read, should something it has started hold the pipes open. */
 const LINGER_MS = 200;
 
-/** Runs a program (a path, or a name to be found by the PATH of its environment) to its end. Past its bounds it is killed, with all it has started. @throws NetError io when it can't start */
+/**
+ * Runs a program (a path, or a name to be found by the PATH of its environment) to its end. Past its bounds it is
+ * killed, with all it has started.
+ * @throws NetError io when it can't start
+ */
 export function execute(path: string, options: ExecuteOptions): Promise<Ended> {
   const { args = [], environment, input, timeoutMs, maxBytes, signal } = options;
   return new Promise((resolve, reject) => {

@@ -101,12 +101,14 @@ export function refuse(errno: string, subject?: string): never {
   throw new NetError('kernel', errno, { errno, subject });
 }
 
+/** By name; undefined when there is none. */
 export const findDevice = (net: Net, name: string): Device | undefined =>
   net.devices.find((device) => device.name === name);
 
 /** @throws NetError kernel ENODEV */
 export const deviceNamed = (net: Net, name: string): Device => findDevice(net, name) ?? refuse('ENODEV', name);
 
+/** Every namespace has one. */
 export const loopbackOf = (net: Net): Device => deviceNamed(net, 'lo');
 
 /** The integer that a sysctl stands at. */
@@ -115,6 +117,7 @@ export const setting = (net: Net, key: string, fallback: number): number => Numb
 /** Whether IPv6 has nothing to say on the device at all: its MTU is too small for it. */
 export const lacksIpv6 = (device: Device): boolean => device.mtu < IPV6_MIN_MTU;
 
+/** By the device's own sysctl. */
 export const ipv6Disabled = ({ net, name }: Device): boolean =>
   setting(net, `net/ipv6/conf/${name}/disable_ipv6`, 0) !== 0;
 
@@ -125,6 +128,7 @@ export function hasCarrier(device: Device): boolean {
   return portsOf(device).some((port) => port.up && hasCarrier(port));
 }
 
+/** Devices whose master is the bridge. */
 export const portsOf = (bridge: Device): Device[] => bridge.net.devices.filter(({ master }) => master === bridge);
 
 /** Outer IP and UDP headers, the VXLAN header and the inner Ethernet header. */

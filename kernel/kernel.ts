@@ -149,7 +149,10 @@ export interface Kernel {
    */
   commitAside(transaction: Transaction): Promise<void>;
 
-  /** Takes the bits of the mask off the marks of all tracked flows. Equivalent to: conntrack -U -m 0/MASK @throws NetError kernel */
+  /**
+   * Takes the bits of the mask off the marks of all tracked flows. Equivalent to: conntrack -U -m 0/MASK
+   * @throws NetError kernel
+   */
   unmarkFlows(mask: number): void;
 
   /**

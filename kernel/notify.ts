@@ -66,13 +66,20 @@ export function listenTo(protocol: number, groups: readonly number[]): number {
 /** The changes that wait in a socket's queue, at most so many. */
 function drain(fd: number, buffer: Buffer, read: (datagram: Buffer) => readonly Change[]): Change[] {
   const changes: Change[] = [];
-  for (let count = 0; count < MOST_DATAGRAMS; count++) {
-    const length = receive(fd, buffer);
-    if (length === undefined) break;
-    if (length === 'lost') return [...changes, { type: 'overrun' }];
-    changes.push(...read(buffer.subarray(0, length)));
+  for (const datagram of waiting(fd, buffer, MOST_DATAGRAMS)) {
+    if (datagram === 'lost') return [...changes, { type: 'overrun' }];
+    changes.push(...read(datagram));
   }
   return changes;
+}
+
+/** The datagrams that wait in a socket's queue, at most so many, each in the buffer until the next. ENOBUFS: some are lost. */
+export function* waiting(fd: number, buffer: Buffer, most: number): Generator<Buffer | 'lost'> {
+  for (let count = 0; count < most; count++) {
+    const length = receive(fd, buffer);
+    if (length === undefined) return;
+    yield length === 'lost' ? length : buffer.subarray(0, length);
+  }
 }
 
 /** The length of the next datagram; undefined when none waits. ENOBUFS: more came than the queue holds. */

@@ -4,7 +4,7 @@
 import { NetError } from '../model/errors.ts';
 import { attribute, attributesOf, textOf } from './attributes.ts';
 import { close, errnoName, send } from './ffi.ts';
-import { listenTo, lookAt, receive } from './notify.ts';
+import { listenTo, lookAt, receive, waiting } from './notify.ts';
 
 const NETLINK_NETFILTER = 12;
 /** NFNL_SUBSYS_ULOG << 8 with NFULNL_MSG_PACKET and NFULNL_MSG_CONFIG. */
@@ -47,10 +47,8 @@ export function listenToLog(group: number, bytes: number, onPacket: (logged: Log
     throw error;
   }
   return lookAt([fd], () => {
-    for (let count = 0; count < MOST_DATAGRAMS; count++) {
-      const length = receive(fd, buffer);
-      if (length === undefined) break;
-      if (length !== 'lost') for (const logged of packetsIn(buffer.subarray(0, length))) onPacket(logged);
+    for (const datagram of waiting(fd, buffer, MOST_DATAGRAMS)) {
+      if (datagram !== 'lost') for (const logged of packetsIn(datagram)) onPacket(logged);
     }
   });
 }

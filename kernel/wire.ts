@@ -11,6 +11,7 @@ export const familyOfAf = (af: number | undefined): Family | undefined =>
 
 export const SCOPES = { global: 0, site: 200, link: 253, host: 254 } as const;
 
+/** RT_SCOPE_* of linux/rtnetlink.h: 253 for "link". */
 export const scopeNumber = (scope: RouteScope): number => (typeof scope === 'number' ? scope : SCOPES[scope]);
 
 const SCOPE_NAMES = new Map<number, RouteScope>(

@@ -45,6 +45,7 @@ export const matching = (pattern: RegExp, expected: string, max = 4096): Check<s
     typeof value === 'string' && value.length <= max && pattern.test(value) ? value : undefined,
   );
 
+/** One of these words. */
 export const oneOf = <const T extends string>(...allowed: readonly T[]): Check<T> =>
   check(`one of ${allowed.join(', ')}`, (value) => allowed.find((word) => word === value));
 
@@ -72,6 +73,7 @@ export const withDefault =
   (value, path, problems) =>
     value === undefined || value === null ? fallback : inner(value, path, problems);
 
+/** Whether it is a JSON object: neither null nor a list. */
 export const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 

@@ -15,6 +15,7 @@ import type { Step } from './steps.ts';
 /** Whether an object found in the kernel is ours to remove. */
 export type Owns = (item: Item) => boolean;
 
+/** Nothing is removed. */
 export const OWNS_NOTHING: Owns = () => false;
 
 type Removable = Exclude<Item, { type: 'sysctl' }>;

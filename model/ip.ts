@@ -22,7 +22,10 @@ export const familyOf = (value: Ip | Prefix): Family => (value.includes(':') ? 6
 
 const V4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/;
 
-/** Canonical address, or undefined when the text is not one. IPv4-mapped IPv6 stays IPv6; zones and leading zeros are refused. */
+/**
+ * Canonical address, or undefined when the text is not one. IPv4-mapped IPv6 stays IPv6; zones and leading zeros are
+ * refused.
+ */
 export function tryIp(text: unknown): Ip | undefined {
   if (typeof text !== 'string' || text.length > 45) return undefined;
   if (!text.includes(':')) return V4.test(text) ? (text as Ip) : undefined;
@@ -174,7 +177,10 @@ export const macBytes = (address: Mac): Uint8Array => Buffer.from(address.replac
 export const macOf = (bytes: Uint8Array): Mac =>
   (Buffer.from(bytes).toString('hex').match(/../g) ?? []).join(':') as Mac;
 
-/** The link-local address that a device has by its MAC, which is flipped in one bit and has ff:fe in its middle (RFC 4291, appendix A). */
+/**
+ * The link-local address that a device has by its MAC, which is flipped in one bit and has ff:fe in its middle (RFC
+ * 4291, appendix A).
+ */
 export function linkLocal(mac: Mac): Ip {
   const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = macBytes(mac);
   return fromBytes(Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f));

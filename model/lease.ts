@@ -29,8 +29,8 @@ export function leaseKey(subnet: PerFamily<Prefix>): string {
 }
 
 /**
- * The values that are defined. An object that is given a number as its first key later on is made by V8 with room for two dozen:
- * with thousands of leases, megabytes.
+ * The values that are defined. An object that is given a number as its first key later on is made by V8 with room for
+ * two dozen: with thousands of leases, megabytes.
  */
 export function perFamily<T>(v4: T | undefined, v6: T | undefined): PerFamily<T> {
   if (v4 === undefined) return v6 === undefined ? {} : { 6: v6 };

@@ -200,8 +200,9 @@ function printCommand(table: string, command: NftCommand): string {
 export type OwnsName = (name: string) => boolean;
 
 /**
- * The commands from `have` to `want`, as one transaction; undefined when nothing differs. Chains come before the elements
- * that jump to them, sets before the rules that look them up. What `owns` does not claim is left alone. A chain with any other rule than wanted is flushed and filled again, which in one transaction no packet sees.
+ * The commands from `have` to `want`, as one transaction; undefined when nothing differs. Chains come before the
+ * elements that jump to them, sets before the rules that look them up. What `owns` does not claim is left alone. A
+ * chain with any other rule than wanted is flushed and filled again, which in one transaction no packet sees.
  */
 export function diffTable(have: Table | undefined, want: Table, owns: OwnsName): Transaction | undefined {
   const before = have ?? { ...want, chains: [], sets: [] };

@@ -10,7 +10,7 @@ import { request } from 'node:http';
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import type { AgentStatus } from '../../flanneld/progress.ts';
+import type { AgentStatus } from '../../flanneld/agent-status.ts';
 import { type EtcdMember, type EtcdSetup, etcdAddress, etcdServers } from './etcd.ts';
 import { endChild, type Machine, type MachineOptions, startMachine } from './machine.ts';
 import { patience } from './patience.ts';
@@ -20,6 +20,8 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const OUTSIDE = { 4: '203.0.113.10', 6: '2001:db8:ffff::10' } as const;
 export const ETCD = `http://${etcdAddress(0)}:2379`;
 export const PREFIX = '/coreos.com/network';
+/** What pods are given addresses of, without a backend. */
+export const DUAL_NETWORK = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:244::/48' } as const;
 const UNDERLAY_MTU = 1500;
 
 export interface ClusterOptions {

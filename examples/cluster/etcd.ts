@@ -59,19 +59,9 @@ export function etcdServers(machines: readonly Machine[], { tls, flags = [] }: E
   const [endpoints, peers] = [urls(2379), urls(2380)];
   const cluster = peers.map((url, index) => `m${index}=${url}`).join(',');
   const members = machines.map((machine, index) => {
-    const args = [
-      `--name=m${index}`,
-      '--data-dir=/var/lib/etcd',
-      `--listen-client-urls=${scheme}://0.0.0.0:2379`,
-      `--advertise-client-urls=${endpoints[index]}`,
-      `--listen-peer-urls=${peers[index]}`,
-      `--initial-advertise-peer-urls=${peers[index]}`,
-      `--initial-cluster=${cluster}`,
-      `--listen-metrics-urls=${HEALTH}`,
-      ...serverFlags(tls),
-      ...peerFlags(tls),
-      ...flags,
-    ];
+    const [client, peer] = [endpoints[index] as string, peers[index] as string];
+    const own = { name: `m${index}`, data: '/var/lib/etcd', client, listen: `${scheme}://0.0.0.0:2379`, peer, cluster };
+    const args = [...serverFlags(own, tls), `--listen-metrics-urls=${HEALTH}`, ...peerFlags(tls), ...flags];
     const etcdctl = etcdctlOf(machine, endpoints.slice(index, index + 1), tls);
     return memberOf(machine, etcdctl, () => start(machine, `${machine.name}.log`, 'etcd', args));
   });
@@ -125,16 +115,38 @@ const peerFlags = (tls: EtcdTls | undefined): string[] =>
         '--peer-client-cert-auth',
       ];
 
-/** Of a server, towards its clients. */
-export const serverFlags = (tls: EtcdTls | undefined): string[] =>
-  tls === undefined
+export interface EtcdServerPlace {
+  readonly name: string;
+  /** Its directory. */
+  readonly data: string;
+  /** URL that clients are told. */
+  readonly client: string;
+  /** URL where it listens to them, when that is another. */
+  readonly listen?: string;
+  /** URL for the other servers. */
+  readonly peer: string;
+  /** "NAME=URL,…" of all of them. */
+  readonly cluster: string;
+}
+
+/** Of a server, but for TLS between the servers. */
+export const serverFlags = (place: EtcdServerPlace, tls: EtcdTls | undefined): string[] => [
+  `--name=${place.name}`,
+  `--data-dir=${place.data}`,
+  `--listen-client-urls=${place.listen ?? place.client}`,
+  `--advertise-client-urls=${place.client}`,
+  `--listen-peer-urls=${place.peer}`,
+  `--initial-advertise-peer-urls=${place.peer}`,
+  `--initial-cluster=${place.cluster}`,
+  ...(tls === undefined
     ? []
     : [
         `--cert-file=${tls.server.certificate}`,
         `--key-file=${tls.server.key}`,
         `--trusted-ca-file=${tls.authority}`,
         '--client-cert-auth',
-      ];
+      ]),
+];
 
 /** Of etcdctl. */
 export const clientFlags = (tls: EtcdTls | undefined): string[] =>

@@ -1,14 +1,12 @@
 // npm run demo: a pod network from nothing to traffic to nothing, on this machine.
 
 import type { ChildProcess } from 'node:child_process';
-import { type Cluster, hasPeers, PREFIX, startCluster, stopAgent, until } from '../cluster/cluster.ts';
+import { type Cluster, DUAL_NETWORK, hasPeers, PREFIX, startCluster, stopAgent, until } from '../cluster/cluster.ts';
 import { type Pod, startPod } from '../cluster/pod.ts';
 import { type Check, holds, outsideCheck, podMatrix } from './checks.ts';
 import { remember, removeKept } from './kept.ts';
 import { type Backend, type DemoOptions, HELP, parseOptions } from './options.ts';
 import { bad, block, good, heading, matrix, print, step } from './report.ts';
-
-const NETWORK = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
 
 async function startAgents(cluster: Cluster, backend: Backend): Promise<ChildProcess[]> {
   const agents = cluster.nodes.map((node) => cluster.startAgent(node));
@@ -57,7 +55,9 @@ async function showChecks(pods: readonly Pod[]): Promise<Check[]> {
 
 async function showBackend(cluster: Cluster, backend: Backend, perNode: number, last: boolean): Promise<Check[]> {
   heading(`Backend ${backend}`);
-  await step('network configuration into etcd', () => cluster.putConfig({ ...NETWORK, Backend: { Type: backend } }));
+  await step('network configuration into etcd', () =>
+    cluster.putConfig({ ...DUAL_NETWORK, Backend: { Type: backend } }),
+  );
   const agents = await step(`flanneld on ${cluster.nodes.length} nodes, until every peer is routed`, () =>
     startAgents(cluster, backend),
   );

@@ -83,7 +83,10 @@ export interface Backend {
   base(self: Lease, there: (device: string) => boolean): Partial<State>;
   /** The part for one family of one peer. */
   reach(peer: Peer): Reach;
-  /** The address that answers echoes at the far end of the way to a peer, from its first moment on; undefined: none surely does. */
+  /**
+   * The address that answers echoes at the far end of the way to a peer, from its first moment on; undefined: none
+   * surely does.
+   */
   echoes(peer: Pick<Peer, 'family' | 'subnet' | 'publicIp'>): Ip | undefined;
   /** For a backend that has such a program: what it is to do. */
   proxy?(self: Lease, peers: readonly Lease[]): ProxySettings;

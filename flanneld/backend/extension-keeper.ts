@@ -70,6 +70,7 @@ interface Entry {
 
 type Lane = keyof typeof LANES;
 
+/** Runs nothing before it is told what there should be. */
 export function keepExtension({ commands, run, clock, log }: ExtensionOptions): ExtensionKeeper {
   const entries = new Map<string, Entry>();
   const due: Record<Lane, Set<string>> = { first: new Set(), again: new Set() };

@@ -28,6 +28,7 @@ const SHAPE = object({
 type Options = NonNullable<NonNullable<ReturnType<typeof SHAPE>>['Backend']>;
 type Key = keyof Options;
 
+/** @throws NetError invalid-network-config naming the command's key */
 export const openExtension: OpenBackend = ({ options: given, site, stored }) => {
   const options = parse({ Backend: given }, SHAPE, 'network configuration', 'invalid-network-config')
     .Backend as Options;

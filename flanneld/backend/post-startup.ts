@@ -25,6 +25,7 @@ export interface PostStartupOptions {
   readonly onDone: () => void;
 }
 
+/** Runs nothing before it has something to tell. */
 export function keepPostStartup({ run, clock, log, onDone }: PostStartupOptions): PostStartup {
   let wanted: Environment | undefined;
   let done: Environment | undefined;

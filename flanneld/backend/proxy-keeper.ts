@@ -35,6 +35,7 @@ export interface ProxyKeeper {
 /** Between two questions for the counters (ms). */
 const COUNT_MS = 5000;
 
+/** Starts nothing before it has something to do. */
 export function keepProxy({ program, start }: ProxyDeps, clock: Clock, log: Log): ProxyKeeper {
   const pause = pauses();
   let wanted: ProxySettings | undefined;

@@ -20,6 +20,7 @@ const SHAPE = object({
   Backend: object({ Port: withDefault(integer(0, 65_535), DEFAULT_PORT) }, { anyCase: true }),
 });
 
+/** One program for all families, on the first one's underlay. @throws NetError invalid-network-config */
 export const openUdp: OpenBackend = ({ options, site }) => {
   const { Backend } = parse({ Backend: options }, SHAPE, 'network configuration', 'invalid-network-config');
   const port = Backend?.Port || DEFAULT_PORT;

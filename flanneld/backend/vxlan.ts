@@ -51,6 +51,7 @@ interface Vtep {
   readonly underlay: Underlay;
 }
 
+/** A device for each family of the underlay. @throws NetError invalid-network-config */
 export const openVxlan: OpenBackend = (input) => {
   const options = parse({ Backend: input.options }, SHAPE, 'network configuration', 'invalid-network-config')
     .Backend as Options;

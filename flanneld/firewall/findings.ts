@@ -34,21 +34,23 @@ export interface Finding {
 /** What drops each site's traffic, a place once. */
 export function findingsOf(tables: readonly HookedTable[], sites: readonly Site[]): Finding[] {
   const found = new Map<string, Finding>();
-  for (const table of tables) {
-    for (const site of sites) {
-      for (const traffic of table.hook === 'forward' ? forwarded(site) : received(site)) {
-        const fate = sees(table, site) ? fateOf(table.chains, table.entry, traffic, 'hopeful') : undefined;
-        if (fate?.verdict !== 'drop') continue;
-        const finding = findingOf(table, fate, site, traffic);
-        const key = [finding.family, finding.table, finding.chain, finding.handle].join(' ');
-        const known = found.get(key);
-        const drops = [...new Set([...(known?.drops ?? []), ...finding.drops])];
-        const advice = [...new Set([...(known?.advice ?? []), ...finding.advice])];
-        found.set(key, { ...finding, drops, advice });
-      }
-    }
+  for (const finding of tables.flatMap((table) => sites.flatMap((site) => droppedBy(table, site)))) {
+    const key = [finding.family, finding.table, finding.chain, finding.handle].join(' ');
+    const known = found.get(key);
+    const drops = [...new Set([...(known?.drops ?? []), ...finding.drops])];
+    const advice = [...new Set([...(known?.advice ?? []), ...finding.advice])];
+    found.set(key, { ...finding, drops, advice });
   }
   return [...found.values()];
+}
+
+/** One finding for each traffic of the site. */
+function droppedBy(table: HookedTable, site: Site): Finding[] {
+  if (!sees(table, site)) return [];
+  return (table.hook === 'forward' ? forwarded(site) : received(site)).flatMap((traffic) => {
+    const fate = fateOf(table.chains, table.entry, traffic, 'hopeful');
+    return fate?.verdict === 'drop' ? [findingOf(table, fate, site, traffic)] : [];
+  });
 }
 
 const sees = ({ family }: HookedTable, site: Site): boolean =>

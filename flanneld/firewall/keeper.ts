@@ -41,6 +41,7 @@ const TRUSTED_MS = 60_000;
 /** From telling firewalld in vain to telling it again. */
 const PATIENCE_MS = 60_000;
 
+/** Looks at nothing before it is told to. */
 export function keepFirewall(deps: FirewallDeps): FirewallKeeper {
   const { clock, resyncMs } = deps;
   const tell = reporter(deps.log);

@@ -30,6 +30,7 @@ export function apiError(what: string, status: number, body: unknown, retryAfter
   return new ApiError(status, `${what}: ${words.slice(0, 500)}`, seconds);
 }
 
+/** Whether the server refused with this HTTP status. */
 export const hasStatus = (error: unknown, status: number): error is ApiError =>
   error instanceof ApiError && error.status === status;
 

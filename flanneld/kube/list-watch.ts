@@ -52,8 +52,8 @@ const WATCH_MS = 300_000;
 
 /**
  * The objects, the first time when all are known, then after each group of changes that came together and changed
- * something that is kept, and after each trouble. The map may be the same one again; an object that hasn't changed is the same object.
- * Ends with the signal; troubles are reported when they are new.
+ * something that is kept, and after each trouble. The map may be the same one again; an object that hasn't changed is
+ * the same object. Ends with the signal; troubles are reported when they are new.
  */
 export async function* listWatch<T>(
   client: KubeClient,
@@ -77,12 +77,12 @@ export async function* listWatch<T>(
         await list(client, resource, mirror, signal, times);
         relistAt = systemClock.now() + relistMs * (0.75 + Math.random() / 2);
         trouble(undefined);
-        if (takeChanged(mirror)) yield mirror.objects;
+        yield* news(mirror);
       }
       for await (const _ of watch(client, resource, mirror, signal, times)) {
         accepted = true;
         trouble(undefined);
-        if (takeChanged(mirror)) yield mirror.objects;
+        yield* news(mirror);
       }
       // A server that ends watches as soon as they begin is one to be gentle with.
       wait = systemClock.now() - began < 1000 ? pause(systemClock.now() - began) : 0;
@@ -107,10 +107,11 @@ interface Mirror<T> {
   changed: boolean;
 }
 
-function takeChanged(mirror: Mirror<unknown>): boolean {
-  const { changed } = mirror;
+/** The objects, if anything of them has changed since they were last told. */
+function* news<T>(mirror: Mirror<T>): Generator<Objects<T>> {
+  if (!mirror.changed) return;
   mirror.changed = false;
-  return changed;
+  yield mirror.objects;
 }
 
 /** Reads everything. @throws NetError */

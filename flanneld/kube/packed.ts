@@ -24,14 +24,36 @@ export function packedItemCutter(most: number): PackedItemCutter {
   let left: number | undefined;
   let metadata: Buffer | undefined;
 
-  /** The next field's number and where its value is; undefined where not all of it has come. */
-  function nextField(cursor: Cursor): { readonly number: number; readonly length: number } | undefined {
-    const { bytes, at } = cursor;
-    const isWhole = bytes.length - at >= HEAD || endsVarints(bytes, at, 2);
-    if (!isWhole) return undefined;
+  /** Reads the field at the cursor, which stays where it is when not all of it has come: false. */
+  function readField(cursor: Cursor, items: Buffer[]): boolean {
+    const { bytes, at: start } = cursor;
+    const isHeadWhole = bytes.length - start >= HEAD || endsVarints(bytes, start, 2);
+    if (!isHeadWhole) return false;
     const tag = varint(cursor);
     if ((tag & 7) !== 2) throw new RangeError('no list of Kubernetes');
-    return { number: Math.floor(tag / 8), length: varint(cursor) };
+    const number = Math.floor(tag / 8);
+    const length = varint(cursor);
+    if (left === undefined && number === RAW) {
+      left = length;
+      return true;
+    }
+    if (length > most) throw new RangeError(`a part of a list of more than ${most} bytes`);
+    const end = cursor.at + length;
+    if (end > bytes.length) {
+      cursor.at = start;
+      return false;
+    }
+    if (left !== undefined) takeListField(left - (end - start), number, bytes.subarray(cursor.at, end), items);
+    cursor.at = end;
+    return true;
+  }
+
+  /** `after`: the bytes of the list that come behind the field. */
+  function takeListField(after: number, number: number, value: Buffer, items: Buffer[]): void {
+    if (after < 0) throw new RangeError('no list of Kubernetes');
+    if (number === LIST_METADATA) metadata = Buffer.from(value);
+    else if (number === LIST_ITEM) items.push(value);
+    left = after === 0 ? undefined : after;
   }
 
   return {
@@ -43,28 +65,7 @@ export function packedItemCutter(most: number): PackedItemCutter {
         if (!bytes.subarray(0, MAGIC.length).equals(MAGIC)) throw new RangeError('no list of Kubernetes');
         [begun, cursor.at] = [true, MAGIC.length];
       }
-      while (begun && cursor.at < bytes.length) {
-        const start = cursor.at;
-        const field = nextField(cursor);
-        if (field !== undefined && left === undefined && field.number === RAW) {
-          left = field.length;
-          continue;
-        }
-        if (field !== undefined && field.length > most)
-          throw new RangeError(`a part of a list of more than ${most} bytes`);
-        if (field === undefined || cursor.at + field.length > bytes.length) {
-          cursor.at = start;
-          break;
-        }
-        const value = bytes.subarray(cursor.at, cursor.at + field.length);
-        cursor.at += field.length;
-        if (left === undefined) continue;
-        left -= cursor.at - start;
-        if (left < 0) throw new RangeError('no list of Kubernetes');
-        if (field.number === LIST_METADATA) metadata = Buffer.from(value);
-        else if (field.number === LIST_ITEM) items.push(value);
-        if (left === 0) left = undefined;
-      }
+      for (let goesOn = begun; goesOn; ) goesOn = readField(cursor, items);
       pending = bytes.subarray(cursor.at);
       return items;
     },
@@ -86,7 +87,10 @@ function endsVarints(bytes: Buffer, from: number, count: number): boolean {
 /** Of a frame's length, big-endian. */
 const LENGTH_BYTES = 4;
 
-/** A function that takes the next bytes of a watch and gives the events that they complete. @throws RangeError: longer than `most` */
+/**
+ * A function that takes the next bytes of a watch and gives the events that they complete.
+ * @throws RangeError: longer than `most`
+ */
 export function frameCutter(most: number): (chunk: Buffer) => Buffer[] {
   let pending: Buffer = Buffer.alloc(0);
   return (chunk) => {

@@ -23,7 +23,7 @@ import {
   type PortMatch,
   PROTOCOLS,
 } from './objects.ts';
-import type { PodIndex } from './pod-index.ts';
+import type { PodIndex, Selection } from './pod-index.ts';
 import { type Box, EVERY_PORT, type PortSpan, spanText, without } from './spans.ts';
 
 /** The parts of one family. */
@@ -52,6 +52,7 @@ export interface AllowedQuestion {
   readonly ownPorts: readonly NamedPort[];
 }
 
+/** All that the policies allow together. `parts`: what each of them was found to allow before. */
 export function allowedBy(question: AllowedQuestion, index: PodIndex, parts: AllowedParts = new WeakMap()): Allowed {
   const allowed = nothing();
   const keeps = question.policies.length > FEW;
@@ -120,7 +121,7 @@ function addRule(allowed: Allowed, rule: PolicyRule, namespace: string, portsOf:
   }
   for (const peer of rule.peers ?? []) {
     if (isBlock(peer)) addBlock(allowed, peer, plain);
-    else for (const pods of index.peers(peer, namespace)) for (const pod of pods) addPod(allowed, pod, portsOf(pod));
+    else addPods(allowed, index.peers(peer, namespace), portsOf);
   }
 }
 
@@ -128,9 +129,7 @@ function addRule(allowed: Allowed, rule: PolicyRule, namespace: string, portsOf:
 function addNamedElsewhere(allowed: Allowed, rule: PolicyRule, portsOf: PortsOf, index: PodIndex): void {
   const blocks = rule.peers?.filter(isBlock);
   if (!namesPorts(rule) || blocks?.length === 0) return;
-  for (const pods of index.all()) {
-    for (const pod of pods) addPod(allowed, pod, portsOf(pod), (address) => blocks?.some(holds(address)) ?? true);
-  }
+  addPods(allowed, index.all(), portsOf, (address) => blocks?.some(holds(address)) ?? true);
 }
 
 const namesPorts = ({ ports }: PolicyRule): boolean => ports?.some(({ port }) => typeof port === 'string') ?? false;
@@ -150,7 +149,11 @@ function addBlock({ families }: Allowed, { block, except }: BlockPeer, ports: re
   for (const range of without(block, except)) families[family].boxes.push({ ...range, ports });
 }
 
-function addPod({ families }: Allowed, pod: Pod, ports: readonly PortSpan[], wanted = (_: Ip) => true): void {
+function addPods(allowed: Allowed, groups: Selection, portsOf: PortsOf, wanted = (_: Ip) => true): void {
+  for (const pods of groups) for (const pod of pods) addPod(allowed, pod, portsOf(pod), wanted);
+}
+
+function addPod({ families }: Allowed, pod: Pod, ports: readonly PortSpan[], wanted: (address: Ip) => boolean): void {
   for (const address of pod.addresses) if (wanted(address)) addAddress(families[familyOf(address)], address, ports);
 }
 
@@ -184,13 +187,12 @@ function spansOf(ports: readonly PortMatch[] | undefined, names: readonly NamedP
 /** What the answer depends on, item by item: the same items give the same answer. */
 export function inputsOf({ direction, policies, ownPorts }: AllowedQuestion, index: PodIndex): readonly unknown[] {
   const inputs: unknown[] = [...policies, ...ownPorts];
-  for (const policy of policies) {
-    for (const rule of policy[direction] ?? []) {
-      const { peers } = rule;
-      const anybody = direction === 'egress' && namesPorts(rule) && (peers === undefined || peers.some(isBlock));
-      if (anybody) inputs.push(index.all());
-      for (const peer of peers ?? []) if (!isBlock(peer)) inputs.push(index.peers(peer, policy.namespace));
-    }
-  }
+  const addRuleOf = (namespace: string, rule: PolicyRule) => {
+    const { peers } = rule;
+    const anybody = direction === 'egress' && namesPorts(rule) && (peers === undefined || peers.some(isBlock));
+    if (anybody) inputs.push(index.all());
+    for (const peer of peers ?? []) if (!isBlock(peer)) inputs.push(index.peers(peer, namespace));
+  };
+  for (const policy of policies) for (const rule of policy[direction] ?? []) addRuleOf(policy.namespace, rule);
   return inputs;
 }

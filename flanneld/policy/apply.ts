@@ -57,6 +57,7 @@ interface Wanted {
   readonly done: PromiseWithResolvers<boolean>;
 }
 
+/** Commits nothing before a state is wanted; the first one replaces whatever table is there. */
 export function createApplier({ kernel, clock, log, established, signal }: ApplierDeps): Applier {
   let inForce: InForce = {
     table: undefined,

@@ -3,7 +3,7 @@
 import { request } from '../http.ts';
 import { noAgent, statusSocketPath } from '../status-socket.ts';
 import { type PolicyCommand, printTraced, printWhy, refused, TRACE_PATH, whyPath } from './command.ts';
-import type { TraceLine } from './routes.ts';
+import type { TraceLine } from './named.ts';
 import type { WhyAnswer } from './why.ts';
 
 const MOST_LINE_BYTES = 1 << 20;

@@ -22,6 +22,7 @@ export interface AskedPods {
 /** Half of the time that an ADD waits: a server that is gone may say nothing at all. */
 const ANSWER_MS = 5000;
 
+/** A source that can't be asked for a pod has nothing to add. */
 export function askedPods(source: PolicySource, clock: Clock, log: Log): AskedPods {
   /** By "namespace/name"; undefined: nobody could be asked. */
   const answers = new Map<string, Pod | undefined>();

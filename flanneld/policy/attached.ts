@@ -6,6 +6,7 @@ import type { Attached } from './world.ts';
 /** By network, container and interface. */
 export type AttachedPods = Map<string, Attached>;
 
+/** "network/container:interface" */
 export const attachmentKey = ({ network, containerId, ifname }: Attachment): string =>
   `${network}/${containerId}:${ifname}`;
 

@@ -4,8 +4,8 @@
 import { NetError } from '../../model/errors.ts';
 import { tryIp } from '../../model/ip.ts';
 import { type Environment, invalid } from '../arguments.ts';
+import type { TraceLine } from './named.ts';
 import { PROTOCOLS, type Protocol } from './objects.ts';
-import type { TraceLine } from './routes.ts';
 import type { SideAnswer, WhyAnswer, WhyQuestion } from './why.ts';
 
 export interface PolicyCommand {
@@ -82,6 +82,7 @@ function portOf(text: string): Pick<WhyQuestion, 'port' | 'protocol'> {
 export const WHY_PATH = '/policy/why';
 export const TRACE_PATH = '/policy/trace';
 
+/** The path that asks it, which {@link questionIn} reads. */
 export const whyPath = ({ from, to, port, protocol }: WhyQuestion): string =>
   `${WHY_PATH}?${new URLSearchParams({ from, to, port: `${port}/${protocol.toLowerCase()}` })}`;
 

@@ -4,7 +4,7 @@
 import type { Ip } from '../../model/ip.ts';
 import type { Identifier } from '../../model/ruleset.ts';
 import { type AllowedParts, type AllowedQuestion, allowedBy, inputsOf } from './allowed.ts';
-import { DIRECTIONS, type Direction, type NamedPort, type Pod, type Policy } from './objects.ts';
+import type { Direction, NamedPort, Pod, Policy } from './objects.ts';
 import { createPodIndex } from './pod-index.ts';
 import { createPolicyIndex } from './policy-index.ts';
 import { deniedChain, type Profile, profileName, profileOf } from './profile.ts';
@@ -38,6 +38,7 @@ interface Known {
   readonly profile: Profile;
 }
 
+/** A compiler that remembers what it was last given: what hasn't changed is the same object. */
 export function createCompiler(unknownPod: UnknownPod, logged = false): Compiler {
   const pods = createPodIndex();
   const policies = createPolicyIndex();
@@ -49,14 +50,7 @@ export function createCompiler(unknownPod: UnknownPod, logged = false): Compiler
     pods.use(world);
     policies.use(world);
     const used = new Map<Identifier, Known>();
-    const chains = { ingress: new Map<Ip, Identifier>(), egress: new Map<Ip, Identifier>() };
-    for (const endpoint of world.endpoints) {
-      const all = world.namespaces.get(endpoint.namespace)?.policies ?? [];
-      for (const direction of DIRECTIONS) {
-        const chain = chainOf(endpoint, all, direction, used);
-        if (chain !== undefined) for (const address of endpoint.addresses) chains[direction].set(address, chain);
-      }
-    }
+    const chains = { ingress: chainsOf(world, 'ingress', used), egress: chainsOf(world, 'egress', used) };
     known = used;
     const profiles = [...used.values()].map(({ profile }) => profile).filter(({ open }) => !open);
     const empty = ![...world.namespaces.values()].some((namespace) => namespace.policies.length > 0);
@@ -68,6 +62,16 @@ export function createCompiler(unknownPod: UnknownPod, logged = false): Compiler
       logged,
     };
   };
+
+  function chainsOf(world: World, direction: Direction, used: Map<Identifier, Known>): Map<Ip, Identifier> {
+    const chains = new Map<Ip, Identifier>();
+    for (const endpoint of world.endpoints) {
+      const all = world.namespaces.get(endpoint.namespace)?.policies ?? [];
+      const chain = chainOf(endpoint, all, direction, used);
+      if (chain !== undefined) for (const address of endpoint.addresses) chains.set(address, chain);
+    }
+    return chains;
+  }
 
   function chainOf(
     { pod }: Endpoint,

@@ -1,27 +1,28 @@
-// NetworkPolicy in the agent: what the source and the attachments say is compiled and kept in force. A pod is admitted, its
-// ADD goes on, when its policies are in force; that is before its device exists, so there is no moment at which it could send or
-// be reached otherwise.
+// NetworkPolicy in the agent: what the source and the attachments say is compiled and kept in force. A pod is admitted,
+// its ADD goes on, when its policies are in force; that is before its device exists, so there is no moment at which it
+// could send or be reached otherwise.
 
 import type { Attachment, PodName } from '../../cni-plugin/attachments.ts';
 import type { SourceGuard } from '../../cni-plugin/source-guard.ts';
-import { GUARD_TABLE, isGuardSet } from '../../cni-plugin/sources.ts';
 import type { Change, Kernel } from '../../kernel/kernel.ts';
 import { describe, NetError } from '../../model/errors.ts';
 import { FAMILIES, type Ip } from '../../model/ip.ts';
-import { type Clock, sleep } from '../clock.ts';
+import { type Clock, gathered } from '../clock.ts';
 import type { Log } from '../log.ts';
+import { admission, type Knowledge } from './admission.ts';
 import { type ApplierStatus, createApplier } from './apply.ts';
 import { askedPods } from './asked-pods.ts';
 import { type AttachedPods, attachedOf, attachmentKey } from './attached.ts';
 import { policyBypass } from './bypass.ts';
 import { type Compiled, createCompiler, type UnknownPod } from './compile.ts';
 import { createDenialCount, type Denials } from './denials.ts';
-import { bridgesTo, foreignAddresses } from './foreign.ts';
-import { keyOf, type Objects, type Policy } from './objects.ts';
+import { foreignAddresses } from './foreign.ts';
+import { keepGuard } from './guard-keeper.ts';
+import { invalidPolicies } from './invalid.ts';
+import { type Direction, keyOf, type Objects } from './objects.ts';
 import { traceLine } from './named.ts';
 import type { NodeChoice } from '../kube/options.ts';
 import type { PolicyAnswers } from './routes.ts';
-import { selects } from './select.ts';
 import type { PolicySource } from './source.ts';
 import { deniedSet, POLICY_TABLE } from './table.ts';
 import { createTracer, type ListenToLog } from './trace.ts';
@@ -89,15 +90,17 @@ const ADMIT_MS = 10_000;
 /** Several deletions make one reading of the records, several changes one of the tables. */
 const REFRESH_MS = 200;
 
+/** Enforces nothing before it is run. */
 export function createPolicyService(deps: PolicyDeps): PolicyService {
   const { source, kernel, clock, log, admitMs = ADMIT_MS } = deps;
   const stop = new AbortController();
   const applier = createApplier({ ...deps, signal: stop.signal });
   const compile = createCompiler(deps.unknownPod, deps.logDenied);
   const tracer = createTracer(deps.listenToLog);
-  const denials = createDenialCount();
+  const readDenials = denialReader(deps);
   const asked = askedPods(source, clock, log);
-  let lastDenied: Denials = { totals: { ingress: 0, egress: 0 }, pods: [] };
+  const invalid = invalidPolicies(source, log);
+  const guard = keepGuard({ ...deps, foreign: () => foreignAddresses(world, attached.values()) });
   let told: Objects | undefined;
   /** Those, and pods that were asked for. */
   let objects: Objects | undefined;
@@ -106,15 +109,10 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
   let world: World = EMPTY_WORLD;
   let compiled: Compiled | undefined;
   let sourceTrouble: string | undefined;
-  let reported = new Set<string>();
-  /** Policies whose authors have been told what is wrong with them. */
-  const tellings = new WeakSet<Policy>();
-  let sourceGuardTrouble: string | undefined;
-  /** Addresses whose bridges were last looked for. */
-  let guarded = '';
-  let isSetUp = false;
   let isSettled = false;
   let news = Promise.withResolvers<void>();
+  const lookSoon = gathered(clock, REFRESH_MS, stop.signal, guard.look);
+  const readSoon = gathered(clock, REFRESH_MS, stop.signal, read);
 
   /** Undefined before the source has told anything: then what is in force is left alone. */
   function enforce(): Promise<boolean> | undefined {
@@ -122,24 +120,14 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     node ??= nodeName(deps.node, objects);
     world = worldOf(objects, [...attached.values()], node, world);
     compiled = compile(world);
-    for (const policy of invalidHere(objects.policies, world)) tellInvalid(policy);
+    invalid.tell(objects.policies, world, node);
     return applier.want(compiled);
   }
 
-  const isIsolated = (address: Ip): boolean =>
-    compiled?.chains.ingress.has(address) === true || compiled?.chains.egress.has(address) === true;
-
   function onObjects(now: Objects): void {
     told = now;
-    reported = reportInvalid(now.policies, reported, log);
+    invalid.see(now.policies);
     tell();
-  }
-
-  /** Once, by nodes that have a pod of it: one voice of each node of a cluster would be a flood. */
-  function tellInvalid(policy: Policy): void {
-    if (tellings.has(policy)) return;
-    tellings.add(policy);
-    source.tellInvalid?.(policy, node);
   }
 
   function tell(): void {
@@ -147,7 +135,7 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     void enforce()?.then(settle);
     news.resolve();
     news = Promise.withResolvers();
-    guardForeign();
+    if (guard.hasOthers()) lookSoon();
   }
 
   function settle(isInForce: boolean): void {
@@ -173,60 +161,6 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
     }
   }
 
-  /** Reads the counters; nothing where there is no table. A kernel that refuses leaves what was read last. */
-  function denied(): Denials {
-    const counts = (direction: 'ingress' | 'egress') =>
-      new Map(FAMILIES.flatMap((family) => [...deps.readCounters(POLICY_TABLE.name, deniedSet(direction, family))]));
-    try {
-      lastDenied = denials.see({ ingress: counts('ingress'), egress: counts('egress') }, world.endpoints);
-    } catch (error) {
-      log.debug({}, `network policy: ${describe(error)}`);
-    }
-    return lastDenied;
-  }
-
-  /** The action, once for all that ask for it within a moment. */
-  function gathered(action: () => void): () => void {
-    let isDue = false;
-    return () => {
-      if (isDue) return;
-      isDue = true;
-      void sleep(clock, REFRESH_MS, stop.signal).then(() => {
-        isDue = false;
-        if (!stop.signal.aborted) action();
-      });
-    };
-  }
-
-  const foreign = (): readonly Ip[] => foreignAddresses(world, attached.values());
-
-  /** Bridges of pods that come and go without a word from their plugin. */
-  function guardForeign(): void {
-    const now = foreign().join(' ');
-    if (now !== guarded) lookSoon();
-    guarded = now;
-  }
-
-  function guardSources(): void {
-    try {
-      const amiss = deps.sources.sync(bridgesTo(kernel, foreign()));
-      // At the start nothing of it need be there.
-      if (amiss.length > 0 && isSetUp) log.warn({ amiss }, 'put right what lets in packets of pods');
-      else if (amiss.length > 0) log.info({ amiss }, 'set up what lets in packets of pods');
-      isSetUp = true;
-      sourceGuardTrouble = undefined;
-    } catch (error) {
-      sourceGuardTrouble = `guard of pods' source addresses: ${describe(error)}`;
-      log.error({}, sourceGuardTrouble);
-    }
-  }
-
-  /** Elements come and go with pods. */
-  const isGuardChange = (change: Change): boolean =>
-    change.type === 'overrun' ||
-    (change.type === 'rules' && change.table === GUARD_TABLE && !isGuardSet(change.part)) ||
-    (change.type === 'link' && deps.sources.bridges().includes(change.device));
-
   /** Why it can't be said yet what holds for a pod; undefined when it can. */
   function undecided(pod: PodName): string | undefined {
     if (objects === undefined)
@@ -239,39 +173,26 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
       : `${source.title} has no Pod ${keyOf(pod)}, in whose namespace there are policies`;
   }
 
-  async function askFor(pod: PodName, signal: AbortSignal): Promise<void> {
-    if (await asked.ask(pod, signal)) tell();
-  }
-
-  async function admitted(pod: PodName, signal: AbortSignal): Promise<void> {
-    let isAsked = false;
-    const late = new Promise<false>((resolve) => signal.addEventListener('abort', () => resolve(false)));
-    for (;;) {
-      const next = news.promise;
-      if (!isAsked && objects !== undefined && undecided(pod) !== undefined) {
-        isAsked = true;
-        void askFor(pod, signal);
-      }
-      const done = await Promise.race([enforce() ?? false, late]);
-      const why = undecided(pod);
-      if (done && why === undefined) return;
-      if (signal.aborted) throw refusal(pod, why ?? applier.status().trouble ?? 'its policies are not in force yet');
-      if (why !== undefined) await Promise.race([next, late]);
-    }
-  }
-
-  const lookSoon = gathered(guardSources);
-  const readSoon = gathered(read);
+  const knowledge: Knowledge = {
+    isThere: () => objects !== undefined,
+    undecided,
+    async ask(pod, signal) {
+      if (await asked.ask(pod, signal)) tell();
+    },
+    news: () => news.promise,
+    enforce,
+    trouble: () => applier.status().trouble,
+  };
 
   return {
     sources: deps.sources,
     async run(signal) {
       const unwatch = kernel.watch((change: Change) => {
         applier.onChange(change);
-        if (isGuardChange(change)) lookSoon();
+        if (guard.matters(change)) lookSoon();
       });
       signal.addEventListener('abort', () => stop.abort());
-      guardSources();
+      guard.look();
       read();
       try {
         await source.watch({ onObjects, onTrouble }, signal);
@@ -293,7 +214,7 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
       const cancel = clock.after(admitMs, () => ending.abort());
       stop.signal.addEventListener('abort', () => ending.abort());
       try {
-        await admitted(own, ending.signal);
+        await admission(own, knowledge, ending.signal);
       } catch (error) {
         attached.delete(attachmentKey(attachment));
         void enforce();
@@ -315,7 +236,7 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
       const { current, trouble } = applier.status();
       if (objects === undefined) return `network policy: ${undecided({ namespace: '', name: '' })}`;
       if (!current && trouble !== undefined) return `network policy: ${trouble}`;
-      if (sourceGuardTrouble !== undefined) return `network policy: ${sourceGuardTrouble}`;
+      if (guard.trouble() !== undefined) return `network policy: ${guard.trouble()}`;
       return compiled?.empty === false ? policyBypass(kernel, deps.sources.bridges()) : undefined;
     },
 
@@ -336,21 +257,29 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
       source: source.title,
       synced: objects !== undefined,
       policies: objects?.policies.length ?? 0,
-      isolatedAddresses: new Set([
-        ...(compiled?.chains.ingress.keys() ?? []),
-        ...(compiled?.chains.egress.keys() ?? []),
-      ]).size,
-      isolatedPods: (compiled?.pods ?? []).filter((addresses) => addresses.some(isIsolated)).length,
-      profiles: compiled?.profiles.length ?? 0,
-      invalid: [...reported],
-      denied: denied(),
+      ...isolation(compiled),
+      invalid: invalid.all(),
+      denied: readDenials(world),
       sourceTrouble,
     }),
   };
 }
 
-const refusal = (pod: PodName, why: string): NetError =>
-  new NetError('try-later', `network policy of pod ${keyOf(pod)} can't be enforced: ${why}`, { subject: keyOf(pod) });
+/** Reads the counters; nothing where there is no table. A kernel that refuses leaves what was read last. */
+function denialReader({ readCounters, log }: Pick<PolicyDeps, 'readCounters' | 'log'>): (world: World) => Denials {
+  const denials = createDenialCount();
+  let last: Denials = { totals: { ingress: 0, egress: 0 }, pods: [] };
+  const counts = (direction: Direction) =>
+    new Map(FAMILIES.flatMap((family) => [...readCounters(POLICY_TABLE.name, deniedSet(direction, family))]));
+  return ({ endpoints }) => {
+    try {
+      last = denials.see({ ingress: counts('ingress'), egress: counts('egress') }, endpoints);
+    } catch (error) {
+      log.debug({}, `network policy: ${describe(error)}`);
+    }
+    return last;
+  };
+}
 
 /** Undefined while that is not known. */
 function nodeName(choice: NodeChoice | undefined, { pods }: Objects): string | undefined {
@@ -358,26 +287,13 @@ function nodeName(choice: NodeChoice | undefined, { pods }: Objects): string | u
   return pods.find(({ namespace, name }) => name === choice.pod && namespace === choice.namespace)?.node;
 }
 
-/** Every policy that can't be understood is named once. */
-function reportInvalid(policies: readonly Policy[], before: ReadonlySet<string>, log: Log): Set<string> {
-  const now = new Set(
-    policies
-      .filter(({ invalid }) => invalid !== undefined)
-      .map((policy) => `NetworkPolicy ${keyOf(policy)}: ${policy.invalid}`),
-  );
-  for (const text of now) {
-    if (!before.has(text))
-      log.warn({}, `${text}; it isolates the pods it selects, and what isn't understood allows nothing`);
-  }
-  return now;
+/** How many pods of this node are isolated. */
+function isolation(compiled: Compiled | undefined) {
+  const isolated = new Set([...(compiled?.chains.ingress.keys() ?? []), ...(compiled?.chains.egress.keys() ?? [])]);
+  const isIsolated = (address: Ip) => isolated.has(address);
+  return {
+    isolatedAddresses: isolated.size,
+    isolatedPods: (compiled?.pods ?? []).filter((addresses) => addresses.some(isIsolated)).length,
+    profiles: compiled?.profiles.length ?? 0,
+  };
 }
-
-/** Policies that can't be understood, and select pods of this node. */
-const invalidHere = (policies: readonly Policy[], { endpoints }: World): Policy[] =>
-  policies.filter(
-    ({ invalid, namespace, pods }) =>
-      invalid !== undefined &&
-      endpoints.some(
-        (each) => each.namespace === namespace && each.pod !== undefined && selects(pods, each.pod.labels),
-      ),
-  );

@@ -3,9 +3,25 @@
 import type { Ip } from '../../model/ip.ts';
 import { questionFor } from './compile.ts';
 import type { DroppedPacket } from './dropped.ts';
-import { keyOf } from './objects.ts';
-import type { TraceEnd, TraceLine } from './routes.ts';
+import { type Direction, keyOf } from './objects.ts';
 import type { World } from './world.ts';
+
+interface TraceEnd {
+  readonly address: Ip;
+  /** "namespace/name"; undefined for an address of no known pod. */
+  readonly pod?: string | undefined;
+}
+
+/** A line of /policy/trace. */
+export interface TraceLine extends Pick<DroppedPacket, 'protocol' | 'port' | 'isReply'> {
+  /** ISO 8601. */
+  readonly at: string;
+  readonly from: TraceEnd;
+  readonly to: TraceEnd;
+  readonly direction: Direction;
+  /** "namespace/name" of those that isolate the pod in this direction. */
+  readonly policies: readonly string[];
+}
 
 /** `at`: when, in ISO 8601. */
 export function traceLine({ direction, from, to, ...rest }: DroppedPacket, world: World, at: string): TraceLine {

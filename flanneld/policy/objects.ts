@@ -64,6 +64,7 @@ export interface BlockPeer {
 
 export type Peer = PodPeer | BlockPeer;
 
+/** Whether the peer is addresses rather than pods. */
 export const isBlock = (peer: Peer): peer is BlockPeer => 'block' in peer;
 
 /** `port` undefined: every port. A name is looked up in the pod that is the destination. */

@@ -1,6 +1,6 @@
-// Which policies of a namespace select a pod. Most policies want a label, and most pods have few of them: so policies are looked
-// up by the first label that they want, and a pod for which those haven't changed is not looked at again. An edit of one of a
-// thousand costs what it touches. Pure.
+// Which policies of a namespace select a pod. Most policies want a label, and most pods have few of them: so policies
+// are looked up by the first label that they want, and a pod for which those haven't changed is not looked at again. An
+// edit of one of a thousand costs what it touches. Pure.
 
 import type { Pod, Policy } from './objects.ts';
 import { selects } from './select.ts';

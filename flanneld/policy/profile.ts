@@ -33,6 +33,7 @@ export function profileName({ direction, policies, ownPorts }: AllowedQuestion):
   return identifier(`${direction}-${createHash('sha256').update(text).digest('hex').slice(0, 16)}`);
 }
 
+/** The chains for packets and for answers, and the sets that they look up, of what is allowed in a direction. */
 export function profileOf(name: Identifier, direction: Direction, allowed: Allowed): Profile {
   if (allowed.open) return { name, open: true, sets: [], chains: [] };
   const lookups = [...FAMILIES.flatMap((family) => peerSets(name, family, allowed)), portSet(name, allowed)].filter(

@@ -3,28 +3,9 @@
 
 import type { RequestListener, ServerResponse } from 'node:http';
 import { describe } from '../../model/errors.ts';
-import type { Ip } from '../../model/ip.ts';
 import { questionIn, TRACE_PATH, WHY_PATH } from './command.ts';
-import type { DroppedPacket } from './dropped.ts';
-import type { Direction } from './objects.ts';
+import type { TraceLine } from './named.ts';
 import type { WhyAnswer, WhyQuestion } from './why.ts';
-
-export interface TraceEnd {
-  readonly address: Ip;
-  /** "namespace/name"; undefined for an address of no known pod. */
-  readonly pod?: string | undefined;
-}
-
-/** A line of /policy/trace. */
-export interface TraceLine extends Pick<DroppedPacket, 'protocol' | 'port' | 'isReply'> {
-  /** ISO 8601. */
-  readonly at: string;
-  readonly from: TraceEnd;
-  readonly to: TraceEnd;
-  readonly direction: Direction;
-  /** "namespace/name" of those that isolate the pod in this direction. */
-  readonly policies: readonly string[];
-}
 
 export interface PolicyAnswers {
   /** @throws NetError kernel */

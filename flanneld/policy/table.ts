@@ -1,9 +1,10 @@
 // The table `inet flannel-policy`. Pure.
 //
-// Its one base chain hangs on the forward hook: what this node sends to its own pods, or they to it, never comes by, services
-// are translated already and masquerading has not happened. At -5 it comes after kube-proxy's nftables mode (-110, -100),
-// whose answers for services without endpoints pods still get, and before iptables and Docker (0) and firewalld (+10), whose
-// logs and counters should not see what is dropped. A drop anywhere is final, and so is no accept: the order decides nothing else.
+// Its one base chain hangs on the forward hook: what this node sends to its own pods, or they to it, never comes by,
+// services are translated already and masquerading has not happened. At -5 it comes after kube-proxy's nftables mode
+// (-110, -100), whose answers for services without endpoints pods still get, and before iptables and Docker (0) and
+// firewalld (+10), whose logs and counters should not see what is dropped. A drop anywhere is final, and so is no
+// accept: the order decides nothing else.
 //
 // A flow that has been allowed carries a stamp in its conntrack mark: the generation of the ruleset that allowed it. While
 // that is in force its packets pass with one comparison. A ruleset that allows less has the next generation, in the same
@@ -42,6 +43,7 @@ export type Established = { readonly mode: 'keep' } | { readonly mode: 'cut'; re
 const BASE: BaseChain = { type: 'filter', hook: 'forward', priority: 'filter - 5', policy: 'accept' };
 const REPLIES = identifier('replies');
 
+/** The whole table that is to be in force. */
 export function policyTable(compiled: Compiled, established: Established): Table {
   return {
     ...POLICY_TABLE,

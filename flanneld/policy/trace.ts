@@ -12,6 +12,7 @@ export interface Tracer {
   follow(onDropped: (dropped: DroppedPacket) => void): () => void;
 }
 
+/** Listens to nothing before somebody follows. */
 export function createTracer(listen: ListenToLog): Tracer {
   const followers = new Set<(dropped: DroppedPacket) => void>();
   let end = () => {};

@@ -60,6 +60,7 @@ interface Pending {
 
 const idOf = ({ key, family, address, bytes }: Target): string => `${key} ${family} ${address} ${bytes}`;
 
+/** Probes every target once in each interval. */
 export function startProber({ open, intervalMs, clock, log }: ProberOptions): Prober {
   const sockets = new Map<Family, EchoSocket>();
   const pending = new Map<number, Pending>();

@@ -37,6 +37,7 @@ const TELLING_ROUNDS = 2;
 /** The window with a round more. */
 export const addRound = (window: Window, round: Round): Window => [...window, round].slice(-KEPT_ROUNDS);
 
+/** What the rounds of a window say; "unknown" of an empty one. */
 export function findingsOf(window: Window): Findings {
   const times = window.flatMap(({ small, full }) => small ?? full ?? []);
   const lost = window.filter(({ small }) => small === undefined).length;

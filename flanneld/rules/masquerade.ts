@@ -20,8 +20,8 @@ export interface MasqueradeSettings {
 }
 
 /**
- * The chain that masquerades a Network's traffic on the node that holds `subnet`. With `masqueradeFullyRandom` the kernel chooses
- * source ports at random, so that two flows never race for one (net/netfilter/nf_nat_core.c).
+ * The chain that masquerades a Network's traffic on the node that holds `subnet`. With `masqueradeFullyRandom` the
+ * kernel chooses source ports at random, so that two flows never race for one (net/netfilter/nf_nat_core.c).
  */
 export function masqueradeChain(network: Prefix, subnet: Prefix, settings: MasqueradeSettings): Chain {
   return {

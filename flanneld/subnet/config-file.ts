@@ -32,19 +32,36 @@ export function readConfigFile(path: string): string {
 }
 
 /** As SubnetManager.watchConfig. */
-export async function* watchConfigFile(
+export const watchConfigFile = (
   path: string,
   signal: AbortSignal,
   report: (trouble: unknown) => void,
-): AsyncGenerator<string | undefined> {
+): AsyncGenerator<string | undefined> =>
+  whenChanged(
+    () => stampOf(path),
+    () => readIfThere(path),
+    signal,
+    report,
+  );
+
+/**
+ * What `tell` makes of what `look` sees, each time that this is another than before. Troubles are reported when they
+ * are new.
+ */
+export async function* whenChanged<S, T>(
+  look: () => S,
+  tell: (seen: S) => T,
+  signal: AbortSignal,
+  report: (trouble: unknown) => void,
+): AsyncGenerator<T> {
   const trouble = whenNew(report);
-  let told: string | undefined;
+  let told: S | undefined;
   while (!signal.aborted) {
     try {
-      const stamp = stampOf(path);
-      if (stamp !== told) yield readIfThere(path);
+      const seen = look();
+      if (seen !== told) yield tell(seen);
       trouble(undefined);
-      told = stamp;
+      told = seen;
     } catch (error) {
       told = undefined;
       trouble(error);

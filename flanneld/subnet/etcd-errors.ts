@@ -56,6 +56,7 @@ const LOST: readonly number[] = [
  */
 const STRANGER: readonly number[] = [GRPC.UNAUTHENTICATED, GRPC.INVALID_ARGUMENT];
 
+/** Whether the server can't be reached, or not through this connection. */
 export const isLost = (error: RpcError): boolean => LOST.includes(error.code);
 
 /** Whether a new connection may help. */

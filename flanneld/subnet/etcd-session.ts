@@ -3,9 +3,9 @@
 // went away, a lost leader, an expired token and a replaced certificate are the same case.
 
 import { type ErrorCode, NetError } from '../../model/errors.ts';
-import type { EtcdConfig } from '../config.ts';
 import { CALL_DEADLINE, connect, type EndpointAccess, type EtcdConnection } from './etcd-connection.ts';
 import { GRPC, isLost, needsNewConnection, RpcError } from './etcd-errors.ts';
+import type { EtcdConfig } from './etcd-options.ts';
 import { type Finding, probe } from './etcd-probe.ts';
 import { readTls, type TlsMaterial } from './etcd-tls.ts';
 

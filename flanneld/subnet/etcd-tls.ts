@@ -4,7 +4,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { getCACertificates } from 'node:tls';
 import { NetError } from '../../model/errors.ts';
-import type { EtcdTlsFiles } from '../config.ts';
+import type { EtcdTlsFiles } from './etcd-options.ts';
 
 /** PEM texts. */
 export interface TlsMaterial {

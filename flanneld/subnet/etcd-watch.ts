@@ -13,6 +13,7 @@ import { type Listing, list, rangeOf, type Stored, storedOf } from './etcd-store
 import type { Tenure } from './etcd-acquire.ts';
 import type { Snapshot } from './manager.ts';
 import { pauses, whenNew } from './pauses.ts';
+import { createPeerList, type PeerList } from './peer-list.ts';
 
 export interface WatchContext {
   readonly session: EtcdSession;
@@ -158,32 +159,21 @@ async function checkLiveness(
  * are the same objects in the same places.
  */
 function snapshots(context: WatchContext): (view: View) => Snapshot {
-  let last:
-    | { readonly snapshot: Snapshot; readonly key: string | undefined; readonly lease: Lease | undefined }
-    | undefined;
+  let last: { snapshot: Snapshot; peers: PeerList; key: string | undefined; lease: Lease | undefined } | undefined;
   return ({ entries, changes }) => {
     const { key, lease } = context.tenure() ?? { key: undefined, lease: undefined };
     const same = last?.key === key && last?.lease === lease;
     const ours = (entry: Stored | undefined) => entry !== undefined && isOurs(entry, identityOf(context));
     const few = same && changes !== undefined && !changes.some(({ before, now }) => ours(before) || ours(now));
-    const snapshot =
-      last !== undefined && few
-        ? { ...last.snapshot, peers: withChanges(last.snapshot.peers, changes) }
-        : snapshotOf(context, entries);
-    last = { snapshot, key, lease };
-    return snapshot;
+    if (last !== undefined && few) {
+      for (const { before, now } of changes) last.peers.change(before?.attributes, now?.attributes);
+      last.snapshot = { ...last.snapshot, peers: last.peers.all() };
+    } else {
+      const snapshot = snapshotOf(context, entries);
+      last = { snapshot, peers: createPeerList(snapshot.peers), key, lease };
+    }
+    return last.snapshot;
   };
-}
-
-function withChanges(peers: readonly Lease[], changes: readonly EntryChange[]): Lease[] {
-  const changed = [...peers];
-  for (const { before, now } of changes) {
-    const place = before?.attributes === undefined ? -1 : changed.indexOf(before.attributes);
-    const lease = now?.attributes === undefined ? [] : [now.attributes];
-    if (place < 0) changed.push(...lease);
-    else changed.splice(place, 1, ...lease);
-  }
-  return changed;
 }
 
 const identityOf = ({ nodeId, tenure }: WatchContext) => ({ nodeId, publicIp: tenure()?.lease.publicIp ?? {} });

@@ -4,11 +4,11 @@
 // agent, an upgrade and an hour without etcd lose nothing. Whoever holds a key without etcd lease (a reservation) keeps
 // it so.
 
-import type { EtcdConfig } from '../config.ts';
 import { type AcquireContext, takeSubnet, type Tenure, writeLease } from './etcd-acquire.ts';
 import { readConfig, watchConfig } from './etcd-config.ts';
 import type { EtcdConnection } from './etcd-connection.ts';
 import { keepLeaseAlive } from './etcd-keepalive.ts';
+import type { EtcdConfig } from './etcd-options.ts';
 import { openSession } from './etcd-session.ts';
 import { type Listing, leasesUnder } from './etcd-store.ts';
 import { watchLeases } from './etcd-watch.ts';

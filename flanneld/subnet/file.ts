@@ -10,16 +10,14 @@ import { dirname } from 'node:path';
 import { ensureDirectory, lockFile, readRegular, writeWhole } from '../../kernel/files.ts';
 import { NetError } from '../../model/errors.ts';
 import { familiesOf, type Lease, leaseKey } from '../../model/lease.ts';
-import { sleep, systemClock } from '../clock.ts';
+import { untilAborted } from '../clock.ts';
 import type { FileStoreConfig } from '../config.ts';
 import type { FamilyNetwork, NetworkConfig } from '../network-config.ts';
 import { choose, type Held, isOurs, sameAddress } from './choose.ts';
-import { ABSENT, readConfigFile, realPath, stampOf, watchConfigFile } from './config-file.ts';
+import { ABSENT, readConfigFile, realPath, stampOf, watchConfigFile, whenChanged } from './config-file.ts';
 import { formatLeaseFile, parseLeaseFile } from './lease-file.ts';
 import type { AcquireRequest, Snapshot, SubnetManager } from './manager.ts';
-import { whenNew } from './pauses.ts';
 
-const LOOK_MS = 200;
 /** Others hold the lock for a few milliseconds. */
 const LOCK_MS = 2000;
 const MOST_BYTES = 1 << 24;
@@ -92,26 +90,9 @@ export function openFileStore({ files, nodeId }: FileOptions): SubnetManager {
       held = ours;
     },
 
-    async keepAlive(signal) {
-      while (!signal.aborted) await sleep(systemClock, 2 ** 30, signal);
-    },
+    keepAlive: untilAborted,
 
-    async *watch(signal, report) {
-      const trouble = whenNew(report);
-      let told: Reading | undefined;
-      while (!signal.aborted) {
-        try {
-          const reading = read();
-          trouble(undefined);
-          if (reading !== told) yield snapshotOf(reading.leases, nodeId, held);
-          told = reading;
-        } catch (error) {
-          told = undefined;
-          trouble(error);
-        }
-        await sleep(systemClock, LOOK_MS, signal);
-      }
-    },
+    watch: (signal, report) => whenChanged(read, ({ leases }) => snapshotOf(leases, nodeId, held), signal, report),
 
     reconnect: () => undefined,
 

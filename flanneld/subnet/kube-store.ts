@@ -1,6 +1,6 @@
 // Kubernetes as the agent's store, put together: credentials, client, the node's name, the subnet manager.
 
-import type { AgentDeps } from '../agent.ts';
+import type { AgentDeps } from '../agent-deps.ts';
 import { openClient } from '../kube/client.ts';
 import { credentialsReader } from '../kube/credentials.ts';
 import { nodeName } from '../kube/node-name.ts';

@@ -5,7 +5,7 @@ import { isObject } from '../../model/check.ts';
 import { NetError } from '../../model/errors.ts';
 import { familiesOf, type Lease, leaseKey, type PerFamily } from '../../model/lease.ts';
 import type { Ip } from '../../model/ip.ts';
-import { sleep, systemClock } from '../clock.ts';
+import { systemClock, untilAborted } from '../clock.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { type KubeEvents, kubeEvents } from '../kube/events.ts';
 import { type KubeObject, type ListWatchTimes, listWatch, type Objects } from '../kube/list-watch.ts';
@@ -126,9 +126,7 @@ export function openKube({ kube, client, node: name, report, times }: KubeOption
       await write(lease, node, signal);
     },
 
-    async keepAlive(signal) {
-      while (!signal.aborted) await sleep(systemClock, 2 ** 30, signal);
-    },
+    keepAlive: untilAborted,
 
     async *watch(signal, report) {
       const peers = createPeerList();
@@ -202,7 +200,10 @@ function ownSide(
   return { own, assignment: { subnet, publicIp: node?.nodeIps ?? {} } };
 }
 
-/** Versions are the store's revisions and grow, though clients are told to take them for words: one that is none is no version. */
+/**
+ * Versions are the store's revisions and grow, though clients are told to take them for words: one that is none is no
+ * version.
+ */
 function versionOf(object: unknown): bigint | undefined {
   const version = isObject(object) && isObject(object.metadata) ? object.metadata.resourceVersion : undefined;
   return typeof version === 'string' && /^\d+$/.test(version) ? BigInt(version) : undefined;

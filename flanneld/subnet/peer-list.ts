@@ -10,8 +10,9 @@ export interface PeerList {
   all(): readonly Lease[];
 }
 
-export function createPeerList(): PeerList {
-  const peers: Lease[] = [];
+/** With these to begin with. */
+export function createPeerList(first: readonly Lease[] = []): PeerList {
+  const peers = [...first];
   let told: readonly Lease[] | undefined;
   return {
     change(before, now) {

@@ -82,7 +82,7 @@ const REFUSALS: readonly Refusal[] = [
   },
 ];
 
-t.test('refused at start', async (t) => {
+t.test('bad input is refused at start, named, and nothing has changed', async (t) => {
   const cluster: Cluster = await startCluster({ nodes: 1 });
   t.teardown(() => cluster.down());
   const node = cluster.nodes[0] as Node;

@@ -1,15 +1,19 @@
 // flanneld --dry-run, status and cleanup, as an operator uses them.
 
 import t from 'tap';
-import { ETCD, hasPeers, type Node, PREFIX, startCluster, stopAgent, until } from '../../examples/cluster/cluster.ts';
+import {
+  DUAL_NETWORK,
+  ETCD,
+  hasPeers,
+  type Node,
+  PREFIX,
+  startCluster,
+  stopAgent,
+  until,
+} from '../../examples/cluster/cluster.ts';
 
 const FLANNELD = `${process.cwd()}/build/bin/flanneld`;
-const NETWORK = {
-  Network: '10.244.0.0/16',
-  EnableIPv6: true,
-  IPv6Network: 'fd00:244::/48',
-  Backend: { Type: 'vxlan' },
-};
+const NETWORK = { ...DUAL_NETWORK, Backend: { Type: 'vxlan' } };
 
 const everything = (node: Node): Promise<string> =>
   node.must('sh', [

@@ -1,22 +1,28 @@
-// A cluster of three etcd servers with TLS, client certificates and users, of which one is killed, one partitioned from the
-// others and one cut off from everybody, each time the leader or the one in use, while leases change. No agent ends, no route to a peer that
-// is there goes away for a moment, and all nodes do what the leases say afterwards.
+// A cluster of three etcd servers with TLS, client certificates and users, of which one is killed, one partitioned from
+// the others and one cut off from everybody, each time the leader or the one in use, while leases change. No agent
+// ends, no route to a peer that is there goes away for a moment, and all nodes do what the leases say afterwards.
 
 import type { ChildProcess } from 'node:child_process';
 import { copyFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import t, { type Test } from 'tap';
-import { type Cluster, hasPeers, type Node, PREFIX, startCluster, until } from '../../examples/cluster/cluster.ts';
+import {
+  type Cluster,
+  DUAL_NETWORK,
+  hasPeers,
+  type Node,
+  PREFIX,
+  startCluster,
+  until,
+} from '../../examples/cluster/cluster.ts';
 import { type EtcdMember, etcdAddress } from '../../examples/cluster/etcd.ts';
 import { makeCertificates, type TestCertificates } from '../support/certificates.ts';
 import { storedLeases, unfinished } from '../support/unfinished.ts';
 
 const NETWORK = {
-  Network: '10.244.0.0/16',
+  ...DUAL_NETWORK,
   SubnetMax: '10.244.99.0',
-  EnableIPv6: true,
-  IPv6Network: 'fd00:244::/48',
   IPv6SubnetMax: 'fd00:244:0:99::',
   Backend: { Type: 'vxlan' },
 };

@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import {
   agentStatus,
   type Cluster,
+  DUAL_NETWORK,
   hasPeers,
   type Node,
   PREFIX,
@@ -14,7 +15,6 @@ import {
 } from '../../examples/cluster/cluster.ts';
 import { type Pod, startPod } from '../../examples/cluster/pod.ts';
 
-const DUAL = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
 /** What each run leaves behind, for the test to read. */
 const NOTE = 'printf "%s %s %s %s\\n" "$(cat)" "$SUBNET" "$IPV6SUBNET" "$PUBLIC_IP" >>/run/notes-';
 const IPV4 = {
@@ -26,7 +26,7 @@ const IPV4 = {
   },
 };
 const BOTH = {
-  ...DUAL,
+  ...DUAL_NETWORK,
   Backend: {
     Type: 'extension',
     PreStartupCommand: 'cat /sys/class/net/eth0/address',

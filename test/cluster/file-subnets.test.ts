@@ -4,6 +4,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import t from 'tap';
 import {
   agentStatus,
+  DUAL_NETWORK,
   hasPeers,
   hasSubnet,
   type Node,
@@ -13,12 +14,7 @@ import {
 } from '../../examples/cluster/cluster.ts';
 import { startPod } from '../../examples/cluster/pod.ts';
 
-const NETWORK = {
-  Network: '10.244.0.0/16',
-  EnableIPv6: true,
-  IPv6Network: 'fd00:244::/48',
-  Backend: { Type: 'vxlan' },
-};
+const NETWORK = { ...DUAL_NETWORK, Backend: { Type: 'vxlan' } };
 
 t.test('leases in a file', async (t) => {
   const cluster = await startCluster({ nodes: 2 });

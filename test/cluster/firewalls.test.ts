@@ -7,6 +7,7 @@ import type { Finding } from '../../flanneld/firewall/findings.ts';
 import {
   agentStatus,
   type Cluster,
+  DUAL_NETWORK,
   hasPeers,
   type Node,
   startCluster,
@@ -16,12 +17,7 @@ import {
 import { type Pod, startPod } from '../../examples/cluster/pod.ts';
 import { FIREWALL_CMD, FIREWALLD_TABLE } from '../support/firewalld.ts';
 
-const NETWORK = {
-  Network: '10.244.0.0/16',
-  EnableIPv6: true,
-  IPv6Network: 'fd00:244::/48',
-  Backend: { Type: 'vxlan' },
-};
+const NETWORK = { ...DUAL_NETWORK, Backend: { Type: 'vxlan' } };
 /** Where only notifications can be in time. */
 const SELDOM = '--iptables-resync=600';
 const PROGRAM = `${process.cwd()}/build/bin/flanneld`;

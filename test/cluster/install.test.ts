@@ -2,22 +2,12 @@
 // byte, also where flannel was installed before.
 
 import { createHash } from 'node:crypto';
-import {
-  chmodSync,
-  lstatSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import t from 'tap';
 import { hasSubnet, type Node, startCluster, stopAgent, until } from '../../examples/cluster/cluster.ts';
 import { startPod } from '../../examples/cluster/pod.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 const install = (...args: string[]) =>
   execFileSync('./install.sh', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -55,8 +45,7 @@ for (const [what, prepare] of [
   ['a directory with flannel in it', withFlannel],
 ] as const) {
   t.test(`install into ${what} and take it away again`, async (t) => {
-    const root = mkdtempSync(`${tmpdir()}/flannel-install-`);
-    t.teardown(() => rmSync(root, { recursive: true, force: true }));
+    const root = temporaryDirectory(t);
     prepare(root);
     const before = tree(root);
     const said = install('--root', root);
@@ -71,8 +60,7 @@ for (const [what, prepare] of [
 }
 
 t.test('the installed plugin and agent at work', async (t) => {
-  const root = mkdtempSync(`${tmpdir()}/flannel-install-`);
-  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const root = temporaryDirectory(t);
   install('--root', root);
   const cluster = await startCluster({ nodes: 2 });
   t.teardown(() => cluster.down());

@@ -4,6 +4,7 @@
 import t, { type Test } from 'tap';
 import {
   type Cluster,
+  DUAL_NETWORK,
   hasSubnet,
   type Node,
   PREFIX,
@@ -12,12 +13,7 @@ import {
   until,
 } from '../../examples/cluster/cluster.ts';
 
-const NETWORK = {
-  Network: '10.244.0.0/16',
-  EnableIPv6: true,
-  IPv6Network: 'fd00:244::/48',
-  Backend: { Type: 'vxlan' },
-};
+const NETWORK = { ...DUAL_NETWORK, Backend: { Type: 'vxlan' } };
 
 interface Peer {
   readonly octet: number;

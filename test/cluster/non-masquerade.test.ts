@@ -4,16 +4,11 @@
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
-import { hasSubnet, type Node, OUTSIDE, startCluster, until } from '../../examples/cluster/cluster.ts';
+import { DUAL_NETWORK, hasSubnet, type Node, OUTSIDE, startCluster, until } from '../../examples/cluster/cluster.ts';
 import { endChild, type Machine } from '../../examples/cluster/machine.ts';
 import { startPod } from '../../examples/cluster/pod.ts';
 
-const NETWORK = {
-  Network: '10.244.0.0/16',
-  EnableIPv6: true,
-  IPv6Network: 'fd00:244::/48',
-  Backend: { Type: 'vxlan' },
-};
+const NETWORK = { ...DUAL_NETWORK, Backend: { Type: 'vxlan' } };
 const EXEMPT = '--non-masquerade-cidrs=203.0.113.0/24,2001:db8::/32';
 /** Another address of the router, which is not exempt. */
 const HIDING = { 4: '198.51.100.10', 6: '2001:db9::10' } as const;

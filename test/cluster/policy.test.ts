@@ -29,7 +29,7 @@ const NO_EGRESS = policyOf('silent', {
   policyTypes: ['Egress'],
 });
 
-t.test('two nodes', async (t) => {
+t.test('policies hold between pods of two nodes', async (t) => {
   const cluster = await startCluster({ nodes: 2 });
   t.teardown(() => cluster.down());
   await cluster.putConfig({ Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } });

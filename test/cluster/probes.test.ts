@@ -2,11 +2,18 @@
 // that is probed, and change nothing.
 
 import t, { type Test } from 'tap';
-import { agentStatus, type Cluster, hasPeers, type Node, startCluster, until } from '../../examples/cluster/cluster.ts';
+import {
+  agentStatus,
+  type Cluster,
+  DUAL_NETWORK,
+  hasPeers,
+  type Node,
+  startCluster,
+  until,
+} from '../../examples/cluster/cluster.ts';
 import { startPod } from '../../examples/cluster/pod.ts';
 
 const FLANNELD = `${process.cwd()}/build/bin/flanneld`;
-const DUAL = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
 /** Bounds are for a loaded machine: with a probe a second, three seconds would do. */
 const PATIENCE_MS = 30_000;
 
@@ -51,7 +58,7 @@ for (const { backend, cut } of [
 ]) {
   const what = Object.values(backend).join(' with direct routing: ');
   t.test(what, async (t) => {
-    const { cluster, nodes } = await start(t, { ...DUAL, Backend: backend }, ['--peer-probe-interval=1']);
+    const { cluster, nodes } = await start(t, { ...DUAL_NETWORK, Backend: backend }, ['--peer-probe-interval=1']);
     const [first, second] = nodes as [Node, Node, Node];
     const good = { '192.168.50.2': both('reachable'), '192.168.50.3': both('reachable') };
     await sees(t, first, good, 'every way is good');
@@ -91,7 +98,7 @@ for (const { backend, cut } of [
 }
 
 t.test('turned off', async (t) => {
-  const { nodes } = await start(t, { ...DUAL, Backend: { Type: 'vxlan' } }, ['--peer-probe-interval=0']);
+  const { nodes } = await start(t, { ...DUAL_NETWORK, Backend: { Type: 'vxlan' } }, ['--peer-probe-interval=0']);
   const [first] = nodes as [Node];
   t.ok((await agentStatus(first))?.peers.every(({ probes }) => probes === undefined));
   t.notMatch(await first.must('sh', ['-c', 'cat /proc/net/raw /proc/net/raw6']), /^ *\d+: /m, 'not even a socket');

@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import {
   agentStatus,
   type Cluster,
+  DUAL_NETWORK,
   hasPeers,
   type Node,
   PREFIX,
@@ -14,15 +15,13 @@ import {
 import { patience } from '../../examples/cluster/patience.ts';
 import { type Pod, startPod } from '../../examples/cluster/pod.ts';
 
-const NETWORK = {
-  Network: '10.244.0.0/16',
-  EnableIPv6: true,
-  IPv6Network: 'fd00:244::/48',
-  Backend: { Type: 'vxlan' },
-};
+const NETWORK = { ...DUAL_NETWORK, Backend: { Type: 'vxlan' } };
 /** Only a notification brings back what is taken away: the periodic comparison is far away. */
 const FLAGS = ['--iptables-resync=3600', '--ip-blackhole-route'];
-/** Our own changes are told to us until then (ms). The kernel is done with link-local addresses of new devices a while later. */
+/**
+ * Our own changes are told to us until then (ms). The kernel is done with link-local addresses of new devices a while
+ * later.
+ */
 const QUIET_MS = 2000;
 /** One that restores, and one that hears of its own changes. */
 const RUNS_OF_A_LOSS = 2;

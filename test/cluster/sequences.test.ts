@@ -5,7 +5,15 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { type Cluster, hasPeers, type Node, PREFIX, startCluster, until } from '../../examples/cluster/cluster.ts';
+import {
+  type Cluster,
+  DUAL_NETWORK,
+  hasPeers,
+  type Node,
+  PREFIX,
+  startCluster,
+  until,
+} from '../../examples/cluster/cluster.ts';
 import { endChild } from '../../examples/cluster/machine.ts';
 import { patience } from '../../examples/cluster/patience.ts';
 import { type Pod, startPod } from '../../examples/cluster/pod.ts';
@@ -17,11 +25,9 @@ import { type Event, FIRST_LEASE, randomSequence } from '../support/sequence.ts'
 
 /** Exactly as many subnets as nodes, so that one that comes back finds its own free. */
 const NETWORK = {
-  Network: '10.244.0.0/16',
+  ...DUAL_NETWORK,
   SubnetMin: '10.244.1.0',
   SubnetMax: '10.244.3.0',
-  EnableIPv6: true,
-  IPv6Network: 'fd00:244::/48',
   IPv6SubnetMin: 'fd00:244:0:1::',
   IPv6SubnetMax: 'fd00:244:0:3::',
 };

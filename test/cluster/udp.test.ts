@@ -3,6 +3,7 @@
 import t from 'tap';
 import { agentStatus, hasPeers, type Node, startCluster, stopAgent, until } from '../../examples/cluster/cluster.ts';
 import { startPod } from '../../examples/cluster/pod.ts';
+import { reachAtFullSize } from '../support/full-size.ts';
 
 const FLANNELD = `${process.cwd()}/build/bin/flanneld`;
 const DUAL = { EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
@@ -27,16 +28,7 @@ for (const { what, config, mtu } of NETWORKS) {
     for (const each of nodes) await until(`${each.name}: its peer`, () => hasPeers(each, 1, 'udp'));
     t.match(await node.must('cat', ['/run/flannel/subnet.env']), `FLANNEL_MTU=${mtu}\n`);
     const pods = [await startPod(node, { name: 'a' }), await startPod(nodes[1], { name: 'b' })] as const;
-    const large = async () => {
-      const probes = pods.flatMap((from) =>
-        pods
-          .filter((to) => to !== from)
-          .flatMap((to) =>
-            to.ips.map((ip) => from.probe({ kind: 'ping', to: ip, size: mtu - (ip.includes(':') ? 48 : 28) })),
-          ),
-      );
-      return (await Promise.all(probes)).every(({ ok }) => ok);
-    };
+    const large = () => reachAtFullSize(pods, mtu);
     const flows = async (when: string) => {
       const began = Date.now();
       await until(when, large, 10_000).catch(() => undefined);

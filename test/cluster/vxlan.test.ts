@@ -13,6 +13,7 @@ import {
   until,
 } from '../../examples/cluster/cluster.ts';
 import { type Pod, startPod } from '../../examples/cluster/pod.ts';
+import { reachAtFullSize } from '../support/full-size.ts';
 
 const DUAL = { EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
 const NETWORKS = [
@@ -33,16 +34,7 @@ const NETWORKS = [
 
 /** Echoes as large as the MTU, unfragmented, each way. */
 async function fullSize(t: Test, pods: readonly [Pod, Pod], mtu: number, what: string): Promise<void> {
-  const all = async () => {
-    const probes = pods.flatMap((from) =>
-      pods
-        .filter((to) => to !== from)
-        .flatMap((to) =>
-          to.ips.map((ip) => from.probe({ kind: 'ping', to: ip, size: mtu - (ip.includes(':') ? 48 : 28) })),
-        ),
-    );
-    return (await Promise.all(probes)).every(({ ok }) => ok);
-  };
+  const all = () => reachAtFullSize(pods, mtu);
   await until(what, all, 10_000).catch(() => undefined);
   t.ok(await all(), what);
 }

@@ -1,15 +1,10 @@
 // etcd loses everything while three nodes carry traffic: no packet between pods is lost, and the leases come back.
 
 import t from 'tap';
-import { hasSubnet, type Node, PREFIX, startCluster, until } from '../../examples/cluster/cluster.ts';
+import { DUAL_NETWORK, hasSubnet, type Node, PREFIX, startCluster, until } from '../../examples/cluster/cluster.ts';
 import { startPod } from '../../examples/cluster/pod.ts';
 
-const NETWORK = {
-  Network: '10.244.0.0/16',
-  EnableIPv6: true,
-  IPv6Network: 'fd00:244::/48',
-  Backend: { Type: 'vxlan' },
-};
+const NETWORK = { ...DUAL_NETWORK, Backend: { Type: 'vxlan' } };
 
 t.test('etcd wiped empty under running nodes', async (t) => {
   const cluster = await startCluster({ nodes: 3 });

@@ -64,7 +64,7 @@ t.test("the reference plugin's numbers", async (t) => {
 
 const lines = (steps: readonly Step[]): string[] => steps.map(printStep);
 
-t.test('the plan', async (t) => {
+t.test('limits become token buckets, what the pod sends by a device of its own', async (t) => {
   const pair = { host: 'veth1', mtu: 1450, ifb: IFB };
   t.strictSame(lines(diff(EMPTY_STATE, planShaping(LIMITS, pair))), [
     'ip link add ifb0123456789ab mtu 1450 address 02:00:00:00:00:09 up type ifb',

@@ -34,7 +34,7 @@ const flannel = (config: object, subnet = V4, options: RequestOptions = {}): Bri
 const plain = (config: object, options: RequestOptions = {}): BridgeConfig =>
   parseConfig(requestWith({ bridge: 'br0', ...config }, options), undefined);
 
-t.test('subnet file', async (t) => {
+t.test('of the subnet file all is taken, and what is missing or malformed named', async (t) => {
   t.strictSame(SUBNET, {
     networks: ['10.5.0.0/16', '10.6.0.0/16', 'fd00:5::/48'],
     subnets: ['10.5.1.0/24', 'fd00:5:0:1::/64'],

@@ -7,7 +7,7 @@ import { removeOwn } from '../../cni-plugin/attach.ts';
 import type { PluginName } from '../../cni-plugin/attachments.ts';
 import type { Command } from '../../cni-plugin/protocol.ts';
 import { type Dependencies, perform } from '../../cni-plugin/verbs.ts';
-import { createFakeKernel } from '../../kernel/fake.ts';
+import { createFakeKernel, type FakeKernel } from '../../kernel/fake.ts';
 import { printTransaction, type Transaction } from '../../model/ruleset.ts';
 import type { Namespace } from '../../model/state.ts';
 import { printStep, type Step } from '../../model/steps.ts';
@@ -27,6 +27,16 @@ export interface Overrides extends RequestOptions {
   readonly config?: object;
 }
 
+/** Without other plugins. */
+export const dependenciesOn = (kernel: FakeKernel): Dependencies => ({
+  kernel,
+  bootId: 'boot1',
+  now: () => 0,
+  lockTimeoutMs: 50,
+  execute: () => Promise.reject(new Error('no plugin is executed')),
+  removeLink: async (link) => removeOwn(kernel, link),
+});
+
 /** A machine with two pods' namespaces and directories of its own. */
 export function machine(t: Test) {
   const directory = temporaryDirectory(t);
@@ -36,14 +46,7 @@ export function machine(t: Test) {
   writeFileSync(subnetFile, SUBNET_FILE);
   const places = { dataDir: join(directory, 'flannel'), ipam: { dataDir: join(directory, 'networks') } };
   const base = { ...places, subnetFile, delegate: { isDefaultGateway: true, hairpinMode: true } };
-  const dependencies: Dependencies = {
-    kernel,
-    bootId: 'boot1',
-    now: () => 0,
-    lockTimeoutMs: 50,
-    execute: () => Promise.reject(new Error('no plugin is executed')),
-    removeLink: async (link) => removeOwn(kernel, link),
-  };
+  const dependencies = dependenciesOn(kernel);
 
   async function run(command: Command, options: Overrides = {}) {
     const containerId = options.containerId ?? 'pod1';

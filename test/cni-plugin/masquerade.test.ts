@@ -15,7 +15,7 @@ const commands = (...args: Parameters<typeof establish>) =>
     .trimEnd()
     .split('\n');
 
-t.test('the table', async (t) => {
+t.test('masquerading is elements of one table', async (t) => {
   t.equal(
     printTable(WANT),
     `table inet flannel {

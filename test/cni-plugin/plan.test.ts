@@ -45,7 +45,7 @@ t.test('gateways and default routes', async (t) => {
   );
 });
 
-t.test('the bridge', async (t) => {
+t.test('a bridge is made with its MAC, MTU and addresses, its sysctls before it is up', async (t) => {
   const address = bridgeMac('cni0', [ip('10.5.1.1'), ip('fd00:5::1')]);
   const want = planBridge(configWith({ isGateway: true, mtu: 1450 }), DUAL.ips, false);
   t.strictSame(lines(diff(EMPTY_STATE, want)), [

@@ -85,7 +85,7 @@ const plan = (own: readonly HostPort[], more: Partial<PortPlan> = {}): PortPlan 
   ...more,
 });
 
-t.test('the table', async (t) => {
+t.test('ports of the host are elements of one table', async (t) => {
   const own = [...ports(WEB), ...ports({ ...WEB, hostIP: '127.0.0.1', protocol: 'udp' })];
   t.equal(
     printTable(portTable(plan(own))),

@@ -58,13 +58,13 @@ for (const [command, names] of Object.entries(REQUIRED)) {
   });
 }
 
-t.test('commands', async (t) => {
+t.test('an unknown command, or none, is refused', async (t) => {
   t.strictSame(refusal({ ...ENV, CNI_COMMAND: 'NOPE' }), [4, 'unknown CNI_COMMAND: NOPE']);
   t.strictSame(refusal({ ...ENV, CNI_COMMAND: 'toString' }), [4, 'unknown CNI_COMMAND: toString']);
   t.strictSame(refusal({ ...ENV, CNI_COMMAND: '' }), [4, 'required env variables [CNI_COMMAND] missing']);
 });
 
-t.test('container ids', async (t) => {
+t.test('container ids that would be paths or have other characters are refused', async (t) => {
   const invalid = (id: string) => [4, 'invalid characters in containerID', id];
   for (const id of ['a', 'A.b_c-d', '0'.repeat(200)]) t.equal(refusal({ ...ENV, CNI_CONTAINERID: id }), undefined, id);
   for (const id of ['some-%%container-id', '../x', '.x', '-x', 'a/b', 'a b', 'a\nb', 'a:b', 'ä', 'a\n']) {

@@ -4,11 +4,11 @@ import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync 
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type Attachment, attachmentsIn } from '../../cni-plugin/attachments.ts';
-import { removeOwn } from '../../cni-plugin/attach.ts';
 import { hostVethName } from '../../cni-plugin/names.ts';
 import { reclaim } from '../../cni-plugin/reclaim.ts';
 import { type Dependencies, perform } from '../../cni-plugin/verbs.ts';
 import { createFakeKernel } from '../../kernel/fake.ts';
+import { dependenciesOn } from './fake-machine.ts';
 import { requestWith } from './requests.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
@@ -24,14 +24,7 @@ function machine(t: Test) {
     isDefaultGateway: true,
     ipam: { dataDir: join(directory, 'networks'), subnet: '10.5.1.0/24' },
   };
-  const dependencies: Dependencies = {
-    kernel,
-    bootId: 'boot1',
-    now: () => 0,
-    lockTimeoutMs: 50,
-    execute: () => Promise.reject(new Error('no plugin is executed')),
-    removeLink: async (link) => removeOwn(kernel, link),
-  };
+  const dependencies = dependenciesOn(kernel);
   const files = attachmentsIn(records, 50);
   return {
     directory,

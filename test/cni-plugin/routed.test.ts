@@ -46,7 +46,7 @@ t.test('addresses, gateways and routes', async (t) => {
   });
 });
 
-t.test('the plan', async (t) => {
+t.test('without a bridge, each end has one address and routes to the other', async (t) => {
   const addresses = withGateways(configWith(), GIVEN);
   const born = { ...EMPTY_STATE, links: [planHostEnd(configWith(), ENDS, { path: '/x', id: '1:1' })] };
   t.strictSame(diff(born, planHost(ENDS, addresses.ips)).map(printStep), [
@@ -73,7 +73,7 @@ t.test('the plan', async (t) => {
   ]);
 });
 
-t.test('keys', async (t) => {
+t.test('keys of a bridge are refused where there is none', async (t) => {
   t.match(configWith({ hairpinMode: true, isGateway: true, forceAddress: false }), { mode: 'routed', ipMasq: false });
   t.equal(parseConfig(requestWith({ mode: 'bridge' }), undefined).mode, 'bridge');
   for (const [keys, message] of [

@@ -15,13 +15,13 @@ const RULES: readonly Rule[] = [
   {
     says: 'an agent that is expected is waited for within its grace period, an ADD is never done alone meanwhile',
     tests: {
-      'root/client.test.ts': [
+      'root/client-absence.test.ts': [
         'expected, and soon there',
         'expected, but not even its directory is there, as after a boot',
         'a grace period of 0',
         'STATUS while the agent is away',
-        'what tells a client that asks again from another one',
       ],
+      'root/client.test.ts': ['what tells a client that asks again from another one'],
       'root/client-spool.test.ts': ['DEL is kept whole, and succeeds at once', 'after the grace period too'],
       'root/cni-cleanup.test.ts': ['STATUS while the agent of a host without a pod network is replaced'],
       'root/cni-crash.test.ts': ['and does not come back', 'a restart while pods come and go: nobody notices'],
@@ -51,7 +51,11 @@ const RULES: readonly Rule[] = [
     says: 'the boot id stands in the record, never in a reservation: a reboot voids both, so that nothing is synced',
     tests: {
       'cni-plugin/reclaim.test.ts': ['the dead go, with their reason'],
-      'cni-plugin/verbs.test.ts': ['after a reboot', 'no address left', 'flannel-ipam'],
+      'cni-plugin/verbs.test.ts': [
+        'after a reboot',
+        'an ADD without an address left leaves nothing, and a reboot frees addresses',
+        'flannel-ipam reserves and frees addresses, and leaves the machine alone',
+      ],
       'root/cni-kill-points.test.ts': ['the agent, …'],
       'root/ipam-host-local.test.ts': ['host-local and ours by turns'],
     },

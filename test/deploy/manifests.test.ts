@@ -21,7 +21,7 @@ t.test('made files are up to date (node deploy/build.ts)', async (t) => {
 });
 
 const kubectl = spawnSync('kubectl', ['version', '--client'], { stdio: 'ignore' }).status === 0;
-t.test('the kustomize base', { skip: !kubectl && 'kubectl is not installed' }, async (t) => {
+t.test('the kustomize base gives the manifest', { skip: !kubectl && 'kubectl is not installed' }, async (t) => {
   const { status, stdout, stderr } = spawnSync('kubectl', ['kustomize', join(DEPLOY, 'kustomize')], {
     encoding: 'utf8',
   });
@@ -61,7 +61,7 @@ t.test('the configuration is usable', async (t) => {
   t.doesNotThrow(() => readCniList(path));
 });
 
-t.test('the mounts', async (t) => {
+t.test('containers mount what they write to, and no more', async (t) => {
   const places = (container: Container) =>
     container.volumeMounts.map(({ name, mountPath, mountPropagation = '' }) => {
       const volume = pod.volumes.find((each) => each.name === name);

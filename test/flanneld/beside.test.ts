@@ -28,7 +28,7 @@ const run = (peers: readonly PeerStatus[]): Run => ({
   peers,
 });
 
-t.test('probes', async (t) => {
+t.test('who is probed, and when none is', async (t) => {
   const clock = testClock();
   const progress = newProgress(clock.now());
   let asked = 0;

@@ -52,7 +52,7 @@ const ROWS: readonly Row[] = [
   },
 ];
 
-t.test('output', async (t) => {
+t.test('each option is written as mk-docker-opts.sh does', async (t) => {
   const directory = t.testdir({ 'sub net': {} });
   const [input, output] = [`${directory}/sub net/in`, `${directory}/sub net/out`];
   for (const { what, flags = [], file = SAMPLE, env = {}, expected } of ROWS) {
@@ -64,7 +64,7 @@ t.test('output', async (t) => {
   }
 });
 
-t.test('options', async (t) => {
+t.test('options are those of mk-docker-opts.sh', async (t) => {
   t.match(parseArguments(['docker-opts'], {}), {
     options: { subnetFile: '/run/flannel/subnet.env', dockerFile: '/run/docker_opts.env' },
   });

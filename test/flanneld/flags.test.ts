@@ -4,7 +4,8 @@ import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { type AgentConfig, parseArguments } from '../../flanneld/config.ts';
 import { failureOf } from '../../flanneld/failure.ts';
-import { type Flag, FLAGS as TABLE } from '../../flanneld/flags.ts';
+import type { Flag } from '../../flanneld/flag-kinds.ts';
+import { FLAGS as TABLE } from '../../flanneld/flags.ts';
 import { flagReference } from '../../flanneld/usage.ts';
 import { NetError } from '../../model/errors.ts';
 
@@ -198,7 +199,7 @@ t.test('destinations that see the addresses of pods', async (t) => {
   });
 });
 
-t.test('commands', async (t) => {
+t.test('a command, its flags and what it refuses', async (t) => {
   t.equal(parseArguments([], {}).command, 'run');
   t.match(parseArguments(['status', '--json', '--subnet-file=/x'], {}), {
     command: 'status',

@@ -78,7 +78,7 @@ t.test('subnet length by network', async (t) => {
   }
 });
 
-t.test('faults', async (t) => {
+t.test('each fault is named with its key and value', async (t) => {
   const N = { Network: '10.5.0.0/16' };
   const N6 = { ...V6, IPv6Network: 'fc00::/48' };
   const faults: readonly (readonly [object | string, string])[] = [

@@ -47,6 +47,6 @@ const CASES: readonly (readonly [Change, 'underlay' | 'host' | undefined])[] = [
   [{ type: 'overrun' }, 'underlay'],
 ];
 
-t.test('changes', async (t) => {
+t.test('which changes concern the agent, and how', async (t) => {
   for (const [change, expected] of CASES) t.equal(concernOf(change, PREPARED), expected, JSON.stringify(change));
 });

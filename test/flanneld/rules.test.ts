@@ -52,7 +52,7 @@ const SHARED: Table = {
   sets: [{ name: 'cni-masqueraded', type: 'ipv4_addr', elements: [] }],
 };
 
-t.test('a shared table', async (t) => {
+t.test('what others have in the table stays', async (t) => {
   const owns = ownsChains([NETWORKS[4], NETWORKS[6]]);
   t.equal(diffTable(SHARED, ours(), owns), undefined, 'what others have there is no difference');
   const off = diffTable(SHARED, ours({ ...ALL, masquerade: false }), owns);
@@ -63,7 +63,7 @@ t.test('a shared table', async (t) => {
   );
 });
 
-t.test('removal', async (t) => {
+t.test('removal takes our chains, and the table with the last of them', async (t) => {
   t.equal(removeRules(undefined, ownsChains([NETWORKS[4]])), undefined);
   t.same(
     removeRules(ours(), ownsChains([NETWORKS[4], NETWORKS[6]]))?.commands,

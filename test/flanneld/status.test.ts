@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import { systemClock } from '../../flanneld/clock.ts';
 import { type HealthView, healthServer, serveHealth } from '../../flanneld/health.ts';
 import { humanLine } from '../../flanneld/human-log.ts';
-import type { AgentStatus } from '../../flanneld/progress.ts';
+import type { AgentStatus } from '../../flanneld/agent-status.ts';
 import { printStatus, statusReport } from '../../flanneld/status.ts';
 import { answers, keepSocket, listenOnSocket, statusSocketPath } from '../../flanneld/status-socket.ts';
 import { ip, prefix } from '../../model/ip.ts';

@@ -1,8 +1,13 @@
 // /run/flannel/subnet.env: flannel's bytes, and what an agent or a person may have left there.
 
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import { prefix } from '../../model/ip.ts';
-import { formatSubnetEnv, parseSubnetEnv, type SubnetEnv } from '../../flanneld/subnet-env.ts';
+import { readSubnetEnv, type SubnetEnvReading } from '../../model/subnet-env.ts';
+import { formatSubnetEnv, type SubnetEnv } from '../../flanneld/subnet-env.ts';
+import { readPrevious } from '../../flanneld/subnet-file.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 const V4 = {
   network: { 4: '10.10.0.0/16' },
@@ -36,6 +41,16 @@ FLANNEL_MTU=1450
 FLANNEL_IPMASQ=true
 `;
 
+/** What is read of a file that says this. */
+const readingOf = ({ network, subnet, mtu, masquerade }: SubnetEnv): SubnetEnvReading => ({
+  networks: [network[4], network[6]].filter((each) => each !== undefined),
+  subnets: [subnet[4], subnet[6]].filter((each) => each !== undefined),
+  mtu,
+  masquerade,
+  unmasqueraded: [],
+  problems: [],
+});
+
 t.test('as flannel writes it, and back', async (t) => {
   for (const [value, text] of [
     [V4, TEXT_V4],
@@ -43,7 +58,7 @@ t.test('as flannel writes it, and back', async (t) => {
     [V6, TEXT_V6],
   ] as const) {
     t.equal(formatSubnetEnv(value), text);
-    t.strictSame(parseSubnetEnv(text), value);
+    t.strictSame(readSubnetEnv(text), readingOf(value));
   }
 });
 
@@ -52,21 +67,16 @@ t.test('destinations that see the addresses of pods have a line of ours', async 
   t.equal(formatSubnetEnv(value), `${TEXT_V4}FLANNEL_NON_MASQUERADE_CIDRS=192.0.2.0/24,2001:db8::/32\n`);
 });
 
-t.test('what can’t be understood is left out', async (t) => {
-  const nothing = { network: {}, subnet: {}, mtu: 0, masquerade: false };
-  t.strictSame(parseSubnetEnv(''), nothing);
-  t.strictSame(
-    parseSubnetEnv('FLANNEL_SUBNET=10.10.11.1\nFLANNEL_NETWORK=x/16\nFLANNEL_MTU=big\nFLANNEL_IPMASQ=1'),
-    nothing,
-  );
-  t.strictSame(
-    parseSubnetEnv('FLANNEL_SUBNET=fd00::1/64\nFLANNEL_IPV6_SUBNET=10.1.2.1/24\n'),
-    nothing,
-    'the wrong family',
-  );
-  t.strictSame(
-    parseSubnetEnv(`# by hand\r\n${TEXT_V4.replaceAll('=', '="').replaceAll('\n', '"\r\n')}\nMORE=1`),
-    V4,
-    'quotes, CRLF, comments',
-  );
+t.test('quotes, CRLF and comments are read over', async (t) => {
+  const text = `# by hand\r\n${TEXT_V4.replaceAll('=', '="').replaceAll('\n', '"\r\n')}\nMORE=1`;
+  t.strictSame(readSubnetEnv(text), readingOf(V4));
+});
+
+t.test('what a restarted agent knows: a prefix of each family, where there is but one', async (t) => {
+  const path = join(temporaryDirectory(t), 'subnet.env');
+  t.strictSame(readPrevious(path), { networks: [], subnet: {} }, 'no file');
+  writeFileSync(path, TEXT_DUAL);
+  t.strictSame(readPrevious(path), { networks: ['10.10.0.0/16', '2001:cafe:42::/56'], subnet: DUAL.subnet });
+  writeFileSync(path, 'FLANNEL_NETWORK=10.10.0.0/16,10.11.0.0/16\nFLANNEL_SUBNET=x\nFLANNEL_IPV6_SUBNET=fd00::1/64\n');
+  t.strictSame(readPrevious(path), { networks: [], subnet: { 6: 'fd00::/64' } });
 });

@@ -33,7 +33,7 @@ t.test('types that are served here, and no other', async (t) => {
   t.throws(() => parse({ type: 'dhcp', ranges: RANGES }), { code: 'invalid-config', message: /ipam\.type.*"dhcp"/ });
 });
 
-t.test('every key', async (t) => {
+t.test('every key is read', async (t) => {
   const config = parse({
     type: 'flannel-ipam',
     ranges: [[{ subnet: '10.1.2.0/24', rangeStart: '10.1.2.9', rangeEnd: '10.1.2.20', gateway: '10.1.2.30' }]],

@@ -1,17 +1,16 @@
 // Other programs, run to their end: shell scripts in a directory of the test's own.
 
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { executeFrom } from '../../cni-plugin/execute.ts';
 import { execute, findProgram } from '../../kernel/execute.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 const PATH = '/usr/bin:/bin';
 
 function scripts(t: Test): { directory: string; put(name: string, text: string): string } {
-  const directory = mkdtempSync(join(tmpdir(), 'execute-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory(t);
   return {
     directory,
     put(name, text) {

@@ -1,17 +1,6 @@
 // Files that are whole or absent.
 
-import {
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import {
@@ -25,9 +14,9 @@ import {
   statIfThere,
   writeWhole,
 } from '../../kernel/files.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
-const root = mkdtempSync(join(tmpdir(), 'files-'));
-t.teardown(() => rmSync(root, { recursive: true, force: true }));
+const root = temporaryDirectory(t);
 const path = (...names: string[]): string => join(root, ...names);
 
 t.test('a whole file: created, replaced, with its mode, nothing beside it', async (t) => {

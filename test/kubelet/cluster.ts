@@ -1,16 +1,16 @@
-// A whole Kubernetes on this machine: a control plane with scheduler, and nodes with kubelets that run the agents' DaemonSet from
-// the manifest and the image that users get.
+// A whole Kubernetes on this machine: a control plane with scheduler, and nodes with kubelets that run the agents'
+// DaemonSet from the manifest and the image that users get.
 
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { parseAllDocuments } from 'yaml';
-import { type Cluster, startCluster, until } from '../../examples/cluster/cluster.ts';
+import { type Cluster, DUAL_NETWORK, startCluster, until } from '../../examples/cluster/cluster.ts';
 import type { KubeObject } from '../../flanneld/kube/list-watch.ts';
 import { binDirectory, PROGRAMS } from '../kubernetes/binaries.ts';
 import { type ControlPlane, type Manifest, startControlPlane } from '../kubernetes/control-plane.ts';
-import { DUAL, DUAL_NETWORK, lacking as lackingPrograms, SINGLE } from '../kubernetes/stage.ts';
+import { DUAL, lacking as lackingPrograms, SINGLE } from '../kubernetes/stage.ts';
 import { makeControlGroup } from './cgroup.ts';
 import { AGENT_TAG, buildAgentImage, buildPodImage } from './images.ts';
 import { type KubeletNode, type ProxyMode, startKubeletNode } from './node.ts';

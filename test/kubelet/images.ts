@@ -16,7 +16,10 @@ const AGENT_IMAGE = 'localhost/flannel-ts';
 export const AGENT_TAG = '0.1.0';
 export const agentImage = (tag: string): string => `${AGENT_IMAGE}:${tag}`;
 
-/** Builds the agents' image, which differs from that of another tag; path of its archive. @throws Error with what the script said */
+/**
+ * Builds the agents' image, which differs from that of another tag; path of its archive.
+ * @throws Error with what the script said
+ */
 export function buildAgentImage(directory: string, tag: string): string {
   const output = join(directory, `agent-${tag}.tar`);
   const made = tag === AGENT_TAG ? {} : { SOURCE_DATE_EPOCH: String(Math.floor(Date.now() / 1000)) };

@@ -1,4 +1,5 @@
-// Nodes come, are drained, go, and come back with another pod CIDR; then the API server goes away and has forgotten what it said.
+// Nodes come, are drained, go, and come back with another pod CIDR; then the API server goes away and has forgotten
+// what it said.
 
 import t from 'tap';
 import { until } from '../../examples/cluster/cluster.ts';
@@ -47,7 +48,7 @@ async function drain({ plane }: KubeCluster, { name }: KubeletNode, pods: readon
   }
 }
 
-t.test('nodes', { skip: lacking() }, async (t) => {
+t.test('nodes that come, restart, drain and go', { skip: lacking() }, async (t) => {
   const cluster = await openKubeCluster(t, { nodes: 3, dualStack: true, started: 2 });
   const { plane } = cluster;
   const [n1, , n3] = cluster.nodes as [KubeletNode, KubeletNode, KubeletNode];

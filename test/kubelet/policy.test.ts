@@ -1,5 +1,5 @@
-// The 48 cases of Kubernetes' end-to-end tests for NetworkPolicy, told to a real API server, with pods that kubelets run on three
-// nodes: what they expect is literal.
+// The 48 cases of Kubernetes' end-to-end tests for NetworkPolicy, told to a real API server, with pods that kubelets
+// run on three nodes: what they expect is literal.
 
 import t, { type Test } from 'tap';
 import { endChild } from '../../examples/cluster/machine.ts';
@@ -111,7 +111,7 @@ async function probeAll(pods: ReadonlyMap<string, PolicyPod>, each: Case, stage:
   return Promise.all(probes);
 }
 
-t.test('policies', { skip: lacking() }, async (t) => {
+t.test('policies hold between pods that kubelets start', { skip: lacking() }, async (t) => {
   const cluster = await openKubeCluster(t, { nodes: 3, dualStack: true });
   await cluster.install({ backend: 'vxlan', flags: ['--policy-source=kube'] });
   const pods = await startPods(t, cluster);

@@ -1,5 +1,5 @@
-// From nodes without a network to pods that reach each other: the manifest's DaemonSet with its image, over each backend and with
-// each set of families.
+// From nodes without a network to pods that reach each other: the manifest's DaemonSet with its image, over each
+// backend and with each set of families.
 
 import t, { type Test } from 'tap';
 import { conditionOf, type KubeCluster, lacking, nodeObjects, openKubeCluster, type PodObject } from './cluster.ts';

@@ -1,7 +1,7 @@
-// Runs in the network of a pod: every 10 ms a datagram of one flow to each address of a peer, a byte on a connection that stays,
-// and a new connection. Nothing is sent twice, so that what is lost is seen. `node steady-pod.ts ADDRESS...` says "ready", begins with
-// the first line on standard input, and at the second tells what came of it: a JSON line, SteadyReport. It answers others to the
-// end of its standard input.
+// Runs in the network of a pod: every 10 ms a datagram of one flow to each address of a peer, a byte on a connection
+// that stays, and a new connection. Nothing is sent twice, so that what is lost is seen. `node steady-pod.ts
+// ADDRESS...` says "ready", begins with the first line on standard input, and at the second tells what came of it: a
+// JSON line, SteadyReport. It answers others to the end of its standard input.
 
 import { createSocket } from 'node:dgram';
 import { readFileSync } from 'node:fs';

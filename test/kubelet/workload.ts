@@ -1,5 +1,5 @@
-// What the tests run on the cluster: web servers of one Deployment behind a Service, pods that come and go, and what they reach of
-// each other.
+// What the tests run on the cluster: web servers of one Deployment behind a Service, pods that come and go, and what
+// they reach of each other.
 
 import { until } from '../../examples/cluster/cluster.ts';
 import type { KubeCluster, PodObject } from './cluster.ts';

@@ -1,11 +1,19 @@
 // Agents on three nodes with a real API server and controller manager, authorised by exactly the role in deploy/rbac.yml.
 
 import t from 'tap';
-import { agentStatus, hasPeers, hasSubnet, type Node, stopAgent, until } from '../../examples/cluster/cluster.ts';
+import {
+  agentStatus,
+  DUAL_NETWORK,
+  hasPeers,
+  hasSubnet,
+  type Node,
+  stopAgent,
+  until,
+} from '../../examples/cluster/cluster.ts';
 import { type Pod, startPod } from '../../examples/cluster/pod.ts';
 import type { KubeObject } from '../../flanneld/kube/list-watch.ts';
 import { count } from '../support/count.ts';
-import { DUAL, DUAL_NETWORK, lacking, openStage, reasonOf, reachEachOther, unreachable } from './stage.ts';
+import { DUAL, lacking, openStage, reasonOf, reachEachOther, unreachable } from './stage.ts';
 
 const PREFIX = 'flannel.alpha.coreos.com/';
 const SLOW = 60_000;

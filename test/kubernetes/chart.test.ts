@@ -30,7 +30,7 @@ t.test('lint finds nothing', { skip }, async (t) => {
   t.match(helm('lint', '--strict', CHART), /0 chart\(s\) failed/);
 });
 
-t.test('another namespace', { skip }, async (t) => {
+t.test('every object is in the namespace that is asked for', { skip }, async (t) => {
   const objects = render({}, 'elsewhere');
   for (const [key, { kind, metadata }] of Object.entries(objects)) {
     if (kind === 'Namespace') t.equal(metadata.name, 'elsewhere');

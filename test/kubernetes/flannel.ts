@@ -1,6 +1,6 @@
-// flannel itself for the tests: its agent from its published Go module, and its CNI plugin from the last release of the reference
-// plugins that had it. From FLANNEL_BIN, else from a cache outside of the tree, else built there once.
-// `node test/kubernetes/flannel.ts` builds what is missing.
+// flannel itself for the tests: its agent from its published Go module, and its CNI plugin from the last release of the
+// reference plugins that had it. From FLANNEL_BIN, else from a cache outside of the tree, else built there once. `node
+// test/kubernetes/flannel.ts` builds what is missing.
 
 import { mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';

@@ -10,7 +10,6 @@ import { type ControlPlane, type ControlPlaneOptions, createAgentRole, startCont
 
 export const DUAL = { clusterCidr: '10.244.0.0/16,fd00:244::/48', serviceCidr: '10.96.0.0/16,fd00:96::/108' };
 export const SINGLE = { clusterCidr: '10.244.0.0/16', serviceCidr: '10.96.0.0/16' };
-export const DUAL_NETWORK = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
 
 export interface Stage {
   readonly cluster: Cluster;

@@ -43,7 +43,7 @@ const refuses = (t: Test, shape: Check<unknown>, expected: string, ...inputs: re
     t.strictSame(problems(input, shape), [`x: expected ${expected}, got ${JSON.stringify(input) ?? String(input)}`]);
 };
 
-t.test('plain values', async (t) => {
+t.test('strings, truths and whole numbers: what is taken, and how the rest is refused', async (t) => {
   accepts(t, string, '', 'a');
   refuses(t, string, 'a string', 1, null, undefined, [], {}, true);
   accepts(t, boolean, true, false);

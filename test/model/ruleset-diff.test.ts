@@ -1,4 +1,5 @@
-// The transaction from one table to another, as text. That it leads there, from anywhere, is test/compliance/kernel-rulesets.ts.
+// The transaction from one table to another, as text. That it leads there, from anywhere, is
+// test/compliance/kernel-rulesets.ts.
 
 import t, { type Test } from 'tap';
 import {

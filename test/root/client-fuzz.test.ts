@@ -5,7 +5,8 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { encode } from '../../cni-plugin/wire.ts';
-import { clientHost, compileSanitized, temporaryDirectory, testAgent } from '../support/cni-client.ts';
+import { clientHost, compileSanitized, testAgent } from '../support/cni-client.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 import { count } from '../support/count.ts';
 import { below, random, seed } from '../support/seed.ts';
 
@@ -28,7 +29,7 @@ t.test('inside one process', async (t) => {
   t.strictSame([ended.status, ended.signal], [0, null]);
 });
 
-t.test('through the socket', async (t) => {
+t.test('whatever comes through the socket, the client ends with an answer', async (t) => {
   const host = clientHost(t);
   const program = compileSanitized(t);
   mkdirSync(join(host.lib, 'plugins'));

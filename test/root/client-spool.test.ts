@@ -79,7 +79,7 @@ t.test('in the order of time, and all of them', async (t) => {
   );
 });
 
-t.test('many at once', async (t) => {
+t.test('32 deletions at once are all kept', async (t) => {
   const host = hostWithoutAgent(t);
   const ids = Array.from({ length: 32 }, (_, i) => `pod${i}`);
   const ended = await Promise.all(ids.map((id) => delOf(host, id)));

@@ -5,7 +5,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { compilePrograms, fullChain, makeHost, NODE, SOCKET, SPOOL } from '../support/cni-host.ts';
-import { failures, isClean, pods, until } from '../support/cni-host-checks.ts';
+import { failures, isClean, onEach, pods, until } from '../support/cni-host-checks.ts';
 
 t.setTimeout(0);
 const bin = compilePrograms(t);
@@ -18,10 +18,7 @@ t.test('GC takes 100 stale attachments away', async (t) => {
   await host.startAgent();
   const ids = pods(101);
   await host.addPods(ids);
-  const added = await host.run(
-    ids.map((id) => ({ command: 'ADD', id })),
-    16,
-  );
+  const added = await host.run(onEach('ADD', ids), 16);
   t.strictSame(failures(added), []);
   const config = { 'cni.dev/valid-attachments': [{ containerID: 'pod100', ifname: 'eth0' }] };
   t.match(await host.one('GC', '', { config }), { status: 0 });
@@ -36,10 +33,7 @@ t.test('GC of the program that works without an agent, in groups as well', async
   await host.startAgent();
   const ids = pods(21);
   await host.addPods(ids);
-  const added = await host.run(
-    ids.map((id) => ({ command: 'ADD', id })),
-    16,
-  );
+  const added = await host.run(onEach('ADD', ids), 16);
   t.strictSame(failures(added), []);
   const monitor = host.machine.start('ip', ['-o', 'monitor', 'link']);
   let seen = '';
@@ -60,7 +54,7 @@ t.test('GC of the program that works without an agent, in groups as well', async
   await isClean(t, host, 'after DEL');
 });
 
-t.test('cleanup', async (t) => {
+t.test('cleanup leaves nothing but attachments of pods that are there', async (t) => {
   const host = await makeHost(t, bin, 60);
   const agent = await host.startAgent();
   await host.addPods(['pod1']);

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { lockBriefly } from '../../kernel/lock.ts';
 import { type CniHost, compilePrograms, fullChain, makeHost, SPOOL } from '../support/cni-host.ts';
-import { failures, isClean, median, pods, until, vethOf } from '../support/cni-host-checks.ts';
+import { failures, isClean, median, onEach, pods, until, vethOf } from '../support/cni-host-checks.ts';
 import { count } from '../support/count.ts';
 import { below, random } from '../support/seed.ts';
 
@@ -93,7 +93,7 @@ t.test('the agent is killed', async (t) => {
   let agent = await host.startAgent();
   const ids = pods(32);
   await host.addPods(ids);
-  const all = (command: string) => ids.map((id) => ({ command, id }));
+  const all = (command: string) => onEach(command, ids);
 
   await t.test('DELs are kept, and made up for before anyone is served', async (t) => {
     t.strictSame(failures(await host.run(all('ADD'), 16)), []);
@@ -186,10 +186,7 @@ t.test('a restart while pods come and go: nobody notices', async (t) => {
   await host.addPods(ids);
   for (let round = 0; round < count(60); round++) {
     for (const command of ['ADD', 'DEL']) {
-      const running = host.run(
-        ids.map((id) => ({ command, id })),
-        8,
-      );
+      const running = host.run(onEach(command, ids), 8);
       await sleep(30);
       t.equal(await agent.stop(), 0);
       agent = await host.startAgent();
@@ -204,7 +201,7 @@ t.test('1,000 ADDs: no thread is in a pod’s namespace, and how long they take'
   const agent = await host.startAgent();
   const ids = pods(200);
   await host.addPods(ids);
-  const all = (command: string) => ids.map((id) => ({ command, id }));
+  const all = (command: string) => onEach(command, ids);
   await host.run(all('ADD'), 16);
   await host.run(all('DEL'), 64);
   const [adds, dels] = [await host.run(all('ADD')), await host.run(all('DEL'))];

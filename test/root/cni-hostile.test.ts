@@ -81,7 +81,7 @@ t.test('values that would be more than a value to nft, to the kernel or to a she
   await isClean(t, host, 'after all');
 });
 
-t.test('too much', async (t) => {
+t.test('requests and names that are too large are refused and leave nothing', async (t) => {
   const { host, agent } = await hostWithVictim(t);
   for (const command of ['ADD', 'DEL']) t.match(await host.one(command, 'pod1'), { status: 0 });
   const before = await files(host);

@@ -1,14 +1,12 @@
 // NetworkPolicy through the whole agent: pods are attached by the C client, policies come from a directory.
 
-import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
-import { type CniHost, compilePrograms, makeHost } from '../support/cni-host.ts';
+import { compilePrograms } from '../support/cni-host.ts';
 import { until } from '../support/cni-host-checks.ts';
+import { endOf, FLAGS, makePolicyHost, type PolicyHost } from '../support/policy-host.ts';
 
 t.setTimeout(0);
 const bin = compilePrograms(t);
-const DIRECTORY = '/run/policies';
-const FLAGS = ['--cni-only', `--policy-source=dir:${DIRECTORY}`];
 
 const podYaml = (name: string) =>
   `kind: Pod\napiVersion: v1\nmetadata: { name: ${name}, namespace: x, labels: { pod: ${name} } }\nspec: {}\n`;
@@ -18,37 +16,21 @@ metadata: { name: closed, namespace: x }
 spec: { podSelector: { matchLabels: { pod: a } }, policyTypes: [Ingress] }
 `;
 
-interface Host extends CniHost {
-  /** Replaces a manifest, or takes it away. */
-  manifest(name: string, text: string | undefined): void;
+interface Host extends PolicyHost {
   add(name: string): Promise<{ readonly status: number; readonly address: string; readonly message: string }>;
   pings(from: string, address: string): Promise<boolean>;
   table(): Promise<string>;
 }
 
 async function host(t: Test, delegate: object): Promise<Host> {
-  const made = await makeHost(t, bin);
-  await made.machine.must('mkdir', [DIRECTORY]);
-  // Without a bridge the node has no other address.
-  await made.machine.must('ip', ['address', 'add', '192.0.2.1/32', 'dev', 'lo']);
-  // What the agent sets on its own bridge has to be enough.
-  const sysctls = ['net.bridge.bridge-nf-call-iptables=0', 'net.bridge.bridge-nf-call-ip6tables=0'];
-  await made.machine.run('sysctl', ['-qw', ...sysctls]);
+  const made = await makePolicyHost(t, bin);
   return {
     ...made,
-    manifest(name, text) {
-      const path = made.path(`${DIRECTORY}/${name}.yaml`);
-      if (text === undefined) return rmSync(path);
-      writeFileSync(`${path}.new`, text);
-      renameSync(`${path}.new`, path);
-    },
     async add(name) {
-      const environment = { CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=x;K8S_POD_NAME=${name}` };
-      const { status, output } = await made.one('ADD', name, {
-        config: { delegate },
-        ...(name !== 'none' && { environment }),
-      });
-      return { status, address: output.ips?.[0]?.address.split('/')[0] ?? '', message: JSON.stringify(output) };
+      const added =
+        name === 'none' ? made.one('ADD', name, { config: { delegate } }) : made.verb('ADD', name, delegate);
+      const { status, output } = await added;
+      return { status, address: endOf(output).addresses[0] ?? '', message: JSON.stringify(output) };
     },
     async pings(from, address) {
       const words = ['ping', '-c1', '-W1', address];

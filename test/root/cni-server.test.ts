@@ -5,7 +5,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { compilePrograms, makeHost, SOCKET } from '../support/cni-host.ts';
-import { failures, isClean, pods, until, vethOf } from '../support/cni-host-checks.ts';
+import { failures, isClean, onEach, pods, until, vethOf } from '../support/cni-host-checks.ts';
 
 t.setTimeout(0);
 const bin = compilePrograms(t);
@@ -64,10 +64,7 @@ t.test('64 at once: each interface is gone when its DEL returns', async (t) => {
   await host.startAgent();
   const ids = pods(64);
   await host.addPods(ids);
-  const added = await host.run(
-    ids.map((id) => ({ command: 'ADD', id })),
-    64,
-  );
+  const added = await host.run(onEach('ADD', ids), 64);
   t.strictSame(failures(added), []);
   t.equal(new Set(added.map(({ output }) => output.ips[0]?.address)).size, 64, 'as many addresses');
   const gone = '"$0" && ! ip link show dev "$1" 2>/dev/null';

@@ -1,51 +1,29 @@
 // What pods forge gets nowhere: raw frames from inside a pod, and what arrives in another, through the whole agent.
 
-import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { ip, linkLocal, mac } from '../../model/ip.ts';
-import { type CniHost, compilePrograms, makeHost } from '../support/cni-host.ts';
+import { type CniHost, compilePrograms } from '../support/cni-host.ts';
 import { until } from '../support/cni-host-checks.ts';
 import { type Frame, forgedFrames, honestFrames, type Party } from '../support/forged-frames.ts';
-import { DIRECTORY, FLAGS, MODES, subnetFile } from '../support/policy-host.ts';
+import { compileFrames, startFrames } from '../support/frames.ts';
+import { endOf, FLAGS, makePolicyHost, MODES } from '../support/policy-host.ts';
 
 t.setTimeout(0);
 const bin = compilePrograms(t);
-const FRAMES = join(bin, 'frames');
-execFileSync('cc', ['-O2', '-o', FRAMES, join(import.meta.dirname, '../support/frames.c')]);
-const SUBNETS = subnetFile();
-
-async function host(t: Test): Promise<CniHost> {
-  const made = await makeHost(t, bin);
-  writeFileSync(made.path('/run/flannel/subnet.env'), SUBNETS);
-  await made.machine.must('mkdir', [DIRECTORY]);
-  // What it does by itself has to be enough.
-  await made.machine.run('sysctl', [
-    '-qw',
-    'net.bridge.bridge-nf-call-iptables=0',
-    'net.bridge.bridge-nf-call-ip6tables=0',
-  ]);
-  return made;
-}
+const FRAMES = compileFrames(bin);
 
 async function attached(t: Test, node: CniHost, id: string, delegate: object): Promise<Party> {
   const { status, output } = await node.one('ADD', id, { config: { delegate } });
   t.equal(status, 0, JSON.stringify(output));
-  const [four = '', six = ''] = (output.ips ?? []).map(({ address }) => address.split('/')[0] as string);
-  const own = output.interfaces?.find(({ sandbox }) => sandbox !== undefined);
-  return { mac: mac(own?.mac), four: ip(four), six: ip(six) };
+  const own = endOf(output);
+  const [four = '', six = ''] = own.addresses;
+  return { mac: mac(own.mac), four: ip(four), six: ip(six) };
 }
 
 /** Everything that any device in the namespace sees until the returned function is called, as one text. */
 async function captured(node: CniHost, id: string) {
-  const child = node.machine.start('ip', ['netns', 'exec', id, FRAMES, 'capture'], { log: 'pipe' });
-  let text = '';
-  child.stdout?.on('data', (chunk) => {
-    text += chunk;
-  });
-  await until(() => text.includes('ready'));
-  return { text: () => text, end: () => child.kill() };
+  const { child, text } = await startFrames(node, id, FRAMES, ['capture']);
+  return { text, end: () => child.kill() };
 }
 
 const send = (node: CniHost, id: string, frames: readonly Frame[]): Promise<string> =>
@@ -60,7 +38,7 @@ const dropTables = (node: CniHost) =>
   node.machine.must('nft', ['delete table bridge flannel-guard; delete table inet flannel-guard']);
 
 t.test('on a bridge', async (t) => {
-  const node = await host(t);
+  const node = await makePolicyHost(t, bin);
   await node.addPods(['own', 'victim', 'other']);
   let agent = await node.startAgent();
   const own = await attached(t, node, 'own', MODES.bridge);
@@ -114,7 +92,7 @@ t.test('on a bridge', async (t) => {
 });
 
 t.test('without a bridge', async (t) => {
-  const node = await host(t);
+  const node = await makePolicyHost(t, bin);
   await node.addPods(['own', 'victim', 'other']);
   const agent = await node.startAgent({ flags: FLAGS });
   const own = await attached(t, node, 'own', MODES.routed);

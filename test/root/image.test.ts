@@ -3,14 +3,14 @@
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import packageJson from '../../package.json' with { type: 'json' };
 import { compilePrograms, makeHost, type Verb } from '../support/cni-host.ts';
 import { isClean, until } from '../support/cni-host-checks.ts';
 import { containersOf } from '../support/container.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const LIST = '/etc/cni/net.d/10-flannel.conflist';
@@ -23,8 +23,7 @@ interface Descriptor {
   readonly size: number;
 }
 
-const directory = mkdtempSync(join(tmpdir(), 'flannel-image-'));
-t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+const directory = temporaryDirectory(t);
 const root = join(directory, 'root');
 const archive = join(directory, 'image.tar');
 
@@ -35,7 +34,7 @@ const skip =
   (!isBookworm && 'the image is made of packages of Debian 12') ||
   (built?.status === UNOBTAINABLE && 'the packages of Debian 12 can not be downloaded');
 
-t.test('the archive', { skip }, async (t) => {
+t.test('the archive is an OCI image of the agent', { skip }, async (t) => {
   t.equal(built?.status, 0, built?.stderr ?? '');
   const report = built?.stdout ?? '';
   t.comment(report);
@@ -73,7 +72,7 @@ t.test('the archive', { skip }, async (t) => {
 const inside = (...words: string[]) =>
   spawnSync('chroot', [root, ...words], { encoding: 'utf8', env: { PATH: '/usr/sbin:/usr/bin' }, timeout: 60_000 });
 
-t.test('what is in it', { skip }, async (t) => {
+t.test('programs run in it with their libraries, and what nobody needs is not there', { skip }, async (t) => {
   t.match(inside('flanneld', '--version').stdout, `flanneld ${packageJson.version}`);
   t.match(inside('flanneld', '--help').stdout, /^Usage: flanneld/);
   for (const program of ['nft', 'iptables', 'iptables-legacy', 'ip6tables-legacy']) {

@@ -7,7 +7,6 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -15,11 +14,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import t, { type Test } from 'tap';
 import { count } from '../support/count.ts';
 import { below, random } from '../support/seed.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 const LIST = 'etc/cni/net.d/10-flannel.conflist';
 const PLUGIN = 'opt/cni/bin/flannel';
@@ -61,8 +60,7 @@ function withFlannel(root: string): void {
 }
 
 function tree(t: Test, prepare: (root: string) => void = () => {}): string {
-  const root = mkdtempSync(join(tmpdir(), 'flannel-ts-'));
-  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const root = temporaryDirectory(t);
   prepare(root);
   return root;
 }

@@ -2,9 +2,6 @@
 // passes in between, and of what both allow no packet is lost.
 
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { isHere } from '../flanneld/policy/compiled.ts';
@@ -16,6 +13,7 @@ import { inside, runInside } from '../support/inside.ts';
 import { type PolicyWorld, policyWorld, type RealPod } from '../support/policy-world.ts';
 import { seed } from '../support/seed.ts';
 import { startStreams, type Stream } from '../support/streams.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 t.setTimeout(0);
 /** One that policies of random clusters name. */
@@ -103,8 +101,7 @@ function wrong(stream: Stream, before: Cluster, after: Cluster): string | undefi
 }
 
 async function live(t: Test, { pods }: PolicyWorld, states: readonly State[]): Promise<void> {
-  const directory = mkdtempSync(join(tmpdir(), 'policy-live-'));
-  t.teardown(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory(t);
   const want = enforcing(t);
   const [first] = states as [State];
   await want(first);

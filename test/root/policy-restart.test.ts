@@ -1,17 +1,15 @@
 // Agents that end and begin again with policies in force, while pods send to each other: what is denied never passes, and of
 // what is allowed no packet is lost.
 
-import { renameSync, writeFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
-import { compilePrograms, makeHost } from '../support/cni-host.ts';
+import { compilePrograms } from '../support/cni-host.ts';
 import { until } from '../support/cni-host-checks.ts';
 import { count } from '../support/count.ts';
 import { startStreams, type Stream } from '../support/streams.ts';
-import { DIRECTORY, FLAGS, MODES, subnetFile } from '../support/policy-host.ts';
+import { endOf, FLAGS, makePolicyHost, MODES } from '../support/policy-host.ts';
 
 t.setTimeout(0);
 const bin = compilePrograms(t);
-const SUBNETS = subnetFile();
 const PODS = ['server', 'friend', 'stranger'];
 const MANIFESTS = PODS.map(
   (name) =>
@@ -33,26 +31,17 @@ for (const [mode, delegate] of Object.entries(MODES)) {
 }
 
 async function restarts(t: Test, delegate: object): Promise<void> {
-  const node = await makeHost(t, bin);
-  writeFileSync(node.path('/run/flannel/subnet.env'), SUBNETS);
-  await node.machine.must('mkdir', [DIRECTORY]);
-  const manifest = (name: string, text: string) => {
-    writeFileSync(node.path(`${DIRECTORY}/.new`), text);
-    renameSync(node.path(`${DIRECTORY}/.new`), node.path(`${DIRECTORY}/${name}.yaml`));
-  };
+  const node = await makePolicyHost(t, bin);
+  const { manifest } = node;
   manifest('pods', MANIFESTS);
   manifest('policy', policy(81));
   let agent = await node.startAgent({ flags: FLAGS });
   await node.addPods(PODS);
   const pods = new Map<string, string[]>();
   for (const name of PODS) {
-    const environment = { CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=x;K8S_POD_NAME=${name}` };
-    const { status, output } = await node.one('ADD', name, { config: { delegate }, environment });
+    const { status, output } = await node.verb('ADD', name, delegate);
     t.equal(status, 0, JSON.stringify(output));
-    pods.set(
-      name,
-      (output.ips ?? []).map(({ address }) => address.split('/')[0] as string),
-    );
+    pods.set(name, endOf(output).addresses);
   }
   const streams = await startStreams(t, {
     directory: node.directory,

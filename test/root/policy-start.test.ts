@@ -2,27 +2,22 @@
 // sends from before ADD, agents are killed meanwhile, and the addresses belonged to pods with live flows. Nothing gets
 // through, as both ends of the pair see it.
 
-import type { ChildProcess } from 'node:child_process';
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { ip, toBytes } from '../../model/ip.ts';
-import type { CniOutput } from '../support/cni.ts';
 import { count } from '../support/count.ts';
-import { type CniHost, compilePrograms, makeHost } from '../support/cni-host.ts';
+import { type CniHost, compilePrograms } from '../support/cni-host.ts';
 import { until } from '../support/cni-host-checks.ts';
 import { below, random } from '../support/seed.ts';
-import { DIRECTORY, FLAGS, MODES, subnetFile } from '../support/policy-host.ts';
+import { compileFrames, startFrames } from '../support/frames.ts';
+import { endOf, FLAGS, makePolicyHost, MODES } from '../support/policy-host.ts';
 
 t.setTimeout(0);
 const bin = compilePrograms(t);
-const FRAMES = join(bin, 'frames');
-execFileSync('cc', ['-O2', '-o', FRAMES, join(import.meta.dirname, '../support/frames.c')]);
+const FRAMES = compileFrames(bin);
 /** So few addresses that each is given again and again. */
-const SUBNETS = subnetFile({ 4: 29, 6: 125 });
+const LENGTHS = { 4: 29, 6: 125 };
 const ADDRESSES = Array.from({ length: 5 }, (_, at) => [`10.5.16.${at + 2}`, `fd00:5:0:1::${at + 2}`]).flat();
 /** So that `npm test` has 25 in both modes together. */
 const STARTS = Math.ceil(count(500) / 2);
@@ -52,18 +47,11 @@ const destinationOf = (frame: string): string =>
 
 /** Sends `mark` to the addresses, and looks for `looked`, in a namespace. */
 async function racer(node: CniHost, id: string, mark: string, looked: string, to: readonly string[]): Promise<Racer> {
-  const child: ChildProcess = node.machine.start('ip', ['netns', 'exec', id, FRAMES, 'race', mark, looked, ...to], {
-    log: 'pipe',
-  });
-  let text = '';
-  child.stdout?.on('data', (chunk) => {
-    text += chunk;
-  });
-  await until(() => text.includes('ready'));
+  const { child, text } = await startFrames(node, id, FRAMES, ['race', mark, looked, ...to]);
   return {
     seen(mac, addresses) {
       const bytes = addresses.map((address) => Buffer.from(toBytes(ip(address))).toString('hex'));
-      const frames = [...text.matchAll(/^seen (\w+)$/gm)].map(([, frame = '']) => frame);
+      const frames = [...text().matchAll(/^seen (\w+)$/gm)].map(([, frame = '']) => frame);
       const isTo = (frame: string) => frame.startsWith(mac.replaceAll(':', ''));
       return frames.find((frame) => isTo(frame) && bytes.some((each) => destinationOf(frame).endsWith(each)));
     },
@@ -76,34 +64,16 @@ async function racer(node: CniHost, id: string, mark: string, looked: string, to
   };
 }
 
-const endOf = ({ interfaces = [], ips = [] }: CniOutput) => ({
-  mac: interfaces.find(({ sandbox }) => sandbox !== undefined)?.mac ?? '',
-  addresses: ips.map(({ address }) => address.split('/')[0] as string),
-});
-
 for (const [mode, delegate] of Object.entries(MODES)) {
   t.test(mode, async (t) => starts(t, delegate));
 }
 
 async function starts(t: Test, delegate: object): Promise<void> {
-  const node = await makeHost(t, bin, 60);
-  writeFileSync(node.path('/run/flannel/subnet.env'), SUBNETS);
-  await node.machine.must('mkdir', [DIRECTORY]);
-  // Without a bridge the node has no other address.
-  await node.machine.must('ip', ['address', 'add', '192.0.2.1/32', 'dev', 'lo']);
-  writeFileSync(node.path(`${DIRECTORY}/all.yaml`), MANIFESTS);
-  await node.machine.run('sysctl', [
-    '-qw',
-    'net.bridge.bridge-nf-call-iptables=0',
-    'net.bridge.bridge-nf-call-ip6tables=0',
-  ]);
+  const node = await makePolicyHost(t, bin, { lengths: LENGTHS, expected: 60 });
+  node.manifest('all', MANIFESTS);
   const next = random('policy-start');
   let agent = await node.startAgent({ flags: FLAGS });
-  const verb = (command: string, id: string, name: string) =>
-    node.one(command, id, {
-      config: { delegate },
-      environment: { CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=x;K8S_POD_NAME=${name}` },
-    });
+  const verb = (command: string, id: string, name: string) => node.verb(command, id, delegate, name);
   await node.addPods(['peer']);
   const { output, status } = await verb('ADD', 'peer', 'peer');
   t.equal(status, 0, JSON.stringify(output));

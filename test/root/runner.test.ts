@@ -1,15 +1,14 @@
 // The machine of its own that the runner gives each test file: nothing gets out of it, and what is left in it is named.
 
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { privateMachine } from '../support/private-machine.ts';
 import { runJob } from '../support/run-job.ts';
 import type { Outcome } from '../support/tap-results.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'runner-'));
-t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryDirectory(t);
 
 async function outcomesOf(program: string, stop?: AbortSignal): Promise<Outcome[]> {
   const file = join(folder, 'program.mjs');

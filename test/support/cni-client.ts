@@ -3,9 +3,8 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { linkSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { linkSync, mkdirSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Test } from 'tap';
 import {
@@ -17,6 +16,7 @@ import {
   messageReader,
   type RequestMessage,
 } from '../../cni-plugin/wire.ts';
+import { temporaryDirectory } from './temporary.ts';
 
 const SOURCE = join(import.meta.dirname, '../../cni-plugin/client.c');
 const STRICT = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Wshadow', '-Wconversion', '-Werror'];
@@ -38,12 +38,6 @@ function compile(t: Test, source: string, flags: readonly string[]): string {
   const program = join(temporaryDirectory(t), 'flannel');
   execFileSync('cc', [...flags, '-o', program, source], { stdio: ['ignore', 'inherit', 'inherit'] });
   return program;
-}
-
-export function temporaryDirectory(t: Test): string {
-  const directory = mkdtempSync(join(tmpdir(), 'cni-client-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  return directory;
 }
 
 export interface Ended extends Ending {
@@ -191,4 +185,12 @@ function converse(socket: Socket, serve: (conversation: Conversation) => void | 
   socket.on('data', (chunk: Buffer) => {
     for (const message of read(chunk)) take(message);
   });
+}
+
+/** The error object that a call printed, and nothing but that. */
+export function errorOf(t: Test, { status, output }: Ended, code: number, words: RegExp): void {
+  t.equal(status, 1);
+  const error = JSON.parse(output);
+  t.match(error, { cniVersion: '1.1.0', code });
+  t.match(error.msg, words);
 }

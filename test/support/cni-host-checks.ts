@@ -3,9 +3,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { hostVethName } from '../../cni-plugin/names.ts';
-import type { CniHost, Outcome } from './cni-host.ts';
+import type { CniHost, Outcome, Verb } from './cni-host.ts';
 
 export const pods = (number: number): string[] => Array.from({ length: number }, (_, n) => `pod${n}`);
+
+/** The same verb on each of them, for {@link CniHost.run}. */
+export const onEach = (command: string, ids: readonly string[]): Verb[] => ids.map((id) => ({ command, id }));
 
 /** The host's end of a pod's pair. */
 export const vethOf = (containerId: string): string =>

@@ -2,8 +2,7 @@
 // go through bench/exec-timer, as a container runtime does them: many at once, and timed.
 
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { Machine } from '../../examples/cluster/machine.ts';
@@ -12,6 +11,7 @@ import { type AgentProcess, type AgentStatus, agentProcess, askStatus } from './
 import { compileClient } from './cni-client.ts';
 import type { CniOutput } from './cni.ts';
 import { until } from './cni-host-checks.ts';
+import { temporaryDirectory } from './temporary.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 export const NODE = join(ROOT, 'node_modules/.bin/node');
@@ -101,8 +101,7 @@ export function compilePrograms(t: Test): string {
 
 /** `bin`: of compilePrograms. `expected`: the seconds that clients wait for an agent; undefined when none is expected. */
 export async function makeHost(t: Test, bin: string, expected?: number): Promise<CniHost> {
-  const directory = mkdtempSync(join(tmpdir(), 'cni-host-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory(t);
   const machine = await startMachine('host');
   t.teardown(() => machine.stop());
   await machine.must('sh', ['-ec', `${OWN_ETC}; mkdir -m 755 /run/flannel`]);

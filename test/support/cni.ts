@@ -2,11 +2,11 @@
 // runtime executes them: environment and standard input in, exit status and standard output out.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { makeNamespace, type TestNamespace } from './namespace.ts';
+import { temporaryDirectory } from './temporary.ts';
 
 const OURS = join(import.meta.dirname, '../../build/bin');
 /** Where Debian's package containernetworking-plugins puts the reference plugins. */
@@ -75,8 +75,7 @@ const environment = (verb: Verb, { containerId = 'pod1', netns, ifname = 'eth0',
 
 /** Makes a node. `families` says which lines its subnet file has. */
 export function makeNode(t: Test, families: readonly (4 | 6)[] = [4, 6]): CniNode {
-  const directory = mkdtempSync(join(tmpdir(), 'cni-node-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory(t);
   const namespace = makeNamespace(t, 'node');
   const subnetFile = join(directory, 'subnet.env');
   const lines = Object.entries(SUBNET_FILE).filter(

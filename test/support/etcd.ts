@@ -49,17 +49,24 @@ async function freePort(): Promise<number> {
 /** One server, a cluster by itself, that answers. */
 export async function startEtcd({ tls, flags = [] }: EtcdOptions = {}): Promise<EtcdServer> {
   const [client, peer] = [await freePort(), await freePort()];
-  return startMember({ client, peer, tls, flags });
+  return startMember({ name: 'm0', client, peer, cluster: `m0=${peerUrl(peer)}`, tls, flags });
 }
+
+const peerUrl = (port: number): string => `http://127.0.0.1:${port}`;
 
 interface Member {
+  readonly name: string;
+  /** Ports. */
   readonly client: number;
   readonly peer: number;
+  /** As in EtcdServerPlace. */
+  readonly cluster: string;
   readonly tls?: TestCertificates | undefined;
-  readonly flags: readonly string[];
+  readonly flags?: readonly string[];
 }
 
-async function startMember({ client, peer, tls, flags }: Member, wait = true): Promise<EtcdServer> {
+async function startMember(member: Member, wait = true): Promise<EtcdServer> {
+  const { name, client, peer, cluster, tls, flags = [] } = member;
   const directory = mkdtempSync(join(tmpdir(), 'flannel-etcd-'));
   const endpoint = `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${client}`;
   const data = join(directory, 'data');
@@ -73,22 +80,8 @@ async function startMember({ client, peer, tls, flags }: Member, wait = true): P
 
   async function start(): Promise<void> {
     mkdirSync(data, { recursive: true });
-    server = spawn(
-      'etcd',
-      [
-        `--data-dir=${data}`,
-        `--listen-client-urls=${endpoint}`,
-        `--advertise-client-urls=${endpoint}`,
-        `--listen-peer-urls=http://127.0.0.1:${peer}`,
-        `--initial-advertise-peer-urls=http://127.0.0.1:${peer}`,
-        ...(flags.some((flag) => flag.startsWith('--initial-cluster='))
-          ? []
-          : [`--initial-cluster=default=http://127.0.0.1:${peer}`]),
-        ...serverFlags(tls),
-        ...flags,
-      ],
-      { stdio: 'ignore' },
-    );
+    const place = { name, data, client: endpoint, peer: peerUrl(peer), cluster };
+    server = spawn('etcd', [...serverFlags(place, tls), ...flags], { stdio: 'ignore' });
     if (wait) await untilHealthy(() => etcdctl('endpoint', 'health'));
   }
 
@@ -128,11 +121,9 @@ async function startMember({ client, peer, tls, flags }: Member, wait = true): P
 /** Three servers that are one cluster. */
 export async function startEtcdCluster(): Promise<EtcdServer[]> {
   const ports = await Promise.all([0, 1, 2].map(async () => ({ client: await freePort(), peer: await freePort() })));
-  const cluster = ports.map(({ peer }, index) => `m${index}=http://127.0.0.1:${peer}`).join(',');
+  const cluster = ports.map(({ peer }, index) => `m${index}=${peerUrl(peer)}`).join(',');
   const members = await Promise.all(
-    ports.map((port, index) =>
-      startMember({ ...port, flags: [`--name=m${index}`, `--initial-cluster=${cluster}`] }, false),
-    ),
+    ports.map((port, index) => startMember({ ...port, name: `m${index}`, cluster }, false)),
   );
   for (const member of members) await untilHealthy(() => member.etcdctl('endpoint', 'health'));
   return members;

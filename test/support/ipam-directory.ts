@@ -1,11 +1,11 @@
 // A network's directory for one test, and short ways to fill and to name what is in it.
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { type IpamConfig, parseIpam, type reserve } from '../../ipam/verbs.ts';
 import type { Ip } from '../../model/ip.ts';
+import { temporaryDirectory } from './temporary.ts';
 
 export const OWNER = { containerId: 'dummy', ifname: 'eth0' };
 export const OTHER = { containerId: 'other', ifname: 'eth0' };
@@ -18,8 +18,7 @@ export function fresh(
   ranges: unknown = [[{ subnet: '10.1.2.0/24' }]],
   more: object = {},
 ): IpamConfig & { readonly directory: string; readonly own: string } {
-  const dataDir = mkdtempSync(join(tmpdir(), 'ipam-verbs-'));
-  t.teardown(() => rmSync(dataDir, { recursive: true, force: true }));
+  const dataDir = temporaryDirectory(t);
   const config = parseIpam({
     network: 'mynet',
     cniVersion: '1.0.0',

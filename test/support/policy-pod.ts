@@ -1,5 +1,5 @@
-// A pod of the policy tests, run inside its network namespace: it answers on TCP, UDP and SCTP, ports 80 and 81, and probes others
-// when a line on standard input tells it to. It ends with its standard input.
+// A pod of the policy tests, run inside its network namespace: it answers on TCP, UDP and SCTP, ports 80 and 81, and
+// probes others when a line on standard input tells it to. It ends with its standard input.
 
 import { createSocket } from 'node:dgram';
 import { afterwards } from './afterwards.ts';

@@ -1,5 +1,5 @@
-// A node with pods on point-to-point links or on a bridge, in the network namespace of this process: "xa" to "zc" with the addresses of the
-// truth tables.
+// A node with pods on point-to-point links or on a bridge, in the network namespace of this process: "xa" to "zc" with
+// the addresses of the truth tables.
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -3,14 +3,13 @@
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex, Readable } from 'node:stream';
 import type { Test } from 'tap';
 import { addressOf, familyOf, type Ip, lengthOf, type Prefix, toBytes } from '../../model/ip.ts';
 import { ANSWER_BYTES, COUNTERS, type ProxyCounters } from '../../flanneld/backend/udp-control.ts';
 import type { TestNamespace } from './namespace.ts';
+import { temporaryDirectory } from './temporary.ts';
 
 const SOURCE = join(import.meta.dirname, '../../flanneld/backend/udp-proxy.c');
 const WARNINGS = ['-std=gnu11', '-Wall', '-Wextra', '-Wshadow', '-Wconversion', '-Werror'];
@@ -30,8 +29,7 @@ const TYPES = { set: 1, delete: 2, begin: 3, commit: 4, count: 5, stop: 6 };
 
 /** Compiles the program; it is gone after the test. */
 export function compileProxy(t: Test, flags: readonly string[] = STATIC): string {
-  const directory = mkdtempSync(join(tmpdir(), 'udp-proxy-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory(t);
   const binary = join(directory, 'udp-proxy');
   execFileSync('cc', [...WARNINGS, ...flags, '-o', binary, SOURCE], { stdio: ['ignore', 'inherit', 'inherit'] });
   return binary;

@@ -59,7 +59,7 @@ t.test('what its program is to do', async (t) => {
   t.throws(() => open([4], { Port: 'x' }), { code: 'invalid-network-config', message: /Backend\.Port/ });
 });
 
-t.test('its language', async (t) => {
+t.test('it is told routes, and tells counters, as udp-proxy.c does', async (t) => {
   const routes = [
     { network: prefix('10.244.2.0/24'), nextHop: ip('192.168.50.2') },
     { network: prefix('fd00:244:0:2::/64'), nextHop: ip('fd00:50::2') },

@@ -59,7 +59,7 @@ t.test('all of them, in the order of their names', async (t) => {
   t.strictSame(await drain(), { done: 0, waiting: 0, aside: 0 });
 });
 
-t.test('no spool', async (t) => {
+t.test('without a spool there is nothing to do', async (t) => {
   const { directory, drain } = spool(t);
   rmSync(directory, { recursive: true });
   t.strictSame(await drain(), { done: 0, waiting: 0, aside: 0 });

@@ -23,7 +23,7 @@ t.test('directions', async (t) => {
   t.equal(directions({ policyTypes: ['Egress', 'Ingress'] }), 'ingress egress');
 });
 
-t.test('nil and empty', async (t) => {
+t.test('what is missing allows everything, what is empty nothing', async (t) => {
   const rule = (value: unknown) => policy({ podSelector: {}, ingress: [value] }).ingress?.[0];
   t.same(policy({ podSelector: {} }).ingress, [], 'nothing is allowed');
   t.same(rule({}), { peers: undefined, ports: undefined }, 'everything is allowed');
@@ -37,7 +37,7 @@ t.test('nil and empty', async (t) => {
   t.same(policy({}).pods, EVERYTHING, 'Go reads a selector that is absent as the empty one');
 });
 
-t.test('values', async (t) => {
+t.test('values are made canonical, mistakes named', async (t) => {
   const { ingress, invalid } = policy({
     podSelector: { matchLabels: { b: '2', a: '1' } },
     ingress: [

@@ -34,7 +34,7 @@ const hits = (boxes: readonly Box[], address: number, protocol: number, port: nu
     .filter((each) => (each.protocol === 'any' || each.protocol === protocol) && each.from <= port && port <= each.to)
     .length;
 
-t.test('boxes', async (t) => {
+t.test('boxes made disjoint cover what they covered', async (t) => {
   t.doesNotThrow(() =>
     fc.assert(
       fc.property(fc.array(box, { maxLength: 6 }), (boxes) => {
@@ -55,7 +55,7 @@ t.test('boxes', async (t) => {
   t.same(disjointBoxes([]), []);
 });
 
-t.test('ports', async (t) => {
+t.test('ports made disjoint: those that touch are one', async (t) => {
   const [a, b, c] = [
     { protocol: 6, from: 80, to: 90 },
     { protocol: 6, from: 91, to: 95 },

@@ -63,7 +63,7 @@ t.test('every pair of random clusters', async (t) => {
   t.doesNotThrow(() => fc.assert(same, { seed, numRuns: count(400) }));
 });
 
-t.test('in words', async (t) => {
+t.test('the answer in words, with an exit code', async (t) => {
   const question = { from: 'x/a', to: 'y/a', protocol: 'TCP' as Protocol, port: 81 };
   const denied = printWhy(why(question, state(CLUSTER)), question);
   t.equal(denied.exitCode, 1);

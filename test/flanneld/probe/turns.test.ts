@@ -22,7 +22,7 @@ function take(turns: Turns<Named>, count: number): { readonly taken: string[]; r
   return { taken, turns: rest };
 }
 
-t.test('the pace', async (t) => {
+t.test('an interval is shared by all targets, down to the quickest pace', async (t) => {
   t.equal(paceOf(1, 30_000), 30_000);
   t.equal(paceOf(3, 30_000), 10_000);
   t.equal(paceOf(5000, 30_000), 20, 'a large cluster takes longer than the interval');

@@ -1,78 +1,16 @@
-// The Kubernetes subnet manager against a small API server that can be brought to do what a real one does seldom. The real
-// one: test/kubernetes/.
+// The Kubernetes subnet manager: what it writes and reads, as flannel does, and what Nodes may look like. On a real API server:
+// test/kubernetes/.
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import t, { type Test } from 'tap';
-import { openClient } from '../../../flanneld/kube/client.ts';
-import type { ListWatchTimes } from '../../../flanneld/kube/list-watch.ts';
-import { openKube } from '../../../flanneld/subnet/kube.ts';
-import type { SubnetManager } from '../../../flanneld/subnet/manager.ts';
+import { writeFileSync } from 'node:fs';
+import t from 'tap';
 import { parseNetworkConfig } from '../../../flanneld/network-config.ts';
-import { hasCode } from '../../../model/errors.ts';
 import { type Lease, leaseChanges, leaseKey } from '../../../model/lease.ts';
 import { assigningManagerSuite, attributesOf, requestOf, type Store } from '../../compliance/subnet-manager.ts';
-import { count } from '../../support/count.ts';
-import { type FakeApiServer, startFakeApiServer } from '../../support/fake-api-server.ts';
-import { follow } from '../../support/snapshots.ts';
+import { ALWAYS, NETWORK, openRig, PREFIX, rig, rigWithNode, watching } from './kube-rig.ts';
 
-const PREFIX = 'flannel.alpha.coreos.com/';
-const ALWAYS = new AbortController().signal;
-const NETWORK = parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}');
 const DUAL = parseNetworkConfig(
   '{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}',
 );
-const QUICK: ListWatchTimes = { pageSize: 2, longestPauseMs: 50 };
-
-interface Rig {
-  readonly server: FakeApiServer;
-  readonly troubles: unknown[];
-  readonly configPath: string;
-  open(node: string, times?: ListWatchTimes): SubnetManager;
-  close(): Promise<void>;
-}
-
-async function openRig(): Promise<Rig> {
-  const server = await startFakeApiServer();
-  const directory = mkdtempSync(`${tmpdir()}/flannel-kube-`);
-  const managers: SubnetManager[] = [];
-  const troubles: unknown[] = [];
-  const configPath = `${directory}/net-conf.json`;
-  return {
-    server,
-    troubles,
-    configPath,
-    open(node, times = QUICK) {
-      const client = openClient(async () => ({ server: server.url, authorization: undefined, tls: {} }));
-      const manager = openKube({
-        kube: { annotationPrefix: PREFIX, networkConfig: configPath, clearUnavailable: true },
-        client,
-        node,
-        report: (trouble) => troubles.push(trouble),
-        times,
-      });
-      managers.push(manager);
-      return manager;
-    },
-    async close() {
-      for (const manager of managers) await manager.close();
-      await server.close();
-      rmSync(directory, { recursive: true });
-    },
-  };
-}
-
-async function rig(t: Test): Promise<Rig> {
-  const made = await openRig();
-  t.teardown(() => made.close());
-  return made;
-}
-
-const watching = (t: Test, manager: SubnetManager) => {
-  const follower = follow(manager);
-  t.teardown(() => follower.stop());
-  return follower;
-};
 
 t.test('as every subnet manager', (t) => {
   assigningManagerSuite(t, async (): Promise<Store> => {
@@ -94,17 +32,9 @@ t.test('as every subnet manager', (t) => {
 t.test('what is written is what flannel writes', async (t) => {
   const { server, open } = await rig(t);
   server.put('a', { podCIDRs: ['10.5.1.0/24', 'fd00:5:0:1::/64'], annotations: { other: 'stays' } });
-  const request = requestOf(1, DUAL);
-  await open('a').acquire(
-    {
-      ...request,
-      attributes: {
-        ...request.attributes,
-        backendData: { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:01' }, 6: { VNI: 1 } },
-      },
-    },
-    ALWAYS,
-  );
+  const backendData = { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:01' }, 6: { VNI: 1 } };
+  const request = requestOf(1, DUAL, { attributes: { ...attributesOf(1), backendData } });
+  await open('a').acquire(request, ALWAYS);
   t.strictSame(server.nodes.get('a')?.metadata.annotations, {
     other: 'stays',
     [`${PREFIX}kube-subnet-manager`]: 'true',
@@ -116,16 +46,7 @@ t.test('what is written is what flannel writes', async (t) => {
   });
   const patches = () => server.requests.filter((line) => line.startsWith('PATCH')).length;
   const before = patches();
-  await open('a').acquire(
-    {
-      ...request,
-      attributes: {
-        ...request.attributes,
-        backendData: { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:01' }, 6: { VNI: 1 } },
-      },
-    },
-    ALWAYS,
-  );
+  await open('a').acquire(request, ALWAYS);
   t.equal(patches(), before, 'a restart writes nothing');
   await open('a').acquire(
     {
@@ -184,8 +105,7 @@ t.test('a Node that does not exist yet', async (t) => {
 });
 
 t.test('a Node that is made again with another pod CIDR', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const { server, open } = await rigWithNode(t);
   const manager = open('a');
   const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
   const watch = watching(t, manager);
@@ -205,9 +125,8 @@ t.test('a Node that is made again with another pod CIDR', async (t) => {
 });
 
 t.test('addresses that a person gives the node: of the family that they stand for, else left out', async (t) => {
-  const { server, open } = await rig(t);
   const annotations = { [`${PREFIX}node-public-ip`]: '198.51.100.4', [`${PREFIX}node-public-ipv6`]: '2001:db8::4' };
-  server.put('a', { podCIDRs: ['10.5.1.0/24'], annotations });
+  const { server, open } = await rigWithNode(t, annotations);
   const watch = watching(t, open('a'));
   const found = await watch.until('both', ({ assignment }) => assignment?.publicIp[6] !== undefined);
   t.strictSame(found.assignment?.publicIp, { 4: '198.51.100.4', 6: '2001:db8::4' });
@@ -216,8 +135,7 @@ t.test('addresses that a person gives the node: of the family that they stand fo
 });
 
 t.test('an overwrite is published in place of the address, and is no difference to it', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'], annotations: { [`${PREFIX}public-ip-overwrite`]: '198.51.100.1' } });
+  const { server, open } = await rigWithNode(t, { [`${PREFIX}public-ip-overwrite`]: '198.51.100.1' });
   const manager = open('a');
   const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
   t.equal(server.nodes.get('a')?.metadata.annotations[`${PREFIX}public-ip`], '198.51.100.1');
@@ -225,8 +143,7 @@ t.test('an overwrite is published in place of the address, and is no difference 
 });
 
 t.test('an overwrite that comes and goes while the agent runs', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const { server, open } = await rigWithNode(t);
   const manager = open('a');
   const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
   const watch = watching(t, manager);
@@ -239,48 +156,6 @@ t.test('an overwrite that comes and goes while the agent runs', async (t) => {
     await watch.until('ours', ({ own }) => same(own));
     t.equal(published(), overwrite || '192.0.2.1');
   }
-});
-
-t.test('a trouble that has passed is told by a snapshot, though nothing has changed', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
-  const watch = watching(t, open('a'));
-  await watch.until('the node', () => true);
-  while (server.watches() === 0) await new Promise((resolve) => setImmediate(resolve));
-  server.refuse = () => ({ status: 401 });
-  server.cut();
-  while (!watch.troubles.some((trouble) => hasCode(trouble, 'kube-refused')))
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  const before = watch.count();
-  server.refuse = () => undefined;
-  await watch.until('another snapshot', () => watch.count() > before);
-  t.pass('it came');
-});
-
-t.test('a watch that is behind what was written takes the lease from nobody', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
-  const manager = open('a');
-  const watch = watching(t, manager);
-  await watch.until('the first', () => true);
-  while (server.watches() === 0) await new Promise((resolve) => setImmediate(resolve));
-  const release = server.hold();
-  const published = {
-    [`${PREFIX}kube-subnet-manager`]: 'true',
-    [`${PREFIX}backend-type`]: 'vxlan',
-    [`${PREFIX}public-ip`]: '192.0.2.2',
-  };
-  server.put('b', { podCIDRs: ['10.5.2.0/24'], annotations: published });
-  const lease = await manager.acquire(requestOf(1, NETWORK), ALWAYS);
-  release(1);
-  const between = await watch.until('the peer', ({ peers }) => peers.length === 1);
-  t.same(between.own, lease, 'before the watch tells of it');
-  t.same(between.assignment?.subnet, lease.subnet);
-  release();
-  server.remove('b');
-  t.same((await watch.until('no peer', ({ peers }) => peers.length === 0)).own, lease, 'after it');
-  server.put('a', { annotations: { [`${PREFIX}kube-subnet-manager`]: 'false' } });
-  await watch.until('that somebody took it away', ({ own }) => own === undefined);
 });
 
 t.test('what others wrote is left out where it makes no sense', async (t) => {
@@ -313,10 +188,8 @@ t.test('defect J: with two families, a change of one is a change', async (t) => 
   server.put('b', { podCIDRs: ['10.5.2.0/24', 'fd00:5:0:2::/64'] });
   const peer = open('b');
   const data = { 4: { VNI: 1, VtepMAC: '02:00:00:00:00:04' }, 6: { VNI: 1, VtepMAC: '02:00:00:00:00:06' } };
-  const lease = await peer.acquire(
-    { ...requestOf(2, DUAL), attributes: { ...attributesOf(2), backendData: data } },
-    ALWAYS,
-  );
+  const request = requestOf(2, DUAL, { attributes: { ...attributesOf(2), backendData: data } });
+  const lease = await peer.acquire(request, ALWAYS);
   const watch = watching(t, open('a'));
   await watch.until('the peer', ({ peers }) => peers.length === 1);
   for (const family of [4, 6] as const) {
@@ -332,81 +205,8 @@ t.test('defect J: with two families, a change of one is a change', async (t) => 
   }
 });
 
-t.test('what is of no concern makes no snapshot, and an unchanged lease is the same object', async (t) => {
-  const { server, open } = await rig(t);
-  for (const [index, name] of ['a', 'b', 'c'].entries()) {
-    server.put(name, { podCIDRs: [`10.5.${index}.0/24`] });
-    await open(name).acquire(requestOf(index + 1, NETWORK), ALWAYS);
-  }
-  const watch = watching(t, open('a'));
-  const first = await watch.until('both', ({ peers }) => peers.length === 2);
-  const before = watch.count();
-  for (let heartbeat = 0; heartbeat < 20; heartbeat++)
-    server.put('b', { annotations: { heartbeat: String(heartbeat) } });
-  server.put('c', { annotations: { [`${PREFIX}public-ip`]: '192.0.2.33' } });
-  const last = await watch.until('the change', ({ peers }) => peers[1]?.publicIp[4] === '192.0.2.33');
-  t.equal(watch.count(), before + 1);
-  t.equal(last.peers[0], first.peers[0]);
-});
-
-t.test('cut, expired and compacted: nothing is missed, nothing is listed without need', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
-  const watch = watching(t, open('a'));
-  await watch.until('nothing', () => true);
-  const put = (number: number) =>
-    server.put(`n${String(number).padStart(3, '0')}`, {
-      podCIDRs: [`10.5.${2 + number}.0/24`],
-      annotations: { [`${PREFIX}kube-subnet-manager`]: 'true', [`${PREFIX}public-ip`]: `192.0.2.${2 + number}` },
-    });
-  const lists = () => server.requests.filter((line) => line.startsWith('GET /api/v1/nodes?limit')).length;
-  const listed = lists();
-  const cuts = count(100);
-  for (let number = 0; number < cuts; number++) {
-    await watch.until(`node ${number}`, ({ peers }) => peers.length === number);
-    server.cut();
-    put(number);
-  }
-  await watch.until('all', ({ peers }) => peers.length === cuts);
-  t.equal(lists(), listed, 'a cut watch goes on where it was');
-  while (server.watches() === 0) await new Promise((resolve) => setImmediate(resolve));
-  server.remove('n000');
-  server.compact();
-  server.expire();
-  await watch.until('one gone', ({ peers }) => peers.length === cuts - 1);
-  put(200);
-  await watch.until('a new one', ({ peers }) => peers.some(({ nodeId }) => nodeId === 'n200'));
-  t.ok(lists() > listed, '410 lists again');
-  t.strictSame(
-    watch.troubles.filter((trouble) => (trouble as { code?: string }).code !== 'kube-unreachable'),
-    [],
-  );
-});
-
-t.test('a server that is silent, busy, or talks nonsense', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
-  const answers = [
-    { status: 500 },
-    { status: 429, headers: { 'retry-after': '0' } },
-    { status: 200, body: ['?'] },
-    { status: 200, body: { metadata: { resourceVersion: '7' }, items: 'none' } },
-    { status: 403, body: { message: 'nodes is forbidden: User "x" cannot list resource "nodes"' } },
-  ];
-  server.refuse = (_, path) => (path.includes('limit') ? answers.shift() : undefined);
-  const watch = watching(t, open('a'));
-  await watch.until('the nodes', ({ assignment }) => assignment?.subnet[4] !== undefined);
-  t.match(watch.troubles, [
-    { code: 'kube-unreachable' },
-    { code: 'kube-unreachable' },
-    { code: 'kube-unreachable', message: /none of Kubernetes/ },
-    { code: 'kube-refused', message: 'GET /api/v1/nodes: nodes is forbidden: User "x" cannot list resource "nodes"' },
-  ]);
-});
-
 t.test('the condition is cleared once for each Node, when pods can be served', async (t) => {
-  const { server, open } = await rig(t);
-  server.put('a', { podCIDRs: ['10.5.1.0/24'] });
+  const { server, open } = await rigWithNode(t);
   const manager = open('a');
   const watch = watching(t, manager);
   await watch.until('the node', () => true);

@@ -71,7 +71,7 @@ t.test('values as others may write them', async (t) => {
   for (const text of bad) t.equal(parseLeaseValue(text), undefined, text);
 });
 
-t.test('keys', async (t) => {
+t.test('keys tell subnets, and subnets keys', async (t) => {
   const keys = [
     ['10.5.34.0-24', { 4: '10.5.34.0/24' }],
     ['10.5.34.0-24&fc00:0:0:1::-64', { 4: '10.5.34.0/24', 6: 'fc00:0:0:1::/64' }],
