@@ -15,27 +15,16 @@ import { seed } from '../../support/seed.ts';
 import { answerTo, firstOf, isHere, objectsOf, tableOf, worldHere } from './compiled.ts';
 import { judgePacket } from './interpret.ts';
 import { type Cluster, type Manifest, mayPass, type Packet } from './oracle.ts';
-import { cluster } from './random-cluster.ts';
+import { cluster, packetsOf } from './random-cluster.ts';
 
 const STRANGERS = ['192.0.2.7', '192.0.2.200', '10.1.0.200', '10.9.9.9', 'fd00::1:1', '2001:db8::5'];
 const PORTS = [80, 82, 83, 5000, 65_535];
 const STAMPED: Established = { mode: 'cut', stamp: 7 };
 const STAMP = 0x07000000;
 
-const addressesIn = ({ pods }: Cluster): string[] => [
-  ...pods.flatMap(({ status }) => status.podIPs.map(({ ip }: { ip: string }) => ip)),
-  ...STRANGERS,
-];
-
 function* packets(world: Cluster): Generator<Packet> {
-  const addresses = addressesIn(world);
-  for (const from of addresses) {
-    for (const to of addresses.filter((each) => each.includes(':') === from.includes(':'))) {
-      for (const protocol of ['TCP', 'UDP', 'SCTP'] as const)
-        for (const port of PORTS) yield { from, to, protocol, port };
-      yield { from, to, protocol: 'ICMP', port: 0 };
-    }
-  }
+  yield* packetsOf(world, STRANGERS, ['TCP', 'UDP', 'SCTP'], PORTS);
+  yield* packetsOf(world, STRANGERS, ['ICMP'], [0]);
 }
 
 t.test('random clusters', async (t) => {

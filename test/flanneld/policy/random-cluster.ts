@@ -1,7 +1,7 @@
 // Random clusters: few names, labels, ports and blocks, so that everything meets everything else.
 
 import * as fc from 'fast-check';
-import type { Cluster, Manifest } from './oracle.ts';
+import type { Cluster, Manifest, Packet } from './oracle.ts';
 
 const NAMESPACES = ['x', 'y', 'z'];
 const KEYS = ['pod', 'tier', 'ns'];
@@ -138,3 +138,24 @@ export const cluster: fc.Arbitrary<Cluster> = fc
     pods: pods.map(podOf),
     policies: policies.map(({ namespace, spec }, at) => ({ metadata: { name: `policy${at}`, namespace }, spec })),
   }));
+
+/** Of all pods, and of these strangers. */
+const addressesIn = ({ pods }: Cluster, strangers: readonly string[]): string[] => [
+  ...pods.flatMap(({ status }) => status.podIPs.map(({ ip }: { ip: string }) => ip)),
+  ...strangers,
+];
+
+/** From every address to every one of its family, itself too, with every protocol and port. */
+export function* packetsOf<P extends Packet['protocol']>(
+  world: Cluster,
+  strangers: readonly string[],
+  protocols: readonly P[],
+  ports: readonly number[],
+): Generator<Packet & { readonly protocol: P }> {
+  const addresses = addressesIn(world, strangers);
+  const pairs = addresses.flatMap((from) =>
+    addresses.filter((to) => to.includes(':') === from.includes(':')).map((to) => ({ from, to })),
+  );
+  for (const pair of pairs)
+    for (const protocol of protocols) for (const port of ports) yield { ...pair, protocol, port };
+}

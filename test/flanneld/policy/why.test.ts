@@ -17,7 +17,7 @@ import { ipPacket, udpPacket } from '../../support/ip-packet.ts';
 import { seed } from '../../support/seed.ts';
 import { isHere, tableOf, worldHere } from './compiled.ts';
 import { type Cluster, type Manifest, mayPass } from './oracle.ts';
-import { cluster } from './random-cluster.ts';
+import { cluster, packetsOf } from './random-cluster.ts';
 import { addressOf, clusterAt } from './truth-tables.ts';
 
 const deny = (namespace: string, name: string, spec: object): Manifest => ({ metadata: { name, namespace }, spec });
@@ -39,24 +39,12 @@ const state = (of: Cluster, table: Table | undefined = tableOf(of)) => ({
 });
 
 t.test('every pair of random clusters', async (t) => {
-  const ends = ({ pods, policies: _, ...rest }: Cluster) =>
-    [
-      ...pods.flatMap(({ status }) => status.podIPs.map((each: { ip: string }) => each.ip)),
-      '192.0.2.7',
-      'fd00::1:1',
-    ].map((address) => ({ address, ...rest }));
   const same = fc.property(cluster, (world) => {
     const known = state(world);
-    for (const { address: from } of ends(world)) {
-      for (const { address: to } of ends(world).filter((each) => each.address.includes(':') === from.includes(':'))) {
-        for (const protocol of ['TCP', 'SCTP'] as const) {
-          for (const port of [80, 5000]) {
-            const expected = mayPass(world, { from, to, protocol, port }, isHere) ? 'allowed' : 'denied';
-            const [flow] = why({ from, to, protocol, port }, known).flows;
-            if (flow?.verdict !== expected || flow.kernel.verdict !== expected || flow.differs) return false;
-          }
-        }
-      }
+    for (const packet of packetsOf(world, ['192.0.2.7', 'fd00::1:1'], ['TCP', 'SCTP'], [80, 5000])) {
+      const expected = mayPass(world, packet, isHere) ? 'allowed' : 'denied';
+      const [flow] = why(packet, known).flows;
+      if (flow?.verdict !== expected || flow.kernel.verdict !== expected || flow.differs) return false;
     }
     return true;
   });
