@@ -1,7 +1,8 @@
 // Which sources a port lets in, pure: the tables `flannel-guard`, of family bridge for ports of bridges and of family inet
 // for links without one. The rules never change; an attachment adds elements: its port, and with the port and its MAC each
 // of its addresses, once as the source of packets and of ARP, once as what neighbour discovery may speak of. An address of
-// an attachment is let in by its own port only, whoever else there is.
+// an attachment is let in by its own port only, whoever else there is. What a bridge hands from port to port must be for the
+// one that it goes to: a bridge goes by MACs, policies by addresses, and a frame can have the MAC of one pod with any address.
 //
 // What policies can't judge doesn't pass: tags of VLANs, other protocols of Ethernet, broadcast and multicast, and IPv6
 // between addresses that nobody has given out, but for what neighbour discovery needs.
@@ -122,6 +123,8 @@ function addressesOf({ mac, addresses }: GuardedSource, family: Family): Ip[] {
 const ELSEWHERE = identifier('elsewhere');
 const FROM = { arp: identifier('from-arp'), 4: identifier('from-ip4'), 6: identifier('from-ip6') };
 
+const TO = { 4: identifier('to-ip4'), 6: identifier('to-ip6') };
+
 const elsewhere = (family: GuardFamily): Chain => ({
   name: ELSEWHERE,
   rules: [
@@ -166,13 +169,39 @@ const FROM_IP6: Chain = {
   rules: [
     DUPLICATES,
     rule`iifname . ether saddr . ip6 saddr != @${SOURCES[6]} drop`,
-    rule`icmpv6 type ${ADVERT} iifname . ether saddr . @th,64,128 != @${TARGETS} drop`,
-    rule`icmpv6 type { ${REPORT}, ${DONE}, ${ROUTER_SOLICIT}, ${SOLICIT}, ${ADVERT}, ${REPORT2} } accept`,
-    rule`icmpv6 type { ${ROUTER_ADVERT}, ${REDIRECT} } drop`,
+    // One that is cut off before its target is not let in.
+    rule`icmpv6 type ${ADVERT} iifname . ether saddr . @th,64,128 @${TARGETS} accept`,
+    rule`icmpv6 type { ${REPORT}, ${DONE}, ${ROUTER_SOLICIT}, ${SOLICIT}, ${REPORT2} } accept`,
+    rule`icmpv6 type { ${ROUTER_ADVERT}, ${ADVERT}, ${REDIRECT} } drop`,
     rule`ip6 saddr fe80::/10 drop`,
     rule`ip6 daddr { fe80::/10, ff00::/8 } drop`,
   ],
 };
+
+/** What a bridge hands on from another port; what the host itself sends doesn't come by. */
+const BETWEEN_PORTS: readonly Chain[] = [
+  { name: TO[4], rules: [rule`oifname . ether daddr . ip daddr @${SOURCES[4]} accept`, rule`drop`] },
+  {
+    name: TO[6],
+    rules: [
+      rule`icmpv6 type { ${REPORT}, ${DONE}, ${ROUTER_SOLICIT}, ${ROUTER_ADVERT}, ${SOLICIT}, ${ADVERT}, ${REDIRECT}, ${REPORT2} } accept`,
+      rule`ip6 daddr fe80::/10 drop`,
+      rule`oifname . ether daddr . ip6 daddr @${SOURCES[6]} accept`,
+      rule`drop`,
+    ],
+  },
+  {
+    name: 'forward',
+    base: { type: 'filter', hook: 'forward', priority: 'filter', policy: 'accept' },
+    rules: [
+      rule`oifname != @${PORTS} accept`,
+      rule`ether type 0x0806 accept`,
+      rule`ether type 0x0800 goto ${TO[4]}`,
+      rule`ether type 0x86dd goto ${TO[6]}`,
+      rule`drop`,
+    ],
+  },
+];
 
 const BASE: Readonly<Record<GuardFamily, BaseChain>> = {
   bridge: { type: 'filter', hook: 'prerouting', priority: 'filter', policy: 'accept' },
@@ -203,6 +232,7 @@ const chainsOf = (family: GuardFamily): Chain[] => [
     base: BASE[family],
     rules: [rule`iifname != @${PORTS} goto ${ELSEWHERE}`, ...BY_PROTOCOL[family]],
   },
+  ...(family === 'bridge' ? BETWEEN_PORTS : []),
 ];
 
 const CHAINS: Readonly<Record<GuardFamily, readonly Chain[]>> = { bridge: chainsOf('bridge'), inet: chainsOf('inet') };

@@ -2,7 +2,7 @@
 // others.
 
 import { type Ip, ip, type Mac, mac, macBytes, toBytes } from '../../model/ip.ts';
-import { icmp6Packet, udpPacket } from './ip-packet.ts';
+import { icmp6Packet, inFragments, udpPacket } from './ip-packet.ts';
 
 export interface Party {
   readonly mac: Mac;
@@ -21,6 +21,8 @@ export interface Frame {
 const TYPE = { ip: 0x0800, arp: 0x0806, vlan: 0x8100, ip6: 0x86dd, local: 0x88b5 } as const;
 const ALL_NODES = { mac: mac('33:33:00:00:00:01'), six: ip('ff02::1') };
 const BROADCAST = mac('ff:ff:ff:ff:ff:ff');
+/** Of the pods' subnet (policy-host.ts). */
+const SUBNET_BROADCAST = ip('10.5.16.255');
 /** RFC 4861, 4.1 to 4.5. */
 const ND = { routerAdvert: 134, solicit: 135, advert: 136, redirect: 137 } as const;
 
@@ -29,7 +31,8 @@ const ethernet = (to: Mac, from: Mac, type: number, ...payload: Uint8Array[]): s
   Buffer.concat([macBytes(to), macBytes(from), uint16(type), ...payload]).toString('hex');
 
 let made = 0;
-const nextMark = (): Buffer => Buffer.from(`frame-${String(made++).padStart(4, '0')}-`);
+/** 8 bytes. */
+const nextMark = (): Buffer => Buffer.from(`<${String(made++).padStart(6, '0')}>`);
 
 /** With a mark as its data. */
 function udp(title: string, to: Mac, from: Mac, source: Ip, destination: Ip, type?: number): Frame {
@@ -50,15 +53,33 @@ function arp(title: string, from: Mac, sender: Party, target: Party, opcode: num
   return { title, frame: ethernet(BROADCAST, from, TYPE.arp, body), mark: body.toString('hex') };
 }
 
-/** The mark is in an option of neighbour discovery that nobody knows, and so passes over (RFC 4861, 4.6). */
-function discovery(title: string, from: Mac, source: Ip, type: number, target: Ip): Frame {
+/**
+ * The mark is in an option of neighbour discovery that nobody knows, and so passes over (RFC 4861, 4.6): whole in whatever
+ * fragments, which have multiples of 8 bytes.
+ */
+function discoveryPacket(
+  to: Ip,
+  source: Ip,
+  type: number,
+  target: Ip,
+): { readonly packet: Buffer; readonly mark: string } {
   const data = nextMark();
   const body = Buffer.concat([
-    ...[Uint8Array.of(type, 0, 0, 0, 0x20, 0, 0, 0), toBytes(target), Uint8Array.of(253, 2), data],
-    Buffer.alloc(14 - data.length),
+    ...[Uint8Array.of(type, 0, 0, 0, 0x20, 0, 0, 0), toBytes(target), Uint8Array.of(253, 2)],
+    ...[Buffer.alloc(6), data],
   ]);
-  const packet = icmp6Packet(source, ALL_NODES.six, body);
-  return { title, frame: ethernet(ALL_NODES.mac, from, TYPE.ip6, packet), mark: data.toString('hex') };
+  return { packet: icmp6Packet(source, to, body), mark: data.toString('hex') };
+}
+
+function discovery(title: string, from: Mac, source: Ip, type: number, target: Ip): Frame {
+  const { packet, mark } = discoveryPacket(ALL_NODES.six, source, type, target);
+  return { title, frame: ethernet(ALL_NODES.mac, from, TYPE.ip6, packet), mark };
+}
+
+/** In the first fragment is no more than the type, in the second the target and the mark. */
+function advertInFragments(title: string, to: Party, from: Party, target: Ip): Frame[] {
+  const { packet, mark } = discoveryPacket(to.six, from.six, ND.advert, target);
+  return inFragments(packet).map((each) => ({ title, frame: ethernet(to.mac, from.mac, TYPE.ip6, each), mark }));
 }
 
 /** What `own` may send to `victim`. */
@@ -85,6 +106,9 @@ export const forgedFrames = (own: Party, victim: Party, other: Party, linkLocal:
   udp('IPv4 to all', BROADCAST, own.mac, own.four, ip('255.255.255.255')),
   udp('IPv4 to all, sent to one', victim.mac, own.mac, own.four, ip('255.255.255.255')),
   udp('IPv4 to a group', victim.mac, own.mac, own.four, ip('224.0.0.1')),
+  udp('IPv4 to all of the subnet, sent to one', victim.mac, own.mac, own.four, SUBNET_BROADCAST),
+  udp('IPv4 for another, sent to one', victim.mac, own.mac, own.four, other.four),
+  udp('IPv6 for another, sent to one', victim.mac, own.mac, own.six, other.six),
   udp('IPv6 of another', victim.mac, own.mac, other.six, victim.six),
   udp('IPv6 of nobody', victim.mac, own.mac, ip('2001:db8::1'), victim.six),
   udp('IPv6 of nobody yet', victim.mac, own.mac, ip('::'), victim.six),
@@ -99,6 +123,7 @@ export const forgedFrames = (own: Party, victim: Party, other: Party, linkLocal:
   discovery('neighbour solicitation as another', own.mac, other.six, ND.solicit, victim.six),
   discovery('neighbour advertisement as another', own.mac, other.six, ND.advert, other.six),
   discovery('neighbour advertisement for another', own.mac, own.six, ND.advert, other.six),
+  ...advertInFragments('neighbour advertisement for another, in fragments', victim, own, other.six),
   discovery('search for duplicates of another', own.mac, ip('::'), ND.solicit, other.six),
   discovery('router advertisement', own.mac, linkLocal, ND.routerAdvert, own.six),
   discovery('redirect', own.mac, linkLocal, ND.redirect, own.six),

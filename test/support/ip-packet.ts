@@ -95,3 +95,25 @@ export function icmp6Packet(source: Ip, destination: Ip, body: Buffer): Buffer {
   payload.writeUInt16BE(checksum(pseudoHeader(source, destination, ICMPV6, payload.length), payload), 2);
   return ipPacket({ source, destination, protocol: ICMPV6, payload, ttl: ON_LINK });
 }
+
+/** Protocol numbers of IPv6's extension headers (RFC 8200, 4). */
+const [FRAGMENT, DESTINATION_OPTIONS] = [44, 60];
+/** Bytes of data in an option of a type that nobody knows and everybody passes over, and how many of them a header has. */
+const [OPTION, OPTIONS] = [244, 5];
+
+/** The packet with so many options that of its payload no more than 8 bytes are in the first of two fragments of usual length. */
+export function inFragments(packet: Buffer): [Buffer, Buffer] {
+  const [header, payload, protocol] = [packet.subarray(0, 40), packet.subarray(40), packet[6] as number];
+  const option = Buffer.concat([Uint8Array.of(0x1e, OPTION), Buffer.alloc(OPTION)]);
+  const options = Buffer.concat([Buffer.alloc(2), ...Array<Buffer>(OPTIONS).fill(option)]);
+  options.set([protocol, options.length / 8 - 1]);
+  const part = (from: number, bytes: Buffer, more: number): Buffer => {
+    const own = Buffer.concat([header, Buffer.from([DESTINATION_OPTIONS, 0, 0, 0, 0, 0, 0x12, 0x34]), bytes]);
+    own.writeUInt16BE(8 + bytes.length, 4);
+    own[6] = FRAGMENT;
+    own.writeUInt16BE(from | more, 42);
+    return own;
+  };
+  const first = Buffer.concat([options, payload.subarray(0, 8)]);
+  return [part(0, first, 1), part(first.length, payload.subarray(8), 0)];
+}
