@@ -107,8 +107,9 @@ function forwardChain(established: Established): Chain {
     const [ip, isolated] = [keyword(family), isolatedSet(family)];
     return rule`${ip} saddr != @${isolated} ${ip} daddr != @${isolated} return`;
   });
-  // Neighbour discovery of pods on one bridge; conntrack doesn't know it.
-  const neighbours = rule`icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } return`;
+  // Neighbour discovery of pods on one bridge; conntrack doesn't know it. What comes over a router has fewer hops left, and is
+  // none (RFC 4861, 6.1 and 7.1).
+  const neighbours = rule`icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } ip6 hoplimit 255 return`;
   return {
     name: 'forward',
     base: BASE,

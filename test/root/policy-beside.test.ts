@@ -138,10 +138,39 @@ async function neighbours(t: Test, { pods }: PolicyWorld): Promise<void> {
   t.match(found, / lladdr /, 'but neighbours find each other');
 }
 
+/** Counts what looks like neighbour discovery, after the policies. */
+const SOLICITATIONS = `table inet later {
+  chain solicitations { type filter hook forward priority 0; icmpv6 type nd-neighbor-solicit counter
+  }
+}`;
+
+/** As whoever may open raw sockets can send it: not to a neighbour, so with fewer hops left than a neighbour accepts. */
+const SOLICIT = `const raw = require('raw-socket');
+const socket = raw.createSocket({ protocol: raw.Protocol.ICMPv6, addressFamily: raw.AddressFamily.IPv6 });
+const solicitation = Buffer.concat([Buffer.from([135, 0, 0, 0, 0, 0, 0, 0]), Buffer.alloc(16)]);
+socket.send(solicitation, 0, solicitation.length, process.argv[1], (error) => process.exit(error ? 1 : 0));`;
+
+async function noNeighbours(t: Test, { pods }: PolicyWorld): Promise<void> {
+  const { namespace } = pods.get('xa') as RealPod;
+  const solicit = () => {
+    const words = [`--net=${namespace}`, process.execPath, '-e', SOLICIT, addressOf('ya', 6)];
+    t.equal(spawnSync('nsenter', words, { cwd: import.meta.dirname }).status, 0);
+  };
+  load(SOLICITATIONS);
+  solicit();
+  t.equal(counted('solicitations'), 1, 'without policies it goes its way');
+  await enforcing(t)(withPolicies(policy('xa', { policyTypes: ['Egress'] })));
+  solicit();
+  t.equal(counted('solicitations'), 1, 'what claims to be neighbour discovery and goes elsewhere is judged');
+}
+
 if (inside === undefined) {
   for (const mode of ['routed', 'bridge']) await runInside(t, import.meta.filename, mode);
 } else {
   const world = await policyWorld(t, PODS, { mode: inside === 'bridge' ? 'bridge' : 'routed' });
   if (inside === 'bridge') t.test('neighbour discovery', async (t) => neighbours(t, world));
-  else t.test('other tables, services and errors', async (t) => beside(t, world));
+  else {
+    t.test('neighbour discovery to who is no neighbour', async (t) => noNeighbours(t, world));
+    t.test('other tables, services and errors', async (t) => beside(t, world));
+  }
 }

@@ -13,6 +13,7 @@ export interface Seen {
   readonly sport: number;
   readonly dport: number;
   readonly icmpv6?: string;
+  readonly hoplimit?: number;
   readonly direction?: 'original' | 'reply';
   readonly state?: 'new' | 'established' | 'related' | 'invalid';
   /** The conntrack mark. */
@@ -119,6 +120,8 @@ function runRule(words: string[], packet: Seen, flow: { mark: number }, machine:
       case 'icmpv6': {
         const inside = words.splice(0, words.indexOf('}') + 1).join(' ');
         if (packet.icmpv6 === undefined || !inside.includes(packet.icmpv6)) return 'next';
+        const [, , hoplimit] = words.splice(0, 3);
+        if (packet.hoplimit !== Number(hoplimit)) return 'next';
         break;
       }
       case 'ct':
