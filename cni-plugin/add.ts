@@ -151,10 +151,9 @@ function connect(work: Work, record: KnownAttachment, reserved: IpamResult, undo
   const plan = planBridge(config, addresses.ips, sources !== undefined);
   const bridge = config.mode === 'routed' ? undefined : ensureBridge(kernel, config, plan);
   const [ends, current] = createEnds(work, record, bridge, undo);
-  undo(() => sources?.forget(current));
   sources?.allow(current);
   if (bridge === undefined) routeToPod(kernel, ends, addresses);
-  else preparePort(work, ends, bridge, addresses, undo);
+  else preparePort(work, ends, bridge, addresses);
   const routes = configurePod(kernel, pod, config, ends, addresses);
   if (config.ipMasq && addresses.ips.length > 0) masquerade(kernel, planMasquerade(config, reserved.ips));
   const shaping = { host: ends.host, mtu: config.mtu };
@@ -178,13 +177,9 @@ function preparePort(
   ends: BornEnds,
   bridge: Link,
   addresses: IpamResult,
-  undo: Undo,
 ): void {
   const port = { name: ends.host, mac: ends.podMac };
-  if (config.macspoofchk) {
-    undo(() => unguard(kernel, spoofTable([port])));
-    guard(kernel, spoofTable([port]));
-  }
+  if (config.macspoofchk) guard(kernel, spoofTable([port]));
   kernel.announce(bridge, port.mac, announced(config, addresses));
 }
 
@@ -193,12 +188,8 @@ const announced = ({ dad }: BridgeConfig, { ips }: IpamResult): Ip[] =>
   ips.map(({ address }) => addressOf(address)).filter((address) => !dad || familyOf(address) === 4);
 
 /** The record says which name it is before there is a device of that name. */
-function createEnds(
-  { config, pod, files, dependencies }: Work,
-  record: KnownAttachment,
-  bridge: Link | undefined,
-  undo: Undo,
-): [BornEnds, Attachment] {
+function createEnds(work: Work, record: KnownAttachment, bridge: Link | undefined, undo: Undo): [BornEnds, Attachment] {
+  const { config, pod, files, dependencies } = work;
   const { kernel } = dependencies;
   for (let salt = 0; salt < NAME_TRIES; salt++) {
     const link = salt === 0 ? record.link : { ...record.link, name: hostVethName(record, salt) };
@@ -206,12 +197,27 @@ function createEnds(
     const portMappings = record.portMappings && { ...record.portMappings, ...wayTo(config, link.name) };
     const current = { ...record, link, portMappings };
     if (salt > 0) files.write(current);
-    undo(() => dependencies.removeLink(link));
-    if (createPair(kernel, pod, planHostEnd(config, ends, pod), ends, bridge)) return [ends, current];
+    let isMade = false;
+    undo(async () => {
+      await dependencies.removeLink(link);
+      // After the port, so that nothing gets in by it unlooked at.
+      if (isMade) unguardPort(work, current, ends);
+    });
+    isMade = createPair(kernel, pod, planHostEnd(config, ends, pod), ends, bridge);
+    if (isMade) return [ends, current];
   }
   throw new NetError('foreign-object', `${NAME_TRIES} names for the host's end are taken by other devices`, {
     subject: record.link.name,
   });
+}
+
+function unguardPort(
+  { config, dependencies: { kernel, sources } }: Work,
+  record: Attachment,
+  { host, podMac }: BornEnds,
+): void {
+  if (config.macspoofchk) unguard(kernel, spoofTable([{ name: host, mac: podMac }]));
+  sources?.forget(record);
 }
 
 /** The interfaces are the bridge if there is one, the host's end, the pod's end; the addresses belong to the last. */

@@ -112,6 +112,36 @@ t.test('a failed ADD leaves none', async (t) => {
   t.strictSame(m.elements('bridge'), []);
 });
 
+for (const delegate of [{}, { macspoofchk: true }, { mode: 'routed', hairpinMode: undefined }]) {
+  t.test(`a failed ADD guards its port for as long as it is there: ${JSON.stringify(delegate)}`, async (t) => {
+    const m = guarded(t);
+    m.sources.sync();
+    await m.run('ADD', { containerId: 'pod2', config: { delegate } });
+    const guards = [
+      ['bridge', 'flannel-guard'],
+      ['inet', 'flannel-guard'],
+      ['bridge', 'flannel'],
+    ] as const;
+    const guarding = () =>
+      guards.flatMap(
+        ([family, table]) => m.kernel.readTable(family, table)?.sets.flatMap(({ elements }) => elements) ?? [],
+      ).length;
+    const others = guarding();
+    const { removeLink } = m.dependencies;
+    const seen: number[] = [];
+    const removing: typeof removeLink = async (link) => {
+      const removed = await removeLink(link);
+      seen.push(guarding());
+      return removed;
+    };
+    Object.assign(m.dependencies, { removeLink: removing });
+    m.kernel.failNext(/ip address add 10\.5\.1\.3/, 'EIO');
+    t.equal((await m.run('ADD', { config: { delegate } })).status, 1);
+    t.equal(guarding(), others, 'nothing of it is left');
+    t.equal(seen[0], 2 * others, 'when its port was gone, all of it was there');
+  });
+}
+
 t.test('without a policy source there is neither table nor flag', async (t) => {
   const m = machine(t);
   await m.run('ADD');
