@@ -32,17 +32,11 @@ import type { Ip, Mac, Prefix } from '../model/ip.ts';
 import type { ForeignPlugin } from './foreign.ts';
 import { PORT_PLAN, type PortPlan } from './portmap.ts';
 import { parseResult } from './result.ts';
-import type { AttachmentKey } from './names.ts';
+import type { AttachmentKey, PodName } from './names.ts';
 
 /** The names under which the executable is called. */
 const PLUGINS = ['flannel', 'flannel-ipam', 'flannel-portmap', 'flannel-bandwidth'] as const;
 export type PluginName = (typeof PLUGINS)[number];
-
-/** A pod as Kubernetes names it. */
-export interface PodName {
-  readonly namespace: string;
-  readonly name: string;
-}
 
 export interface Attachment extends AttachmentKey {
   readonly plugin: PluginName;
@@ -102,7 +96,7 @@ const RECORD = object({
   addressDir: optional(string),
   addresses: list(ipAddress),
   routes: list(anything),
-  pod: optional(object({ namespace: string, name: string })),
+  pod: optional(object({ namespace: string, name: string, uid: optional(string) })),
   portMappings: optional(PORT_PLAN),
   ifb: optional(object({ name: string, mac: ethernet })),
   foreign: optional(object({ role: oneOf('ipam', 'interface'), plugin: string, input: string, args: string })),

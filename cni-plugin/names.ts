@@ -5,6 +5,14 @@ import { hash } from 'node:crypto';
 import type { Ip, Mac } from '../model/ip.ts';
 import { macOf } from '../model/ip.ts';
 
+/** A pod as Kubernetes names it. */
+export interface PodName {
+  readonly namespace: string;
+  readonly name: string;
+  /** A name is given again, this never is. Undefined: the runtime doesn't tell, or what it tells is not the API server's. */
+  readonly uid?: string | undefined;
+}
+
 /** What identifies an attachment on a host. */
 export interface AttachmentKey {
   readonly network: string;

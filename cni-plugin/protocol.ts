@@ -4,6 +4,7 @@
 
 import { isObject, object, optional, parse, string } from '../model/check.ts';
 import { NetError } from '../model/errors.ts';
+import type { PodName } from './names.ts';
 import { atLeast, type CniVersion, cniVersion } from './versions.ts';
 
 /** Standard input beyond this many bytes is refused; a real configuration has a few thousand. */
@@ -179,11 +180,18 @@ export function parseArgs(text: string): ReadonlyMap<string, string> {
 }
 
 /** The pod that Kubernetes' runtimes name in CNI_ARGS; undefined for any other container. */
-export function podOfArgs(text: string): { readonly namespace: string; readonly name: string } | undefined {
+export function podOfArgs(text: string): PodName | undefined {
   const args = parseArgs(text);
-  const [namespace, name] = [args.get('K8S_POD_NAMESPACE'), args.get('K8S_POD_NAME')];
-  return namespace && name ? { namespace, name } : undefined;
+  const [namespace, name, uid = ''] = [
+    args.get('K8S_POD_NAMESPACE'),
+    args.get('K8S_POD_NAME'),
+    args.get('K8S_POD_UID'),
+  ];
+  return namespace && name ? { namespace, name, ...(UID.test(uid) && { uid }) } : undefined;
 }
+
+/** As the API server makes them. Of a static pod the kubelet gives a hash, which nobody else knows the pod by. */
+const UID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 function truth(text: string): boolean {
   if (/^(1|true)$/i.test(text)) return true;

@@ -28,7 +28,7 @@ const CONTAINER: Message = {
 };
 
 export const POD: Message = {
-  1: metadata(NAMESPACE_NAME, LABELS),
+  1: metadata(NAMESPACE_NAME, UID, LABELS),
   2: [
     'spec',
     {

@@ -2,7 +2,8 @@
 // its ADD goes on, when its policies are in force; that is before its device exists, so there is no moment at which it
 // could send or be reached otherwise.
 
-import type { Attachment, PodName } from '../../cni-plugin/attachments.ts';
+import type { Attachment } from '../../cni-plugin/attachments.ts';
+import type { PodName } from '../../cni-plugin/names.ts';
 import type { SourceGuard } from '../../cni-plugin/source-guard.ts';
 import type { Change, Kernel } from '../../kernel/kernel.ts';
 import { describe, NetError } from '../../model/errors.ts';
@@ -11,7 +12,7 @@ import { type Clock, gathered } from '../clock.ts';
 import type { Log } from '../log.ts';
 import { admission, type Knowledge } from './admission.ts';
 import { type ApplierStatus, createApplier } from './apply.ts';
-import { askedPods } from './asked-pods.ts';
+import { askedPods, isKnown } from './asked-pods.ts';
 import { type AttachedPods, attachedOf, attachmentKey } from './attached.ts';
 import { policyBypass } from './bypass.ts';
 import { type Compiled, createCompiler, type UnknownPod } from './compile.ts';
@@ -167,10 +168,10 @@ export function createPolicyService(deps: PolicyDeps): PolicyService {
       return `${source.title} has not been read yet${sourceTrouble ? `: ${sourceTrouble}` : ''}`;
     const view = world.namespaces.get(pod.namespace);
     const matters = deps.unknownPod === 'closed' && (view?.policies.length ?? 0) > 0;
-    const known = objects.pods.some(({ namespace, name }) => name === pod.name && namespace === pod.namespace);
+    const known = objects.pods.some((told) => isKnown(pod, told));
     return known || !matters || asked.isUnanswered(pod)
       ? undefined
-      : `${source.title} has no Pod ${keyOf(pod)}, in whose namespace there are policies`;
+      : `${source.title} has no Pod ${keyOf(pod)}${pod.uid === undefined ? '' : ` with the uid ${pod.uid}`}, in whose namespace there are policies`;
   }
 
   const knowledge: Knowledge = {

@@ -1,6 +1,7 @@
 // What of Kubernetes' Namespace, Pod and NetworkPolicy objects decides over packets, as plain values. Whatever is not named
 // here is left out on arrival, so that memory holds no object whole.
 
+import type { PodName } from '../../cni-plugin/names.ts';
 import type { Ip, Prefix } from '../../model/ip.ts';
 
 export type Labels = ReadonlyMap<string, string>;
@@ -23,6 +24,8 @@ export interface NamedPort {
 export interface Pod {
   readonly namespace: string;
   readonly name: string;
+  /** Of the object in the API server; none in a manifest written by hand. */
+  readonly uid?: string | undefined;
   readonly labels: Labels;
   /** spec.nodeName. */
   readonly node?: string | undefined;
@@ -103,6 +106,13 @@ export interface Objects {
   readonly pods: readonly Pod[];
   readonly policies: readonly Policy[];
 }
+
+/** Whether both are the same pod, as far as one can tell: a name is given again, a uid never is. */
+export const isSamePod = (a: PodName, b: PodName): boolean =>
+  a.name === b.name && a.namespace === b.namespace && mayBeUid(a.uid, b.uid);
+
+const mayBeUid = (a: string | undefined, b: string | undefined): boolean =>
+  a === undefined || b === undefined || a === b;
 
 /** "namespace/name". */
 export const keyOf = ({ namespace, name }: { readonly namespace: string; readonly name: string }): string =>

@@ -53,7 +53,7 @@ const PORT = object({
 const CONTAINER = object({ ports: list(PORT) });
 
 const POD = object({
-  metadata: object({ name: string, namespace: optional(string), labels: labelMap }),
+  metadata: object({ name: string, namespace: optional(string), uid: optional(string), labels: labelMap }),
   spec: object({
     nodeName: optional(string),
     hostNetwork: optional(boolean),
@@ -74,6 +74,7 @@ export function parsePod(value: unknown, subject: string): Pod {
   return {
     namespace: metadata.namespace ?? 'default',
     name: metadata.name,
+    uid: metadata.uid,
     labels: metadata.labels,
     node: spec.nodeName,
     hostNetwork: spec.hostNetwork ?? false,

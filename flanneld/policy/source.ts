@@ -1,7 +1,7 @@
 // Where pods, namespaces and policies come from. A source tells whole states only: one that is told has been read from
 // beginning to end, and holds until the next one.
 
-import type { PodName } from '../../cni-plugin/attachments.ts';
+import type { PodName } from '../../cni-plugin/names.ts';
 import type { Objects, Pod, Policy } from './objects.ts';
 
 export interface PolicyListener {

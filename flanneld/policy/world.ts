@@ -3,13 +3,15 @@
 // need not do again. Pure.
 
 import type { Ip } from '../../model/ip.ts';
-import { keyOf, type Labels, type Objects, type Pod, type Policy } from './objects.ts';
+import { isSamePod, type Labels, type Objects, type Pod, type Policy } from './objects.ts';
 import { impliedNamespace } from './parse-pod.ts';
 
 /** An attachment that the plugin has made, or is making, on this node for a pod. */
 export interface Attached {
   readonly namespace: string;
   readonly name: string;
+  /** Undefined: nobody has told. */
+  readonly uid?: string | undefined;
   readonly addresses: readonly Ip[];
 }
 
@@ -21,12 +23,12 @@ export interface NamespaceView {
   readonly policies: readonly Policy[];
 }
 
-/** A pod of this node whose traffic is judged. */
+/** A pod of this node whose traffic is judged, for as long as it is attached, should it have finished. */
 export interface Endpoint {
   readonly namespace: string;
   readonly name: string;
   readonly addresses: readonly Ip[];
-  /** Undefined: the source doesn't know it, so nobody knows its labels. */
+  /** Undefined: the source doesn't know it, or another one of that name, so nobody knows its labels. */
   readonly pod: Pod | undefined;
 }
 
@@ -72,42 +74,52 @@ interface Placed {
 function place(told: readonly Pod[], attached: readonly Attached[], node: string | undefined): Placed {
   const here = byName(attached);
   const held = new Set(attached.flatMap(({ addresses }) => addresses));
-  /** Pods of this node only, as told and with the addresses that hold. */
-  const known = new Map<string, Pod>();
-  const byKey = new Map<string, Pod>();
-  const foreign: Pod[] = [];
+  const foreign: Endpoint[] = [];
   const addressed: Pod[] = [];
   for (const pod of told) {
-    const own = here.get(pod.namespace)?.get(pod.name);
-    const isHere = own !== undefined || (node !== undefined && pod.node === node);
-    if (isHere) known.set(keyOf(pod), pod);
-    if (pod.hostNetwork || pod.finished) continue;
-    const one = withAddresses(pod, own ?? without(pod.addresses, held));
-    addressed.push(one);
-    if (isHere) byKey.set(keyOf(pod), one);
-    if (isHere && own === undefined) foreign.push(one);
+    const own =
+      here
+        .get(pod.namespace)
+        ?.get(pod.name)
+        ?.filter((each) => isSamePod(each, pod)) ?? NOT_HERE;
+    const counts = !pod.hostNetwork && !pod.finished;
+    const isHere = own.length > 0;
+    if (!isHere && !counts) continue;
+    const one = withAddresses(pod, isHere ? own.flatMap(({ addresses }) => addresses) : without(pod.addresses, held));
+    if (counts) addressed.push(one);
+    for (const each of own) each.pod = counts ? one : (each.pod ?? one);
+    if (counts && !isHere && node !== undefined && pod.node === node) foreign.push(endpointOf(one));
   }
-  const attachedHere = [...here].flatMap(([namespace, pods]) =>
-    [...pods].map(([name, addresses]) => ({ namespace, name, addresses: [...new Set(addresses)] })),
-  );
-  const endpoints = [...attachedHere, ...foreign]
-    .filter((each) => known.get(keyOf(each))?.finished !== true && known.get(keyOf(each))?.hostNetwork !== true)
-    .map(({ namespace, name, addresses }) => ({
-      namespace,
-      name,
-      addresses,
-      pod: byKey.get(keyOf({ namespace, name })),
-    }));
+  const own = [...here.values()].flatMap((pods) => [...pods.values()].flat());
+  const endpoints = [...own.filter((each) => each.pod?.hostNetwork !== true), ...foreign];
   return { told, attached, node, pods: Map.groupBy(addressed, ({ namespace }) => namespace), endpoints };
 }
 
-/** Addresses of attachments by namespace and name, so that no key is made for each pod of the cluster. */
-function byName(attached: readonly Attached[]): ReadonlyMap<string, ReadonlyMap<string, readonly Ip[]>> {
-  const found = new Map<string, Map<string, readonly Ip[]>>();
-  for (const { namespace, name, addresses } of attached) {
-    const pods = found.get(namespace) ?? new Map<string, readonly Ip[]>();
-    pods.set(name, [...(pods.get(name) ?? []), ...addresses]);
-    found.set(namespace, pods);
+const NOT_HERE: readonly Here[] = [];
+
+const endpointOf = (pod: Pod): Endpoint => ({
+  namespace: pod.namespace,
+  name: pod.name,
+  addresses: pod.addresses,
+  pod,
+});
+
+/** An attached pod, with the addresses of all its attachments, and what the source says of it. */
+interface Here extends Attached {
+  addresses: readonly Ip[];
+  pod: Pod | undefined;
+}
+
+/** By namespace and name, so that no key is made for each pod of the cluster; several of one name are one after the other. */
+function byName(attached: readonly Attached[]): ReadonlyMap<string, ReadonlyMap<string, readonly Here[]>> {
+  const found = new Map<string, Map<string, Here[]>>();
+  for (const each of attached) {
+    const pods = found.get(each.namespace) ?? new Map<string, Here[]>();
+    const named = pods.get(each.name) ?? [];
+    const known = named.find(({ uid }) => uid === each.uid);
+    if (known === undefined) named.push({ ...each, pod: undefined });
+    else known.addresses = [...new Set([...known.addresses, ...each.addresses])];
+    found.set(each.namespace, pods.set(each.name, named));
   }
   return found;
 }

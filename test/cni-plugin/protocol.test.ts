@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { NetError } from '../../model/errors.ts';
-import { ifnameProblem, parseArgs, parseEnvironment, parseRequest } from '../../cni-plugin/protocol.ts';
+import { ifnameProblem, parseArgs, parseEnvironment, parseRequest, podOfArgs } from '../../cni-plugin/protocol.ts';
 import { failure, versions } from '../../cni-plugin/answer.ts';
 import { seed } from '../support/seed.ts';
 
@@ -167,6 +167,11 @@ t.test('CNI_ARGS', async (t) => {
     ],
   );
   t.equal(parseArgs('IgnoreUnknown=1;K8S_POD_NAME=web-0;K8S_POD_UID=').get('K8S_POD_NAME'), 'web-0');
+  const name = 'IgnoreUnknown=1;K8S_POD_NAMESPACE=x;K8S_POD_NAME=web-0';
+  const uid = '5e6ad4f4-7a05-4cd0-9df4-3a9b06e1a5c1';
+  t.strictSame(podOfArgs(`${name};K8S_POD_UID=${uid}`), { namespace: 'x', name: 'web-0', uid });
+  const hash = '9f1cf0b2bf8b4bd0a4e4f7f5f2a7ab51';
+  t.strictSame(podOfArgs(`${name};K8S_POD_UID=${hash}`), { namespace: 'x', name: 'web-0' }, 'of a static pod');
   for (const yes of ['1', 'true', 'True']) t.doesNotThrow(() => parseArgs(`IgnoreUnknown=${yes};X=y`), yes);
   const bad: [string, RegExp][] = [
     ['X=y', /ARGS: unknown args \["X"\]/],

@@ -29,7 +29,7 @@ const records = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }) =>
 const port = records({ name: text, containerPort: fc.nat(65_535), protocol: text });
 const container = records({ ports: some(port) });
 const pod = records({
-  metadata: records({ name: text, namespace: text, resourceVersion: text, labels }),
+  metadata: records({ name: text, namespace: text, uid: text, resourceVersion: text, labels }),
   spec: records({
     nodeName: text,
     hostNetwork: fc.boolean(),

@@ -17,12 +17,19 @@ import { NetError } from '../../../model/errors.ts';
 import { ip, prefix } from '../../../model/ip.ts';
 import { testClock, testLog } from '../fixtures/host.ts';
 
-const pod = (name: string, role: string, more: { node?: string; address?: string } = {}): Pod =>
+interface More {
+  readonly node?: string;
+  readonly address?: string;
+  readonly uid?: string;
+  readonly phase?: string;
+}
+
+const pod = (name: string, role: string, { node, address, uid, phase }: More = {}): Pod =>
   parsePod(
     {
-      metadata: { name, namespace: 'x', labels: { role } },
-      spec: { nodeName: more.node, containers: [] },
-      status: { podIPs: more.address === undefined ? [] : [{ ip: more.address }] },
+      metadata: { name, namespace: 'x', labels: { role }, uid },
+      spec: { nodeName: node, containers: [] },
+      status: { phase, podIPs: address === undefined ? [] : [{ ip: address }] },
     },
     name,
   );
@@ -30,7 +37,7 @@ const policy = (spec: object): Policy => parsePolicy({ metadata: { name: 'p', na
 const DENYING = policy({ podSelector: { matchLabels: { role: 'shut' } } });
 const objects = (pods: readonly Pod[], ...policies: Policy[]): Objects => ({ namespaces: [], pods, policies });
 
-const attachment = (name: string, address: string): Attachment => ({
+const attachment = (name: string, address: string, uid?: string): Attachment => ({
   network: 'cbr0',
   containerId: `id-${name}`,
   ifname: 'eth0',
@@ -40,7 +47,7 @@ const attachment = (name: string, address: string): Attachment => ({
   netns: { path: `/run/netns/${name}` },
   addresses: [ip(address)],
   routes: [],
-  pod: { namespace: 'x', name },
+  pod: { namespace: 'x', name, uid },
 });
 
 function rig(more: Partial<PolicyDeps> & { find?: PolicySource['find'] } = {}) {
@@ -94,8 +101,8 @@ function rig(more: Partial<PolicyDeps> & { find?: PolicySource['find'] } = {}) {
     tell: (state: Objects) => listener?.onObjects(state),
     trouble: (error: unknown) => listener?.onTrouble(error),
     /** Begins an ADD's admission: how it ended, once it has. */
-    admit(name: string, address: string) {
-      const record = attachment(name, address);
+    admit(name: string, address: string, uid?: string) {
+      const record = attachment(name, address, uid);
       records.push(record);
       const state: { outcome?: string } = {};
       service.admit(record).then(
@@ -164,6 +171,46 @@ t.test('a pod that hasn’t been told of is asked for', async (t) => {
   t.strictSame(r.elements('ingress4'), ['10.5.1.3 : jump denied-ingress'], 'from then on that holds');
   await r.pass(10_000);
   t.match(none.outcome, /^try-later: .* API server has no Pod x\/none/);
+});
+
+t.test('a pod of the same name as one before is another', async (t) => {
+  const [before, now] = ['00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-000000000002'];
+  for (const old of [pod('db', 'free', { uid: before }), pod('db', 'free', { uid: before, phase: 'Failed' })]) {
+    const asked: string[] = [];
+    const r = rig({
+      find: async ({ name }) => {
+        asked.push(name);
+        return asked.length === 1 ? old : pod(name, 'shut', { uid: now });
+      },
+    });
+    r.tell(objects([old], DENYING));
+    const added = r.admit('db', '10.5.1.2', now);
+    await r.pass();
+    t.equal(added.outcome, undefined, 'the source knows the one before, and the server says that one too');
+    t.match(r.elements('ingress4'), ['10.5.1.2 : jump denied-ingress'], 'it may do nothing meanwhile');
+    await r.pass(10_000);
+    t.match(added.outcome, /^try-later: .* has no Pod x\/db with the uid 0{8}-.*2,/);
+    const again = r.admit('db', '10.5.1.2', now);
+    await r.pass();
+    t.equal(again.outcome, 'admitted');
+    t.match(r.elements('ingress4'), [/^10\.5\.1\.2 : jump ingress-/], 'by its own labels');
+    r.tell(objects([old], DENYING));
+    await r.pass();
+    t.match(r.elements('ingress4'), [/^10\.5\.1\.2 : jump ingress-/], 'though the one before is still told of');
+    r.tell(objects([pod('db', 'free', { uid: now })], DENYING));
+    await r.pass();
+    t.strictSame(r.elements('ingress4'), [], 'until it is told of itself');
+  }
+});
+
+t.test('a pod that has finished is judged as long as it is attached', async (t) => {
+  const r = rig();
+  r.tell(objects([pod('job', 'shut')], DENYING));
+  r.admit('job', '10.5.1.2');
+  await r.pass();
+  r.tell(objects([pod('job', 'shut', { phase: 'Failed', address: '10.5.1.2' })], DENYING));
+  await r.pass();
+  t.match(r.elements('ingress4'), [/^10\.5\.1\.2 : jump ingress-/]);
 });
 
 t.test('a source that is away: a pod that nobody knows is let go, shut', async (t) => {
