@@ -200,7 +200,7 @@ export function masquerade(kernel: Kernel, table: Table): void {
   });
 }
 
-/** A device of the host by what tells it from any other of that name. */
+/** A device by what tells it from any other of that name. */
 export interface OwnLink {
   readonly name: string;
   /** "veth" when absent. */
@@ -208,15 +208,20 @@ export interface OwnLink {
   readonly mac: Mac;
 }
 
-/** Whether the device is there and is the attachment's own. */
-export function isOurs(kernel: Kernel, { name, kind = 'veth', mac }: OwnLink): boolean {
-  const found = linkOf(kernel, kernel.host, name);
+/** Whether the device is there, in the host's namespace or another, and is the attachment's own. */
+export function isOurs(kernel: Kernel, { name, kind = 'veth', mac }: OwnLink, namespace = kernel.host): boolean {
+  const found = linkOf(kernel, namespace, name);
   return found?.kind === kind && found.mac === mac;
 }
 
 /** Deletes a device, a veth with its peer; one that isn't there, or is another's, stays as it is. @throws NetError kernel */
 export function removeOwn(kernel: Kernel, link: OwnLink): boolean {
   return isOurs(kernel, link) && deleteLink(kernel, kernel.host, link.name);
+}
+
+/** Deletes the veth pair by the pod's end, if that is the one described. @throws NetError kernel */
+export function removeByPodEnd(kernel: Kernel, pod: Namespace, end: OwnLink): boolean {
+  return isOurs(kernel, end, pod) && deleteLink(kernel, pod, end.name);
 }
 
 /**

@@ -5,7 +5,7 @@ import { verify } from '../ipam/verbs.ts';
 import { hasCode, NetError } from '../model/errors.ts';
 import type { Ip } from '../model/ip.ts';
 import type { Namespace } from '../model/state.ts';
-import { isOurs, removePodEnd } from './attach.ts';
+import { isOurs, removeByPodEnd, removePodEnd } from './attach.ts';
 import { type Attachment, type Attachments, attachmentsIn } from './attachments.ts';
 import { type Places, placesOf } from './config.ts';
 import { detach, freeUnrecorded, isYounger } from './detach.ts';
@@ -32,6 +32,7 @@ export async function del(request: Request, dependencies: Dependencies): Promise
         await askUnrecorded(request, places, dependencies);
         freeUnrecorded(request, files, places);
       } else if (!isYounger(record, dependencies)) {
+        removeRenamed(record, pod, dependencies);
         await detach(record, files, dependencies, request);
       }
     } finally {
@@ -40,6 +41,16 @@ export async function del(request: Request, dependencies: Dependencies): Promise
   } finally {
     pod?.close();
   }
+}
+
+/** Somebody may have given the host's end another name: then the pair is known by the pod's end. */
+function removeRenamed(
+  { link, mac, ifname }: Attachment,
+  pod: Namespace | undefined,
+  { kernel }: Pick<Dependencies, 'kernel'>,
+): void {
+  if (pod === undefined || link === undefined || mac === undefined || isOurs(kernel, link)) return;
+  removeByPodEnd(kernel, pod, { name: ifname, mac });
 }
 
 /**

@@ -144,7 +144,14 @@ t.test('another device has the name', async (t) => {
 t.test('DEL whatever is missing', async (t) => {
   const removed = (path: string) => (m: ReturnType<typeof machine>) =>
     rmSync(join(m.directory, path), { recursive: true });
+  /** As the record sees it: its device has another name by now. */
+  const rename = ({ directory }: ReturnType<typeof machine>) => {
+    const path = join(directory, 'flannel/cbr0/pod1:eth0.json');
+    const record = JSON.parse(readFileSync(path, 'utf8'));
+    writeFileSync(path, JSON.stringify({ ...record, link: { ...record.link, name: 'former0' } }));
+  };
   const ways: [string, (m: ReturnType<typeof machine>) => unknown, Overrides?][] = [
+    ['a device by the name that it had', rename],
     ['no namespace given', () => undefined, { netns: '' }],
     ['a path that is gone', () => undefined, { netns: '/run/netns/gone' }],
     ['no record', removed('flannel')],
