@@ -132,7 +132,7 @@ const listing = (family: Family, compared: Buffer): Request => ({
 });
 
 /** struct nfgenmsg of the family (linux/netfilter/nfnetlink.h). */
-export const header = (family: Family): Buffer => Buffer.from([AF[family], 0, 0, 0]);
+const header = (family: Family): Buffer => Buffer.from([AF[family], 0, 0, 0]);
 
 const deletion = ({ family, original, name }: Flow): Request => ({
   type: DELETE,

@@ -126,7 +126,7 @@ export function createFakeKernel(): FakeKernel {
     readChain: (chain) => readChain(tables, chain),
     commit: commitRules,
     commitAside: async (transaction) => commitRules(transaction),
-    unmarkFlows: (mask) => void unmarked.push(mask),
+    unmarkFlows: async (mask) => void unmarked.push(mask),
     unmarked,
     forgetFlows: (filter) => void forgotten.push(filter),
     forgetEnds: async (ends) => void forgotten.push(...ends.map((end) => ({ family: familyOf(end), end }))),

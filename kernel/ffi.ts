@@ -113,15 +113,25 @@ export const sendTo = (fd: number, data: Uint8Array, address: Uint8Array): numbe
  */
 export const sendAside = (fd: number, data: Uint8Array): Promise<number> =>
   new Promise((resolve, reject) => {
-    raw.send.async(fd, data, data.length, 0, (failure: unknown, sent: number) => {
-      if (failure) return reject(failure);
-      try {
-        resolve(checked(sent, 'send'));
-      } catch (error) {
-        reject(error);
-      }
-    });
+    raw.send.async(fd, data, data.length, 0, settling('send', resolve, reject));
   });
+
+/** {@link recv} on one of libuv's threads, which the kernel makes work for what is received. @throws as recv */
+export const recvAside = (fd: number, into: Uint8Array): Promise<number> =>
+  new Promise((resolve, reject) => {
+    raw.recv.async(fd, into, into.length, 0x20, settling('recv', resolve, reject));
+  });
+
+const settling =
+  (call: string, resolve: (result: number) => void, reject: (error: unknown) => void) =>
+  (failure: unknown, result: number): void => {
+    try {
+      if (failure) throw failure;
+      resolve(checked(result, call));
+    } catch (error) {
+      reject(error);
+    }
+  };
 
 /** recv(2) with MSG_TRUNC: the datagram's whole length, even when the buffer was shorter. @throws NetError kernel (EAGAIN after SO_RCVTIMEO) */
 export const recv = (fd: number, into: Uint8Array): number => checked(raw.recv(fd, into, into.length, 0x20), 'recv');

@@ -150,10 +150,10 @@ export interface Kernel {
   commitAside(transaction: Transaction): Promise<void>;
 
   /**
-   * Takes the bits of the mask off the marks of all tracked flows. Equivalent to: conntrack -U -m 0/MASK
-   * @throws NetError kernel
+   * Takes the bits of the mask off the marks of all tracked flows, while the thread goes on, or gives up when the signal aborts.
+   * Equivalent to: conntrack -U -m 0/MASK @throws NetError kernel
    */
-  unmarkFlows(mask: number): void;
+  unmarkFlows(mask: number, signal: AbortSignal): Promise<void>;
 
   /**
    * Forgets tracked flows of the host's namespace, so that their next packet is judged and translated anew.

@@ -6,7 +6,7 @@
 import { HEADER_LENGTH } from 'netlink/dist/structs.js';
 import { NetError } from '../model/errors.ts';
 import { aligned, AttributeWriter, attributesOf, type Output, textOf, u32 } from './attributes.ts';
-import { bind, close, errnoName, recv, send, sendAside, setsockopt, socket } from './ffi.ts';
+import { bind, close, errnoName, recv, recvAside, send, sendAside, setsockopt, socket } from './ffi.ts';
 
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
@@ -82,6 +82,11 @@ export interface NetlinkSocket {
   get(request: Request): Reply;
   /** Every object the kernel lists; repeated when the list changed while it was read. @throws NetError kernel, timeout */
   dump(request: Request): Reply[];
+  /**
+   * The same while this thread goes on, a datagram at a time, and not repeated: for lists that take the kernel long. Until it has
+   * ended, the socket is used for nothing else. @throws NetError kernel, timeout
+   */
+  dumpAside(request: Request): AsyncIterable<Reply[]>;
   close(): void;
 }
 
@@ -143,17 +148,9 @@ function conversation(fd: number): NetlinkSocket {
   }
 
   /** Messages of the next datagram; the data is copied, since the buffer is used again. */
-  function* receive(attempt: string): Generator<{ type: number; flags: number; seq: number; data: Buffer }> {
+  function receive(attempt: string): Generator<Message> {
     const length = receiveInto(fd, incoming, attempt);
-    const copy = Buffer.from(incoming.subarray(0, length));
-    for (let at = 0; at + HEADER_LENGTH <= length; ) {
-      const size = copy.readUInt32LE(at);
-      if (size < HEADER_LENGTH || at + size > length)
-        throw new NetError('kernel', `${attempt}: malformed answer`, { errno: 'EBADMSG' });
-      const [type, flags] = [copy.readUInt16LE(at + 4), copy.readUInt16LE(at + 6)];
-      yield { type, flags, seq: copy.readUInt32LE(at + 8), data: copy.subarray(at + HEADER_LENGTH, at + size) };
-      at += aligned(size);
-    }
+    return messagesIn(Buffer.from(incoming.subarray(0, length)), attempt);
   }
 
   function exchange(requests: readonly Request[], first: number, errors: (NetError | undefined)[]): void {
@@ -257,22 +254,61 @@ function conversation(fd: number): NetlinkSocket {
     });
   }
 
-  return { batch, batchAside, transact, get, dump, close: () => close(fd) };
+  async function* dumpAside(request: Request): AsyncGenerator<Reply[]> {
+    const { attempt } = request;
+    await sendAside(fd, Buffer.from(outgoing.subarray(0, encode(request, DUMP, next(), 0))));
+    for (;;) {
+      const buffer = Buffer.allocUnsafe(BUFFER_BYTES);
+      const length = wholeOf(await recvAside(fd, buffer).catch((error) => unanswered(error, attempt)), attempt);
+      const messages = [...messagesIn(buffer.subarray(0, length), attempt)].filter(({ seq }) => seq === sequence);
+      const end = messages.find(({ type }) => type === NLMSG_ERROR || type === NLMSG_DONE);
+      const error = end && errorOf(end.data, end.flags, request);
+      if (error !== undefined) throw error;
+      yield messages.filter((message) => message !== end);
+      if (end !== undefined) return;
+    }
+  }
+
+  return { batch, batchAside, transact, get, dump, dumpAside, close: () => close(fd) };
+}
+
+interface Message extends Reply {
+  readonly flags: number;
+  readonly seq: number;
+}
+
+/** The messages of a datagram; their data are views of it. */
+function* messagesIn(datagram: Buffer, attempt: string): Generator<Message> {
+  for (let at = 0; at + HEADER_LENGTH <= datagram.length; ) {
+    const size = datagram.readUInt32LE(at);
+    if (size < HEADER_LENGTH || at + size > datagram.length)
+      throw new NetError('kernel', `${attempt}: malformed answer`, { errno: 'EBADMSG' });
+    const [type, flags] = [datagram.readUInt16LE(at + 4), datagram.readUInt16LE(at + 6)];
+    yield { type, flags, seq: datagram.readUInt32LE(at + 8), data: datagram.subarray(at + HEADER_LENGTH, at + size) };
+    at += aligned(size);
+  }
 }
 
 function receiveInto(fd: number, buffer: Buffer, attempt: string): number {
   try {
-    const length = recv(fd, buffer);
-    if (length <= buffer.length) return length;
-    throw new NetError('kernel', `${attempt}: answer of ${length} bytes`, { errno: 'EMSGSIZE' });
+    return wholeOf(recv(fd, buffer), attempt);
   } catch (error) {
-    if (error instanceof NetError && error.errno === 'EAGAIN') {
-      throw new NetError('timeout', `${attempt}: the kernel did not answer within ${TIMEOUT_SECONDS} s`, {
-        cause: error,
-      });
-    }
-    throw error;
+    return unanswered(error, attempt);
   }
+}
+
+function wholeOf(length: number, attempt: string): number {
+  if (length <= BUFFER_BYTES) return length;
+  throw new NetError('kernel', `${attempt}: answer of ${length} bytes`, { errno: 'EMSGSIZE' });
+}
+
+function unanswered(error: unknown, attempt: string): never {
+  if (error instanceof NetError && error.errno === 'EAGAIN') {
+    throw new NetError('timeout', `${attempt}: the kernel did not answer within ${TIMEOUT_SECONDS} s`, {
+      cause: error,
+    });
+  }
+  throw error;
 }
 
 /** The error an NLMSG_ERROR or NLMSG_DONE carries, or undefined for success (netlink(7); ext ack: linux/netlink.h). */

@@ -91,9 +91,16 @@ export function openKernel(): Kernel {
     readChain: tables.readChain,
     commit,
     commitAside,
-    unmarkFlows(mask) {
-      flowSocket ??= openNetlink(NETLINK_NETFILTER);
-      unmarkFlows(flowSocket, mask);
+    async unmarkFlows(mask, signal) {
+      // A list that isn't read to its end leaves its socket useless.
+      const listing = openNetlink(NETLINK_NETFILTER);
+      const changing = openNetlink(NETLINK_NETFILTER);
+      try {
+        await unmarkFlows({ listing, changing }, mask, signal);
+      } finally {
+        listing.close();
+        changing.close();
+      }
     },
     forgetFlows(filter) {
       flowSocket ??= openNetlink(NETLINK_NETFILTER);

@@ -70,6 +70,9 @@ export function createApplier({ kernel, clock, log, established, signal }: Appli
   let reached: Wanted | undefined;
   let replacedAt = Number.NEGATIVE_INFINITY;
   let running = false;
+  /** No flow carries a stamp, and none is given any. */
+  let isUnmarked = false;
+  let isUnmarking = false;
   let trouble: string | undefined;
   const counts = { transactions: 0, replacements: 0 };
   let lastMs: number | undefined;
@@ -117,24 +120,45 @@ export function createApplier({ kernel, clock, log, established, signal }: Appli
     }
   }
 
-  /** Flows that carry a stamp of another time would pass for allowed: they lose it before any stamp is given. */
-  async function stamp(): Promise<void> {
-    if (!needsStamping(inForce)) return;
-    kernel.unmarkFlows(STAMP_MASK);
-    await carryOut(planStamping(inForce));
+  /**
+   * Flows that carry a stamp of another time would pass for allowed: they lose it, for which nobody waits, before any stamp is
+   * given. Until then nothing gives one.
+   */
+  async function unmark(): Promise<void> {
+    if (isUnmarking || isUnmarked || !needsStamping(inForce)) return;
+    isUnmarking = true;
+    try {
+      await kernel.unmarkFlows(STAMP_MASK, signal);
+      isUnmarked = true;
+    } catch (error) {
+      failed(error);
+      await sleep(clock, RETRY_MS, signal);
+    }
+    isUnmarking = false;
+    if (signal.aborted) return;
+    if (isUnmarked) void run();
+    else void unmark();
   }
+
+  const canStamp = (): boolean => isUnmarked && needsStamping(inForce);
+  const isBehind = (): boolean => wanted !== reached || !isCertain;
 
   async function run(): Promise<void> {
     if (running) return;
     running = true;
-    while (wanted !== undefined && (wanted !== reached || !isCertain) && !signal.aborted) {
+    while (wanted !== undefined && (isBehind() || canStamp()) && !signal.aborted) {
       const now = wanted;
       try {
-        await reach(now);
-        reached = now;
-        lastMs = clock.now() - now.since;
-        now.done.resolve(true);
-        await stamp();
+        if (isBehind()) {
+          await reach(now);
+          reached = now;
+          lastMs = clock.now() - now.since;
+          now.done.resolve(true);
+        } else {
+          isUnmarked = false;
+          await carryOut(planStamping(inForce));
+        }
+        void unmark();
         trouble = undefined;
         await sleep(clock, GATHER_MS, signal);
       } catch (error) {

@@ -191,7 +191,7 @@ const SEND = `const [to] = process.argv.slice(1);
 const socket = require('node:dgram').createSocket(to.includes(':') ? 'udp6' : 'udp4');
 socket.on('error', () => {}).send('x', 9, to, () => socket.close());`;
 
-function marks(t: Test, kernel: Kernel): void {
+async function marks(t: Test, kernel: Kernel): Promise<void> {
   const state = () =>
     ['ipv4', 'ipv6']
       .map((family) =>
@@ -207,7 +207,7 @@ function marks(t: Test, kernel: Kernel): void {
   });
   for (const to of ['127.0.0.1', '::1']) execFileSync(process.execPath, ['-e', SEND, to]);
   t.same(marksNow(), [0x05000042]);
-  kernel.unmarkFlows(0xff000000);
+  await kernel.unmarkFlows(0xff000000, new AbortController().signal);
   t.same(marksNow(), [0x42], 'the others stay');
 }
 

@@ -5,6 +5,7 @@ import t from 'tap';
 import { createApplier } from '../../../flanneld/policy/apply.ts';
 import { createCompiler } from '../../../flanneld/policy/compile.ts';
 import { createFakeKernel } from '../../../kernel/fake.ts';
+import { NetError } from '../../../model/errors.ts';
 import type { Transaction } from '../../../model/ruleset.ts';
 import { testClock, testLog } from '../fixtures/host.ts';
 import { worldHere } from './compiled.ts';
@@ -28,7 +29,9 @@ async function settled(): Promise<void> {
   for (let turns = 0; turns < 5; turns++) await turn();
 }
 
-function rig(established: 'cut' | 'keep' = 'cut', asideTakes: () => Promise<void> = async () => undefined) {
+const atOnce = async (): Promise<void> => undefined;
+
+function rig(established: 'cut' | 'keep' = 'cut', { asideTakes = atOnce, unmarkTakes = atOnce } = {}) {
   const kernel = createFakeKernel();
   const [clock, log, stop] = [testClock(), testLog(), new AbortController()];
   const done: string[] = [];
@@ -44,8 +47,9 @@ function rig(established: 'cut' | 'keep' = 'cut', asideTakes: () => Promise<void
         await kernel.commitAside(transaction);
         done.push('aside');
       },
-      unmarkFlows(mask) {
-        kernel.unmarkFlows(mask);
+      async unmarkFlows(mask, signal) {
+        await unmarkTakes();
+        await kernel.unmarkFlows(mask, signal);
         done.push('unmark');
       },
     },
@@ -71,7 +75,7 @@ t.test('first whole, then stamps, then what changes', async (t) => {
   const r = rig();
   t.same(r.done, [], 'nothing before a state is given');
   t.equal(await r.want(cluster(1, FROM_ALL)), true);
-  await settled();
+  await r.pass(20);
   t.match(r.done.join(', '), /^commit \d+, unmark, commit \d+$/);
   t.match(r.applier.status(), { current: true, replacements: 1, transactions: 2, trouble: undefined });
   const more = r.want(cluster(2, FROM_ALL));
@@ -83,6 +87,36 @@ t.test('first whole, then stamps, then what changes', async (t) => {
   t.match(r.done.slice(3), ['commit 1'], 'one element more, for both');
 });
 
+t.test('nobody waits for flows that lose the stamps of an earlier time', async (t) => {
+  const slow = Promise.withResolvers<void>();
+  const r = rig('cut', { unmarkTakes: () => slow.promise });
+  const stamps = () =>
+    (table(r)?.chains ?? []).flatMap(({ rules }) => rules.filter((rule) => rule.includes('mark set')));
+  await r.want(cluster(1, FROM_ALL));
+  const more = r.want(cluster(2, FROM_ALL));
+  await r.pass(20);
+  t.equal(await more, true, 'in force');
+  t.strictSame(stamps(), [], 'without giving stamps');
+  slow.resolve();
+  await r.pass(20);
+  t.match(stamps(), [/ct mark set/, /ct mark set/]);
+  t.match(r.done.join(', '), /^commit \d+, commit 1, unmark, commit \d+$/);
+});
+
+t.test('flows that can’t be unmarked get no stamps, and it is tried again', async (t) => {
+  const tries = [
+    () => Promise.reject(new NetError('kernel', 'list marked flows: ENOMEM', { errno: 'ENOMEM' })),
+    atOnce,
+  ];
+  const r = rig('cut', { unmarkTakes: () => (tries.shift() ?? atOnce)() });
+  await r.want(cluster(1, FROM_ALL));
+  await r.pass(500);
+  t.match(r.applier.status(), { current: true, trouble: /ENOMEM/, transactions: 1 });
+  await r.pass(1000);
+  t.match(r.applier.status(), { current: true, trouble: undefined, transactions: 2 });
+  t.match(r.done.join(', '), /^commit \d+, unmark, commit \d+$/);
+});
+
 t.test('many elements in a process of their own', async (t) => {
   const r = rig('keep');
   await r.want(cluster(2000, FROM_ALL));
@@ -91,7 +125,7 @@ t.test('many elements in a process of their own', async (t) => {
 
 t.test('one that takes long is not taken for somebody else’s', async (t) => {
   const slow = Promise.withResolvers<void>();
-  const r = rig('keep', () => slow.promise);
+  const r = rig('keep', { asideTakes: () => slow.promise });
   void r.want(cluster(2000, FROM_ALL));
   await r.pass(3000);
   t.same(r.done, []);
