@@ -58,7 +58,7 @@ const PURE = [
   'flanneld/probe/{notes,turns,window}.ts',
   'flanneld/rules/**',
   'flanneld/cni/{counters,queue}.ts',
-  'flanneld/policy/{allowed,command,compile,denials,documents,dropped,judge,named,objects,parse-pod,parse-policy,pod-index,policy-index,profile,select,spans,table,transaction,why,world}.ts',
+  'flanneld/policy/{allowed,command,compile,denials,documents,dropped,judge,named,objects,parse-pod,parse-policy,placed,pod-index,policy-index,profile,select,spans,table,transaction,why,world}.ts',
   'flanneld/firewall/{accepts,condition,filter,findings,iptables-rule,nft-rule,traffic}.ts',
 ];
 

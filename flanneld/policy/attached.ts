@@ -1,7 +1,7 @@
 // The pods that attachment records of this node speak of.
 
 import { type Attachment, attachmentsIn } from '../../cni-plugin/attachments.ts';
-import type { Attached } from './world.ts';
+import type { Attached } from './placed.ts';
 
 /** By network, container and interface. */
 export type AttachedPods = Map<string, Attached>;

@@ -9,7 +9,8 @@ import { createPodIndex } from './pod-index.ts';
 import { createPolicyIndex } from './policy-index.ts';
 import { deniedChain, type Profile, profileName, profileOf } from './profile.ts';
 import { selects } from './select.ts';
-import type { Endpoint, World } from './world.ts';
+import type { Endpoint } from './placed.ts';
+import type { World } from './world.ts';
 
 /** What happens to a pod that the source doesn't know, in a namespace with policies. */
 export type UnknownPod = 'closed' | 'open';

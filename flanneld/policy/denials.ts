@@ -3,7 +3,7 @@
 
 import type { Ip } from '../../model/ip.ts';
 import { DIRECTIONS, type Direction, keyOf } from './objects.ts';
-import type { Endpoint } from './world.ts';
+import type { Endpoint } from './placed.ts';
 
 /** Of one direction, by address. */
 export type Counts = ReadonlyMap<Ip, number>;

@@ -3,7 +3,8 @@
 import type { Kernel } from '../../kernel/kernel.ts';
 import { hasErrno } from '../../model/errors.ts';
 import type { Ip } from '../../model/ip.ts';
-import type { Attached, World } from './world.ts';
+import type { Attached } from './placed.ts';
+import type { World } from './world.ts';
 
 /** Addresses of the pods of this node that no attachment of ours speaks of. Pure. */
 export function foreignAddresses({ endpoints }: World, attached: Iterable<Attached>): readonly Ip[] {

@@ -7,7 +7,8 @@ import { questionFor, type UnknownPod } from './compile.ts';
 import { judge } from './judge.ts';
 import { type Direction, keyOf, type Pod, type Policy, PROTOCOLS, type Protocol } from './objects.ts';
 import { createPodIndex, type PodIndex } from './pod-index.ts';
-import type { Endpoint, World } from './world.ts';
+import type { Endpoint } from './placed.ts';
+import type { World } from './world.ts';
 
 /** A pod, by "namespace/name", or an address. */
 export interface WhyQuestion {
