@@ -4,6 +4,7 @@ import type { Failure } from '../kernel/kernel.ts';
 import { describe } from '../model/errors.ts';
 import type { Ip } from '../model/ip.ts';
 import { familiesOf, type Lease, leaseKey } from '../model/lease.ts';
+import { eachOf, mapped, type Sliced } from '../model/slices.ts';
 import { identity } from '../model/state.ts';
 import type { PeerPlan } from './peer-plan.ts';
 import type { ProbeStatus } from './probe/prober.ts';
@@ -42,9 +43,14 @@ const wasGone = ({ step, error }: Failure): boolean =>
   step.verb === 'delete' && ['ENOENT', 'ENODEV', 'ESRCH', 'EADDRNOTAVAIL'].includes(error.errno ?? '');
 
 /** A status for each lease, in their order. */
-export function peerStatuses(plans: readonly PeerPlan[], failures: FailureTexts): PeerStatus[] {
-  const byLease = Map.groupBy(plans, ({ lease }) => lease);
-  return [...byLease].map(([lease, own]) => peerStatus(lease, own, failures));
+export function* peerStatuses(plans: readonly PeerPlan[], failures: FailureTexts): Sliced<PeerStatus[]> {
+  const byLease = new Map<Lease, PeerPlan[]>();
+  yield* eachOf(plans, (plan) => {
+    const own = byLease.get(plan.lease);
+    if (own === undefined) byLease.set(plan.lease, [plan]);
+    else own.push(plan);
+  });
+  return yield* mapped(byLease, ([lease, own]) => peerStatus(lease, own, failures));
 }
 
 function peerStatus(lease: Lease, plans: readonly PeerPlan[], failures: FailureTexts): PeerStatus {

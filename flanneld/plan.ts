@@ -64,7 +64,9 @@ export function* planInSlices(input: PlanInput, have: State): Sliced<Plan> {
   const claims: Claims = new Map(own.items.map((item) => [identity(item), own]));
   const surroundings = surroundingsOf(have);
   const reached = yield* planPeers(input, surroundings, claims, input.peers);
+  yield;
   const want = merge(base, stateOf(reached));
+  yield;
   const gateways = backend.routesAreOthers ? [] : input.peers.flatMap(addressesOf);
   return {
     want: { ...want, sysctls: supported(want.sysctls, have) },

@@ -176,7 +176,8 @@ function* runOnce(
     if (wanted === undefined) return undefined;
     const examined = yield* examineInSlices(kernel, wanted, last?.settled);
     const outcome = yield* applyInSlices(kernel, examined, isHurried);
-    const run = runOf(examined, outcome, last?.run.peers ?? [], { at, reasons, durationMs: clock.now() - at });
+    const peers = yield* peersOf(examined, outcome, last?.run.peers ?? []);
+    const run = runOf(examined, outcome, { at, reasons, durationMs: clock.now() - at, peers });
     const made = firstChanges(examined);
     logChanges(log, made, run);
     return {
@@ -217,19 +218,24 @@ function changeAtOnce(
 }
 
 /** @param known the peers as the last run left them, which is how they are where nothing was planned */
+function* peersOf(
+  { plan }: Examined,
+  { failures }: Outcome,
+  known: readonly PeerStatus[],
+): Sliced<readonly PeerStatus[]> {
+  return plan === undefined ? known : yield* peerStatuses(plan.peers, failureTexts(failures));
+}
+
 function runOf(
   { plan, steps, transaction }: Examined,
   outcome: Outcome,
-  known: readonly PeerStatus[],
-  facts: Pick<Run, 'at' | 'reasons' | 'durationMs'>,
+  facts: Pick<Run, 'at' | 'reasons' | 'durationMs' | 'peers'>,
 ): Run {
-  const failures = failureTexts(outcome.failures);
-  const problems = nodeFailures(plan?.peers ?? [], failures);
+  const problems = nodeFailures(plan?.peers ?? [], failureTexts(outcome.failures));
   return {
     ...facts,
     changes: steps.length + (transaction?.commands.length ?? 0),
     problems: outcome.rulesError === undefined ? problems : [describe(outcome.rulesError), ...problems],
-    peers: plan === undefined ? known : peerStatuses(plan.peers, failures),
   };
 }
 
