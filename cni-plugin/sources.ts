@@ -157,8 +157,8 @@ const FROM_IP4: Chain = {
 };
 
 /** Types of ICMPv6 (RFC 2710, 3810, 4861), as nft lists them where names depend on nothing: as numbers, in order. */
-const [REPORT, DONE, ROUTER_SOLICIT, ROUTER_ADVERT, SOLICIT, ADVERT, REDIRECT, REPORT2] = [
-  131, 132, 133, 134, 135, 136, 137, 143,
+const [QUERY, REPORT, DONE, ROUTER_SOLICIT, ROUTER_ADVERT, SOLICIT, ADVERT, REDIRECT, REPORT2] = [
+  130, 131, 132, 133, 134, 135, 136, 137, 143,
 ];
 
 /** Who looks for duplicates of an address asks for it without having one. */
@@ -184,7 +184,7 @@ const BETWEEN_PORTS: readonly Chain[] = [
   {
     name: TO[6],
     rules: [
-      rule`icmpv6 type { ${REPORT}, ${DONE}, ${ROUTER_SOLICIT}, ${ROUTER_ADVERT}, ${SOLICIT}, ${ADVERT}, ${REDIRECT}, ${REPORT2} } accept`,
+      rule`icmpv6 type { ${QUERY}, ${REPORT}, ${DONE}, ${ROUTER_SOLICIT}, ${ROUTER_ADVERT}, ${SOLICIT}, ${ADVERT}, ${REDIRECT}, ${REPORT2} } accept`,
       rule`ip6 daddr fe80::/10 drop`,
       rule`oifname . ether daddr . ip6 daddr @${SOURCES[6]} accept`,
       rule`drop`,
