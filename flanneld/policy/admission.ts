@@ -1,6 +1,6 @@
 // An ADD waits until it can be said what holds for its pod, and that is in force.
 
-import type { PodName } from '../../cni-plugin/attachments.ts';
+import type { PodName } from '../../cni-plugin/names.ts';
 import { NetError } from '../../model/errors.ts';
 import { keyOf } from './objects.ts';
 
