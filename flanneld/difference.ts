@@ -9,6 +9,7 @@ import { finish, type Sliced } from '../model/slices.ts';
 import type { State } from '../model/state.ts';
 import { printStep, type Step } from '../model/steps.ts';
 import type { Plan } from './plan.ts';
+import { removeRules } from './rules/table.ts';
 
 /** What the host is held to. */
 export interface Target {
@@ -59,11 +60,10 @@ export function* examineInSlices(kernel: Kernel, target: Target, settled: Settle
 const isSame = (a: readonly unknown[], b: readonly unknown[]): boolean =>
   a.length === b.length && a.every((each, at) => each === b[at]);
 
-/** A table that isn't there and would be empty isn't made. */
+/** A table that would be empty isn't made, and goes when nothing of others is in it. */
 function tableDifference(kernel: Kernel, { table, ownsChain }: Target): Transaction | undefined {
   const have = kernel.readTable(table.family, table.name);
-  if (have === undefined && table.chains.length === 0) return undefined;
-  return diffTable(have, table, ownsChain);
+  return table.chains.length === 0 ? removeRules(have, ownsChain) : diffTable(have, table, ownsChain);
 }
 
 export interface Outcome {
