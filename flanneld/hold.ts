@@ -197,7 +197,7 @@ async function follow(snapshots: AsyncIterator<Snapshot>, take: (snapshot: Snaps
 const misfit = ({ network }: Prepared, { subnet }: Lease, { assignment }: Progress): string | undefined =>
   assignment !== undefined || fits(network, subnet)
     ? undefined
-    : `pods use ${leaseKey(subnet)}, which doesn't fit the network configuration`;
+    : `pods use ${Object.values(subnet).join(' and ')}, which doesn't fit the network configuration: delete the pods of this node, then restart the agent`;
 
 function currentTarget({ config, clock }: Pick<HoldDeps, 'config' | 'clock'>, progress: Progress): Target | undefined {
   const { prepared, lease } = progress;

@@ -2,21 +2,29 @@
 
 import { dirname } from 'node:path';
 import { ensureDirectory, readRegular, writeWhole } from '../kernel/files.ts';
-import { familyOf, type Prefix } from '../model/ip.ts';
+import { contains, familyOf, type Prefix } from '../model/ip.ts';
 import { eachFamily, familiesOf, type PerFamily } from '../model/lease.ts';
 import { readSubnetEnv } from '../model/subnet-env.ts';
 import { formatSubnetEnv, type SubnetEnv } from './subnet-env.ts';
 
 export interface PreviousSubnet {
+  /** What of the host belonged to the agent by its addresses: see ownership.ts. */
   readonly networks: readonly Prefix[];
   readonly subnet: PerFamily<Prefix>;
 }
 
-/** What the file said; nothing when there is none, nor where it isn't one prefix of a family. @throws NetError io */
+/**
+ * What the file said; nothing when there is none, nor where it isn't one prefix of a family. A subnet that pods kept when the
+ * Network became another lies in none of the Networks, and counts as one. @throws NetError io
+ */
 export function readPrevious(path: string): PreviousSubnet {
-  const { networks, subnets } = readSubnetEnv(readRegular(path, { followLink: true }) ?? '');
-  const network = onlyOnes(networks);
-  return { networks: familiesOf(network).map((family) => network[family] as Prefix), subnet: onlyOnes(subnets) };
+  const found = readSubnetEnv(readRegular(path, { followLink: true }) ?? '');
+  const subnet = onlyOnes(found.subnets);
+  const isKept = (each: Prefix): boolean => {
+    const networks = found.networks.filter((network) => familyOf(network) === familyOf(each));
+    return networks.length > 0 && !networks.some((network) => contains(network, each));
+  };
+  return { networks: [...prefixesOf(onlyOnes(found.networks)), ...prefixesOf(subnet).filter(isKept)], subnet };
 }
 
 /** Of each family the prefix, where there is but one. */
@@ -25,6 +33,9 @@ const onlyOnes = (prefixes: readonly Prefix[]): PerFamily<Prefix> =>
     const [only, second] = prefixes.filter((prefix) => familyOf(prefix) === family);
     return second === undefined ? only : undefined;
   });
+
+const prefixesOf = (values: PerFamily<Prefix>): Prefix[] =>
+  familiesOf(values).map((family) => values[family] as Prefix);
 
 /** Writes the file, whole, unless it says exactly this. Everybody may read it: container runtimes do. @throws NetError io */
 export function ensureSubnetFile(path: string, env: SubnetEnv): void {

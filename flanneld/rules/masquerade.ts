@@ -5,9 +5,10 @@
 // a NodePort) gets this node's address, because the answer must come back here. flannel's own nftables mode swallows that
 // last case with a rule before it, and compares the mark without a mask.
 // Destinations that see the addresses of pods by configuration are returned before the masquerading.
+// A subnet that pods kept when the Network became another is masqueraded like the Network.
 // Different: pod traffic that merely passes between two other nodes keeps its source too.
 
-import { addressOf, bitsOf, familyOf, type Ip, lengthOf, multicast, type Prefix } from '../../model/ip.ts';
+import { addressOf, bitsOf, contains, familyOf, type Ip, lengthOf, multicast, type Prefix } from '../../model/ip.ts';
 import { type Chain, identifier, ownerKey, type Rule, rule } from '../../model/ruleset.ts';
 
 /** The chain's name for a Network: "masquerade-10.5.0.0-16". */
@@ -43,16 +44,21 @@ function masqueradeRules(
 ): Rule[] {
   const family = familyOf(network);
   const ip = identifier(family === 4 ? 'ip' : 'ip6');
-  const toWorld = rule`${ip} saddr ${network} ${ip} daddr != ${multicast(family)} masquerade`;
-  const toRemotePods = rule`${ip} saddr != ${network} ${ip} daddr ${network} masquerade`;
+  const ours = contains(network, subnet) ? [network] : [network, subnet];
+  const exempt = unmasqueraded.filter((destination) => familyOf(destination) === family);
+  const masqueraded = [
+    ...ours.map((source) => rule`${ip} saddr ${source} ${ip} daddr != ${multicast(family)} masquerade`),
+    // To pods of other nodes.
+    rule`${ip} saddr != ${network} ${ip} daddr ${network} masquerade`,
+  ];
   return [
     // KUBE-MARK-MASQ: one bit, beside which others may be set.
     rule`meta mark & 0x00004000 == 0x00004000 return`,
-    rule`${ip} saddr ${network} ${ip} daddr ${network} return`,
+    ...ours.map((source) => rule`${ip} saddr ${source} ${ip} daddr ${network} return`),
     rule`${ip} daddr ${subnet} return`,
-    ...unmasqueraded
-      .filter((destination) => familyOf(destination) === family)
-      .map((destination) => rule`${ip} saddr ${network} ${ip} daddr ${listed(destination)} return`),
-    ...[toWorld, toRemotePods].map((line) => (masqueradeFullyRandom ? (`${line} fully-random` as Rule) : line)),
+    ...exempt.flatMap((destination) =>
+      ours.map((source) => rule`${ip} saddr ${source} ${ip} daddr ${listed(destination)} return`),
+    ),
+    ...masqueraded.map((line) => (masqueradeFullyRandom ? (`${line} fully-random` as Rule) : line)),
   ];
 }

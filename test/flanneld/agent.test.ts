@@ -3,7 +3,7 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import t from 'tap';
 import { NetError } from '../../model/errors.ts';
-import { ip, prefix } from '../../model/ip.ts';
+import { firstOf, ip, plus, type Prefix, prefix, withLength } from '../../model/ip.ts';
 import { type Lease, leaseKey } from '../../model/lease.ts';
 import { rig } from './fixtures/agent.ts';
 import { dumpSorted } from './fixtures/host.ts';
@@ -189,6 +189,40 @@ t.test('another Network after a restart', async (t) => {
   t.notMatch(host, /10\.244/, 'nothing of the old one');
   t.match(host, /10\.77\./);
   t.match(agent.status().peers, [{ state: 'refused', reason: /10\.244\.2\.0\/24 is not inside 10\.77\.0\.0\/16/ }]);
+});
+
+t.test('another Network while pods run: their subnet stays, whatever restarts', async (t) => {
+  const node = rig(t);
+  const first = node.start();
+  await node.pass(0);
+  const subnet = first.agent.status().families[0]?.subnet as Prefix;
+  await first.stop();
+  const pod = { type: 'link', value: { name: 'pod', kind: 'veth', peer: { name: 'p' } } } as const;
+  const address = withLength(plus(firstOf(subnet), 1n), 24);
+  node.kernel.apply(node.kernel.host, [
+    { verb: 'add', item: { type: 'link', value: { name: 'cni0', kind: 'bridge', up: true } } },
+    { verb: 'add', item: { type: 'address', value: { device: 'cni0', address } } },
+    { verb: 'add', item: pod },
+    { verb: 'change', item: { type: 'link', value: { name: 'pod', kind: 'veth', master: 'cni0' } } },
+  ]);
+  node.store.config = '{"Network":"10.77.0.0/16","Backend":{"Type":"vxlan"}}';
+  for (const restart of ['first', 'second', 'third']) {
+    const { agent, ended, stop } = node.start();
+    await node.pass(0);
+    t.equal(ended(), undefined, `${restart} restart`);
+    t.match(agent.status(), { ready: false, families: [{ network: '10.77.0.0/16', subnet }], differences: [] });
+    t.equal(
+      agent.unreadiness(),
+      `pods use ${subnet}, which doesn't fit the network configuration: delete the pods of this node, then restart the agent`,
+    );
+    t.match(dumpSorted(node.kernel), `ip saddr ${subnet} ip daddr != 224.0.0.0/4 masquerade`);
+    await stop();
+  }
+  node.kernel.apply(node.kernel.host, [{ verb: 'delete', item: pod }]);
+  const { agent } = node.start();
+  await node.pass(0);
+  t.equal(agent.unreadiness(), undefined, 'without pods: a subnet that fits');
+  t.notMatch(dumpSorted(node.kernel), /10\.244/, 'nothing of the old one');
 });
 
 t.test('the store is wiped', async (t) => {

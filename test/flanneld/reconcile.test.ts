@@ -39,8 +39,7 @@ function fresh(t: Test, wanted: Wanted): string {
 }
 
 /** The MAC of a device that stays is kept: the dumps of two ways to a state differ in nothing but that. */
-const sameBut = (text: string): string =>
-  text.replaceAll(/(dev|add) (flannel\S*)( mtu \d+)? address \S+/g, '$1 $2$3');
+const sameBut = (text: string): string => text.replaceAll(/(dev|add) (flannel\S*)( mtu \d+)? address \S+/g, '$1 $2$3');
 
 t.test('states in their order, then in random order', async (t) => {
   const expected = STATES.map((wanted) => sameBut(fresh(t, wanted)));

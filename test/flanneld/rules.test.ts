@@ -40,6 +40,25 @@ t.test('report 17: masquerade', async (t) => {
   t.same(chain(exempting, 'masquerade-fd00_244__-48')?.[3], 'ip6 saddr fd00:244::/48 ip6 daddr 2001:db8::/32 return');
 });
 
+t.test('a subnet outside of the Network, which pods keep: they are masqueraded too', async (t) => {
+  const kept = rulesTable(
+    { 4: OTHER_NETWORK },
+    { 4: prefix('10.244.1.0/24') },
+    { ...ALL, unmasqueraded: [prefix('10.0.0.0/8')] },
+  );
+  t.same(kept.chains[0]?.rules, [
+    'meta mark & 0x00004000 == 0x00004000 return',
+    'ip saddr 10.99.0.0/16 ip daddr 10.99.0.0/16 return',
+    'ip saddr 10.244.1.0/24 ip daddr 10.99.0.0/16 return',
+    'ip daddr 10.244.1.0/24 return',
+    'ip saddr 10.99.0.0/16 ip daddr 10.0.0.0/8 return',
+    'ip saddr 10.244.1.0/24 ip daddr 10.0.0.0/8 return',
+    'ip saddr 10.99.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random',
+    'ip saddr 10.244.1.0/24 ip daddr != 224.0.0.0/4 masquerade fully-random',
+    'ip saddr != 10.99.0.0/16 ip daddr 10.99.0.0/16 masquerade fully-random',
+  ]);
+});
+
 t.test('nothing is in the way of forwarded packets', async (t) => {
   t.same(new Set(ours().chains.map(({ base }) => base?.hook)), new Set(['postrouting']));
   t.same(ours({ ...ALL, masquerade: false }).chains, []);

@@ -79,4 +79,10 @@ t.test('what a restarted agent knows: a prefix of each family, where there is bu
   t.strictSame(readPrevious(path), { networks: ['10.10.0.0/16', '2001:cafe:42::/56'], subnet: DUAL.subnet });
   writeFileSync(path, 'FLANNEL_NETWORK=10.10.0.0/16,10.11.0.0/16\nFLANNEL_SUBNET=x\nFLANNEL_IPV6_SUBNET=fd00::1/64\n');
   t.strictSame(readPrevious(path), { networks: [], subnet: { 6: 'fd00::/64' } });
+  writeFileSync(path, TEXT_DUAL.replace('FLANNEL_NETWORK=10.10.0.0/16', 'FLANNEL_NETWORK=10.77.0.0/16'));
+  t.strictSame(
+    readPrevious(path),
+    { networks: ['10.77.0.0/16', '2001:cafe:42::/56', '10.10.11.0/24'], subnet: DUAL.subnet },
+    'a subnet that pods kept when the Network became another',
+  );
 });
