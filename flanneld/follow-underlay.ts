@@ -46,6 +46,8 @@ export function followUnderlay(
     if (text(fresh) === text(prepared)) return;
     if (addresses(fresh) !== addresses(prepared)) onAddress();
     adopt(progress, fresh, lease, onLease);
+    // Or only devices of an earlier backend have gone, or routers are listened to on another device.
+    if (underlayText(fresh) === underlayText(prepared)) return;
     log.warn({ mtu: fresh.backend.mtu }, `the interface to other nodes has changed: ${underlayText(fresh)}`);
   };
 

@@ -111,7 +111,10 @@ function familyNetwork(family: Family, fields: Fields, fail: Fail): FamilyNetwor
   const rules = RULES[family];
   const given = tryPrefix(fields[rules.network]);
   if (given === undefined || familyOf(given) !== family) {
-    return fail(`${rules.network}: expected an IPv${family} network, got ${JSON.stringify(fields[rules.network])}`);
+    const found = fields[rules.network];
+    return fail(
+      `${rules.network}: expected an IPv${family} network, got ${found === '' ? 'nothing' : JSON.stringify(found)}`,
+    );
   }
   const network = networkOf(given);
   const subnetLength = lengthFor(family, network, fields, fail);

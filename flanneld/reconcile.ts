@@ -178,12 +178,15 @@ function* runOnce(
     const outcome = yield* applyInSlices(kernel, examined, isHurried);
     const peers = yield* peersOf(examined, outcome, last?.run.peers ?? []);
     const run = runOf(examined, outcome, { at, reasons, durationMs: clock.now() - at, peers });
-    const made = firstChanges(examined);
-    logChanges(log, made, run);
+    const changes = firstChanges(examined);
+    const made = changes.join('\n');
+    // What fails again in the same way is told once, as its reason is.
+    const isNews = last === undefined || !isFailed(last.run) || made !== last.made;
+    logChanges(log, isNews ? 'info' : 'debug', changes, run);
     return {
       run,
       plan: keptOf(examined.plan) ?? last?.plan,
-      made: made.join('\n'),
+      made,
       settled: examined.steps.length === 0 && hurried.size === 0 ? examined.moment : undefined,
     };
   } catch (error) {
@@ -242,9 +245,14 @@ function runOf(
 const firstChanges = ({ steps, transaction }: Examined): string[] =>
   printDifference({ steps: steps.slice(0, LOGGED_CHANGES), transaction }).slice(0, LOGGED_CHANGES);
 
-function logChanges(log: Log, made: readonly string[], { changes, durationMs, reasons }: Run): void {
+function logChanges(
+  log: Log,
+  level: 'info' | 'debug',
+  made: readonly string[],
+  { changes, durationMs, reasons }: Run,
+): void {
   if (changes === 0) return;
-  log.info({ changes: made, ms: durationMs }, `${changes} changes: ${reasons.join(', ')}`);
+  log[level]({ changes: made, ms: durationMs }, `${changes} changes: ${reasons.join(', ')}`);
 }
 
 /** Logs each trouble when it appears and when it has gone, not at every run. */

@@ -49,9 +49,14 @@ function requireShort(path: string): void {
   throw new NetError('io', `listen on ${path}: ${why}`, { errno: 'ENAMETOOLONG', subject: path });
 }
 
-/** What a command says when it can't ask the agent. */
-export const noAgent = (path: string, cause: Error & { code?: string }): NetError =>
-  new NetError('no-agent', `no agent answers on ${path}: ${cause.code ?? cause.message}`, { cause, subject: path });
+/** What a command says when it can't ask the agent: there is none, or the socket is not for this user. */
+export function noAgent(path: string, cause: Error & { code?: string }): NetError {
+  const isForbidden = cause.code === 'EACCES' || cause.code === 'EPERM';
+  const [code, what] = isForbidden
+    ? (['not-permitted', 'ask the agent'] as const)
+    : (['no-agent', 'no agent answers'] as const);
+  return new NetError(code, `${what} on ${path}: ${cause.code ?? cause.message}`, { cause, subject: path });
+}
 
 /** Whether a process accepts connections there. */
 export function answers(path: string): Promise<boolean> {

@@ -54,11 +54,18 @@ export function writeWhole(path: string, content: string | Uint8Array, options: 
     renameSync(temporary, path);
     if (options.sync) syncDirectory(dirname(path));
   } catch (error) {
-    if (!hasErrno(error, 'EEXIST')) removeIfThere(temporary);
+    if (!hasErrno(error, 'EEXIST')) removeIfPossible(temporary);
     const { code, errno } = asNetError(error);
     if (code !== 'io') throw error;
     throw new NetError('io', `write ${path}: ${errno}`, { errno, subject: path, cause: error });
   }
+}
+
+/** What has failed already is told; that a read-only file system refuses this too is no news. */
+function removeIfPossible(path: string): void {
+  try {
+    removeIfThere(path);
+  } catch {}
 }
 
 /** Text that no other process and no other call uses in a file name: 12 characters. */

@@ -12,14 +12,18 @@ type Parsed<F extends Fields> = { -readonly [K in keyof F]: F[K] extends Check<i
 
 /** What was found, short enough for one line. */
 const shown = (value: unknown): string => {
-  const text = JSON.stringify(value) ?? String(value);
+  const text = value === undefined ? 'nothing' : (JSON.stringify(value) ?? String(value));
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 };
+
+/** "mtu: expected a string, got 5"; the input as a whole has no path. */
+const mismatch = (path: string, expected: string, value: unknown): string =>
+  `${path && `${path}: `}expected ${expected}, got ${shown(value)}`;
 
 function check<T>(expected: string, read: (value: unknown) => T | undefined): Check<T> {
   return (value, path, problems) => {
     const result = read(value);
-    if (result === undefined) problems.push(`${path}: expected ${expected}, got ${shown(value)}`);
+    if (result === undefined) problems.push(mismatch(path, expected, value));
     return result;
   };
 }
@@ -55,7 +59,7 @@ export const list =
   (value, path, problems) => {
     if (value === undefined || value === null) return [];
     if (!Array.isArray(value) || value.length > max) {
-      problems.push(`${path}: expected a list of at most ${max}, got ${shown(value)}`);
+      problems.push(mismatch(path, `a list of at most ${max}`, value));
       return undefined;
     }
     return value.map((entry, index) => item(entry, `${path}[${index}]`, problems) as T);
@@ -88,7 +92,7 @@ export const object = <F extends Fields>(
   const checks = Object.entries(fields).map(([key, field]) => ({ key, folded: key.toLowerCase(), field }));
   return (value, path, problems) => {
     if (!isObject(value)) {
-      problems.push(`${path || 'input'}: expected an object, got ${shown(value)}`);
+      problems.push(mismatch(path, 'an object', value));
       return undefined;
     }
     const result: Record<string, unknown> = {};

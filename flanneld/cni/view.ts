@@ -57,16 +57,18 @@ export const cniOnly = (
 /** For people. */
 export function cniLines(status: CniStatus): string[] {
   const { socket, reason, requests, running, waiting, reclaimed, lastReclaimed, problems, spool } = status;
-  const verbs = Object.entries(requests).map(([verb, { succeeded, failed, undone }]) =>
+  const { refused, ...verbs } = requests;
+  const counts = Object.entries(verbs).map(([verb, { succeeded, failed, undone }]) =>
     [
       `${verb} ${succeeded}`,
       ...(failed > 0 ? [`(${failed} failed)`] : []),
       ...(undone > 0 ? [`(${undone} undone)`] : []),
     ].join(' '),
   );
+  const invalid = refused === undefined ? [] : [`${refused.failed} invalid`];
   return [
     `CNI clients: ${reason === undefined ? `served on ${socket}` : `not served on ${socket}: ${reason}`}`,
-    `  ${[...verbs, `${running} running`, `${waiting} waiting`].join(', ')}`,
+    `  ${[...counts, ...invalid, `${running} running`, `${waiting} waiting`].join(', ')}`,
     ...(spool.done + spool.waiting + spool.aside === 0
       ? []
       : [`  kept deletions: ${spool.done} done, ${spool.waiting} waiting, ${spool.aside} put aside`]),

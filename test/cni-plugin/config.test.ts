@@ -135,7 +135,7 @@ t.test("flannel's form", async (t) => {
     [{ delegate: { name: 'x' } }, 'invalid-config', /'delegate' dictionary must not have 'name' field/],
     [{ delegate: { ipam: {} } }, 'invalid-config', /must not have 'ipam' field/],
     [{ delegate: { type: 5 } }, 'invalid-config', /delegate: type: expected a string, got 5/],
-    [{ delegate: [] }, 'invalid-config', /delegate: input: expected an object/],
+    [{ delegate: [] }, 'invalid-config', /delegate: expected an object/],
     [{ delegate: { type: 'ptp' } }, 'unsupported-field', /unsupported field delegate.type: "ptp"/],
     [{ ipam: { routes: 'x' } }, 'invalid-config', /routes: expected a list/],
     [{ subnetFile: 5 }, 'invalid-config', /subnetFile: expected a string/],

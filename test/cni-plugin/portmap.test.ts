@@ -57,7 +57,7 @@ t.test('bad mappings are named', async (t) => {
     [[{ ...WEB, hostPort: 0 }], /portMappings\[0\]\.hostPort: expected a whole number from 1 to 65535, got 0/],
     [[WEB, { ...WEB, hostPort: 65536 }], /portMappings\[1\]\.hostPort: .* got 65536/],
     [[{ ...WEB, containerPort: -1 }], /\[0\]\.containerPort: .* got -1/],
-    [[{ hostPort: 80, protocol: 'tcp' }], /\[0\]\.containerPort: .* got undefined/],
+    [[{ hostPort: 80, protocol: 'tcp' }], /\[0\]\.containerPort: .* got nothing/],
     [[{ ...WEB, hostPort: '80' }], /\[0\]\.hostPort: .* got "80"/],
     [[{ ...WEB, protocol: 'icmp' }], /\[0\]\.protocol: expected one of tcp, udp, sctp, got "icmp"/],
     [[{ ...WEB, protocol: 6 }], /\[0\]\.protocol: expected a string, got 6/],

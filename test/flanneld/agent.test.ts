@@ -167,12 +167,14 @@ t.test('another backend after a restart', async (t) => {
   await first.stop();
   node.store.config = '{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}';
   node.store.put(peerLease([4], 2, { type: 'host-gw' }));
-  const { agent } = node.start();
+  const { agent, log } = node.start();
   await node.pass(0);
   t.equal(agent.unreadiness(), undefined);
   const host = dumpSorted(node.kernel);
   t.notMatch(host, /flannel\.1/);
   t.match(host, /10\.244\.2\.0\/24 via 192\.168\.50\.2 dev eth0/);
+  await node.pass(60_000);
+  t.notMatch(log.lines.join(), /the interface to other nodes has changed/, 'a device of ours went, and no other');
 });
 
 t.test('another Network after a restart', async (t) => {

@@ -102,6 +102,21 @@ t.test("trouble with the node's own part", async (t) => {
   t.match(runs.at(-1), { problems: [], peers: [{ state: 'programmed' }, { state: 'programmed' }] });
 });
 
+t.test('a change that fails again and again is logged once', async (t) => {
+  const kernel = fakeHost();
+  const { clock, runs, log, reconciler } = loop(kernel, () => STATES[0]);
+  for (let count = 0; count < 30; count++) kernel.failNext(/ip link add flannel\.1/, 'EEXIST');
+  reconciler.trigger('leases');
+  clock.advance(60_000);
+  t.ok(runs.length > 10, `${runs.length} runs`);
+  const told = log.lines.filter((line) => line.includes(' changes: '));
+  t.match(told, [/changes: leases$/, /changes: retry$/]);
+  t.equal(told.length, 2, 'what it needs, and what is still to be done');
+  clock.advance(600_000);
+  t.match(runs.at(-1), { problems: [], changes: 0 });
+  t.match(log.lines.at(-1), /^info no longer: /);
+});
+
 t.test('somebody undoes everything we do', async (t) => {
   const kernel = fakeHost();
   const { clock, runs, reconciler } = loop(kernel, () => STATES[1]);

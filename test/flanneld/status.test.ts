@@ -4,11 +4,12 @@ import { chmodSync, existsSync, mkdirSync, statSync, writeFileSync } from 'node:
 import { createServer as createTcpServer } from 'node:net';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../flanneld/clock.ts';
+import type { CniStatus } from '../../flanneld/cni/service.ts';
 import { type HealthView, healthServer, serveHealth } from '../../flanneld/health.ts';
 import { humanLine } from '../../flanneld/human-log.ts';
 import type { AgentStatus } from '../../flanneld/agent-status.ts';
 import { printStatus, statusReport } from '../../flanneld/status.ts';
-import { answers, keepSocket, listenOnSocket, statusSocketPath } from '../../flanneld/status-socket.ts';
+import { answers, keepSocket, listenOnSocket, noAgent, statusSocketPath } from '../../flanneld/status-socket.ts';
 import { ip, prefix } from '../../model/ip.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { testLog } from './fixtures/host.ts';
@@ -99,6 +100,35 @@ differences: none
     printStatus(differing, NOW),
     /nothing is removed until.*differences: 22\n {2}ip route replace 0\n.*replace 19\n {2}\.\.\. and 2 more\n$/s,
   );
+});
+
+t.test('requests of CNI clients in words', async (t) => {
+  const counts = (succeeded: number, failed: number, undone = 0) => ({ succeeded, failed, undone });
+  const cni: CniStatus = {
+    socket: '/run/flannel/cni.sock',
+    requests: { ADD: counts(12, 3, 1), refused: counts(0, 15), DEL: counts(5, 0) },
+    running: 1,
+    waiting: 0,
+    reclaimed: 0,
+    lastReclaimed: [],
+    problems: [],
+    spool: { done: 0, waiting: 0, aside: 0 },
+  };
+  t.match(
+    printStatus({ ...STATUS, cni }, NOW),
+    /^CNI clients: served on \/run\/flannel\/cni\.sock\n {2}ADD 12 \(3 failed\) \(1 undone\), DEL 5, 15 invalid, 1 running, 0 waiting$/m,
+  );
+});
+
+t.test('an agent that this user may not ask is not one that is away', async (t) => {
+  t.match(noAgent('/run/x.sock', Object.assign(new Error('connect'), { code: 'EACCES' })), {
+    code: 'not-permitted',
+    message: 'ask the agent on /run/x.sock: EACCES',
+  });
+  t.match(noAgent('/run/x.sock', new Error('no answer in time')), {
+    code: 'no-agent',
+    message: 'no agent answers on /run/x.sock: no answer in time',
+  });
 });
 
 t.test('probes, commands and notes in words', async (t) => {

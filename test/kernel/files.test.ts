@@ -48,6 +48,12 @@ t.test('a whole file: failures leave nothing and name the path', async (t) => {
     errno: 'ENOENT',
     message: `write ${path('none/a')}: ENOENT`,
   });
+  const long = path('x'.repeat(255));
+  t.throws(
+    () => writeWhole(long, 'x'),
+    { errno: 'ENAMETOOLONG', message: `write ${long}: ENAMETOOLONG` },
+    'nor that of removing the temporary file, which fails too',
+  );
   mkdirSync(path('full/a/b'), { recursive: true });
   const inTheWay = { code: 'io', errno: 'EISDIR', subject: path('full/a'), message: `write ${path('full/a')}: EISDIR` };
   t.throws(() => writeWhole(path('full/a'), 'x'), inTheWay, 'not that of the temporary file');
