@@ -8,7 +8,7 @@ import type { PerFamily } from '../model/lease.ts';
 import { type Arguments, type Environment, invalid, readArguments } from './arguments.ts';
 import type { ChecksumChoice } from './checksum-offload.ts';
 import { DOCKER_USAGE, type DockerOptions, readDockerOptions } from './docker-options.ts';
-import { type Command, type Flag, isTruth } from './flag-kinds.ts';
+import { type Command, heeders, isTruth } from './flag-kinds.ts';
 import { FLAGS, type FlagName, type FlagValues, INSTALLATION } from './flags.ts';
 import {
   accessConfig,
@@ -97,7 +97,7 @@ export interface AgentConfig {
   /** Undefined: no network policy is enforced. */
   readonly policy: PolicyConfig | undefined;
   readonly dryRun: boolean;
-  /** klog's level: 0, 1-3 or more. */
+  /** klog's level; from 1 on, details are logged too. */
   readonly verbosity: number;
 }
 
@@ -133,9 +133,9 @@ export function parseArguments(argv: readonly string[], env: Environment): Invoc
 /** A flag of another command is a mistake; one of the environment, which serves all commands, is not. */
 function refuseOthers({ onLine }: Arguments, command: Command): void {
   for (const name of onLine) {
-    const { only }: Flag<unknown> = FLAGS[name];
-    if (only === undefined || only.includes(command)) continue;
-    throw invalid(`--${name}: a flag of ${only.map((each) => `flanneld ${each}`).join(' and ')} only`, `--${name}`);
+    const by = heeders(FLAGS[name]);
+    if (by.includes('run') || by.includes(command)) continue;
+    throw invalid(`--${name}: a flag of ${by.map((each) => `flanneld ${each}`).join(' and ')} only`, `--${name}`);
   }
 }
 

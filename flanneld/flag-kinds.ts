@@ -20,8 +20,8 @@ export interface Flag<T> {
   /** Word that stands for the value in --help; empty for a switch. */
   readonly placeholder: string;
   readonly help: string;
-  /** The commands that take it; undefined for a flag of the agent, which every command takes. */
-  readonly only?: readonly Command[] | undefined;
+  /** What heeds it; undefined: running, and nothing else. See {@link heeders}. */
+  readonly heededBy?: readonly Command[] | undefined;
   /**
    * An action rather than a setting: not read from the environment, where FLANNELD_VERSION often is an image's label.
    */
@@ -31,6 +31,15 @@ export interface Flag<T> {
   /** Another variable it is read from, where its own is not set; in either, nothing is a value too. */
   readonly shared?: string | undefined;
 }
+
+/**
+ * The commands that heed a flag. One that running heeds is taken by every command, so that one environment file serves all;
+ * another one is a mistake where it isn't heeded.
+ */
+export const heeders = ({ heededBy = ['run'] }: Pick<Flag<unknown>, 'heededBy'>): readonly Command[] => heededBy;
+
+/** A flag that these commands heed. */
+export const heeded = <T>(flag: Flag<T>, ...heededBy: readonly Command[]): Flag<T> => ({ ...flag, heededBy });
 
 /** A value of any kind. */
 export const value = <T>(

@@ -10,6 +10,7 @@ import {
   endpoints,
   expression,
   type Flag,
+  heeded,
   list,
   ours,
   prefixes,
@@ -60,7 +61,12 @@ export const FLAGS = {
     undefined,
     'the same by route: the interface that this address is reached through; tried last',
   ),
-  'subnet-file': text('/run/flannel/subnet.env', 'FILE', 'where the subnet of this node is written for the CNI plugin'),
+  'subnet-file': heeded(
+    text('/run/flannel/subnet.env', 'FILE', 'where the subnet of this node is written for the CNI plugin'),
+    'run',
+    'status',
+    'cleanup',
+  ),
   'public-ip': address(4, 'IPv4 address that peers send to; default is the address of the interface'),
   'public-ipv6': address(6, 'IPv6 address that peers send to; default is the address of the interface'),
   'subnet-lease-renew-margin': whole(
@@ -106,7 +112,17 @@ export const FLAGS = {
     '0.0.0.0' as Ip,
   ),
   'healthz-port': whole(0, 65_535, 0, 'PORT', 'port of the same; 0 turns it off'),
-  v: whole(0, 99, 0, 'LEVEL', 'log verbosity: 0 what an operator needs, 1-3 also details, 4 and up everything'),
+  v: heeded(
+    whole(
+      0,
+      99,
+      0,
+      'LEVEL',
+      'log verbosity: 0 what an operator needs, 1 and up also details; to standard error, a JSON object a line, on a terminal as text',
+    ),
+    'run',
+    'cleanup',
+  ),
   vmodule: text('', 'PATTERN', 'accepted for compatibility; has no effect'),
   log_backtrace_at: text('', 'FILE:LINE', 'accepted for compatibility; has no effect'),
   'subnet-mgr': ours(choice(['etcd', 'kube', 'file'], 'etcd', 'etcd|kube|file', 'who hands out subnets')),
@@ -151,6 +167,7 @@ export const FLAGS = {
   ),
   'cni-socket': {
     ...ours(text('/run/flannel/cni.sock', 'PATH', 'where CNI clients of this host are served; empty: not at all')),
+    heededBy: ['run', 'cleanup'],
     shared: 'FLANNEL_CNI_SOCKET',
   },
   'cni-only': ours(toggle(false, 'serve CNI clients and do nothing else: no subnet manager, no other nodes')),
@@ -178,21 +195,29 @@ export const FLAGS = {
   'policy-log-denied': ours(
     toggle(false, 'log samples of what network policies drop, at most 20 packets a second, for flanneld policy trace'),
   ),
-  'cni-list': ours(
-    text(
-      '',
-      'FILE',
-      'CNI list for the container runtime; the agent puts it into --cni-conf-dir as 10-flannel.conflist once pods can be served, and keeps it there; empty: it leaves that directory alone',
+  'cni-list': heeded(
+    ours(
+      text(
+        '',
+        'FILE',
+        'CNI list for the container runtime; the agent puts it into --cni-conf-dir as 10-flannel.conflist once pods can be served, and keeps it there; empty: it leaves that directory alone',
+      ),
     ),
+    'run',
+    'uninstall-cni',
   ),
-  'cni-conf-dir': ours(text('/etc/cni/net.d', 'DIR', 'directory of CNI lists')),
-  'cni-bin-dir': { ...ours(text('/opt/cni/bin', 'DIR', 'directory of CNI executables')), only: INSTALLATION },
-  'cni-grace': {
-    ...ours(whole(0, 3600, 60, 'SECONDS', 'how long CNI clients wait for an agent that is being replaced')),
-    only: ['install-cni'],
-  },
-  'dry-run': ours(toggle(false, 'print what would be changed on this machine, change nothing, take no lease')),
-  json: { ...ours(toggle(false, 'print JSON')), only: ['status'], action: true },
+  'cni-conf-dir': heeded(ours(text('/etc/cni/net.d', 'DIR', 'directory of CNI lists')), 'run', ...INSTALLATION),
+  'cni-bin-dir': heeded(ours(text('/opt/cni/bin', 'DIR', 'directory of CNI executables')), ...INSTALLATION),
+  'cni-grace': heeded(
+    ours(whole(0, 3600, 60, 'SECONDS', 'how long CNI clients wait for an agent that is being replaced')),
+    'install-cni',
+  ),
+  'dry-run': heeded(
+    ours(toggle(false, 'print what would be changed on this machine, change nothing, take no lease')),
+    'run',
+    'cleanup',
+  ),
+  json: { ...heeded(ours(toggle(false, 'print JSON')), 'status'), action: true },
   version: { ...toggle(false, 'print the version'), action: true },
   help: { ...toggle(false, 'print this help'), action: true },
 } as const satisfies Record<string, Flag<never> | Flag<unknown>>;

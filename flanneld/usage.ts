@@ -1,6 +1,6 @@
 // The table of flags as text: --help and the reference docs/flags.md.
 
-import type { Command, Flag } from './flag-kinds.ts';
+import { type Command, type Flag, heeders } from './flag-kinds.ts';
 import { FLAGS, type FlagName, variableOf } from './flags.ts';
 
 const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
@@ -8,7 +8,7 @@ const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
     'Usage: flanneld [flag]...             the agent: a subnet for this node, and the way to those of the others',
     '       flanneld --cni-only [flag]...  only serves the CNI plugin of this host',
     '       flanneld status [--json]       what should be, what is, what differs; exit code 1 when something does',
-    '       flanneld cleanup [--dry-run]   take away everything the agent made on this machine',
+    '       flanneld cleanup [--dry-run]   take away what the agent made on this machine',
     '       flanneld policy why|trace      which network policy drops what; --help for its own flags',
     '       flanneld install-cni           put the CNI executables into a directory of this host; uninstall-cni: take away',
     '       flanneld docker-opts [-h]      options for a Docker daemon, as by mk-docker-opts.sh of flannel',
@@ -17,7 +17,11 @@ const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
     'Usage: flanneld status [--json] [flag]...',
     'What should be, what is, what differs. Exit codes: 0 ready and nothing differs, 1 otherwise, 2 no agent answers.',
   ],
-  cleanup: ['Usage: flanneld cleanup [--dry-run] [flag]...', 'Take away everything the agent made on this machine.'],
+  cleanup: [
+    'Usage: flanneld cleanup [--dry-run] [flag]...',
+    'Take away what the agent made on this machine: devices, routes, rules, files in /run, and what the CNI plugin left,',
+    'unless pods are attached. Bridges stay, and so do identity (--node-id-file) and lease: a new agent has them again.',
+  ],
   'install-cni': [
     'Usage: flanneld install-cni [flag]...',
     'Put the CNI executables into --cni-bin-dir, and the mark that an agent is expected into --cni-conf-dir.',
@@ -28,19 +32,9 @@ const SUMMARY: Readonly<Record<Command, readonly string[]>> = {
   ],
 };
 
-/** What a command heeds. The agent's other flags are taken as well, so that one environment file serves all commands. */
-const HEEDED: Readonly<Record<Exclude<Command, 'run'>, readonly FlagName[]>> = {
-  status: ['subnet-file', 'json'],
-  cleanup: ['subnet-file', 'cni-socket', 'dry-run', 'v'],
-  'install-cni': ['cni-bin-dir', 'cni-conf-dir', 'cni-grace'],
-  'uninstall-cni': ['cni-bin-dir', 'cni-conf-dir', 'cni-list'],
-};
-
 /** The text of --help for a command. */
 export function usage(command: Command): string {
-  const heeds = ({ name, flag }: Row): boolean =>
-    command === 'run' ? flag.only?.includes(command) !== false : HEEDED[command].includes(name);
-  const flags = flagRows().filter(heeds);
+  const flags = flagRows().filter(({ flag }) => heeders(flag).includes(command));
   return [
     ...SUMMARY[command],
     '',
@@ -67,7 +61,8 @@ function wrapped(text: string): string[] {
 /** docs/flags.md: a row for each flag. */
 export function flagReference(): string {
   const rows = flagRows().map(({ name, flag }) => {
-    const scope = [flag.ours ? 'not in flannel' : '', flag.only ? `only ${flag.only.join(', ')}` : '']
+    const by = heeders(flag);
+    const scope = [flag.ours ? 'not in flannel' : '', by.includes('run') ? '' : `only ${by.join(', ')}`]
       .filter(Boolean)
       .join(', ');
     const cells = [
