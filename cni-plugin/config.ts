@@ -3,6 +3,7 @@
 
 import { DEFAULT_DATA_DIR as DEFAULT_STORE, type IpamConfig, parseIpam } from '../ipam/config.ts';
 import {
+  absolutePath,
   anything,
   boolean,
   type Check,
@@ -15,6 +16,7 @@ import {
   optional,
   parse,
   string,
+  unlessEmpty,
 } from '../model/check.ts';
 import type { Dns } from '../model/cni.ts';
 import { NetError } from '../model/errors.ts';
@@ -67,18 +69,11 @@ export interface BridgeConfig {
   readonly directNetworks: readonly Prefix[];
 }
 
-/** Go's "" is no value. */
-const unlessEmpty =
-  <T>(inner: Check<T>): Check<T | undefined> =>
-  (value, path, problems) =>
-    value === '' ? undefined : optional(inner)(value, path, problems);
-
-/** A name the kernel takes, and whose directory under net/ipv6/conf is the device's own. */
+/** A name the kernel takes. */
 const bridgeName: Check<string> = (value, path, problems) => {
   const name = string(value, path, problems);
   if (name === undefined) return undefined;
-  const reserved = name === 'all' || name === 'default' ? ['is reserved by the kernel'] : undefined;
-  const problem = reserved ?? ifnameProblem(name);
+  const problem = ifnameProblem(name);
   if (problem !== undefined) problems.push(`${path}: ${JSON.stringify(name.slice(0, 64))}: ${problem[0]}`);
   return name;
 };
@@ -203,16 +198,10 @@ export function parseOwnIpam(request: Request, section?: unknown): IpamConfig {
   return parseIpam({ network, cniVersion, ipam: own, runtimeConfig, args, cniArgs: parseArgs(request.args) });
 }
 
-const directory: Check<string> = (value, path, problems) => {
-  const text = string(value, path, problems);
-  const absolute = text === undefined || (text.startsWith('/') && !text.includes('\0'));
-  if (!absolute) problems.push(`${path}: expected an absolute path, got ${JSON.stringify(text.slice(0, 200))}`);
-  return text;
-};
 const TRACES = object(
   {
-    dataDir: unlessEmpty(directory),
-    ipam: optional(object({ dataDir: unlessEmpty(directory) }, anyCase)),
+    dataDir: unlessEmpty(absolutePath),
+    ipam: optional(object({ dataDir: unlessEmpty(absolutePath) }, anyCase)),
     bridge: anything,
     delegate: anything,
   },

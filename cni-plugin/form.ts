@@ -2,7 +2,17 @@
 // own has `delegate` and takes subnet, MTU and masquerading from the agent's subnet file. This turns the second into the
 // first, as flannel's plugin does before it executes bridge (flannel-io/cni-plugin, flannel_linux.go).
 
-import { anything, isObject, list, object, optional, parse, string } from '../model/check.ts';
+import {
+  absolutePath,
+  anything,
+  isObject,
+  list,
+  object,
+  optional,
+  parse,
+  string,
+  unlessEmpty,
+} from '../model/check.ts';
 import { NetError } from '../model/errors.ts';
 import { tryPrefix } from '../model/ip.ts';
 import type { Request } from './protocol.ts';
@@ -18,7 +28,7 @@ const PLAIN = object({ bridge: anything, isGateway: anything, mode: anything }, 
 const FLANNEL = object(
   {
     cniVersion: anything,
-    subnetFile: optional(string),
+    subnetFile: unlessEmpty(absolutePath),
     delegate: anything,
     ipam: anything,
     runtimeConfig: anything,
@@ -38,7 +48,7 @@ export const isPlain = ({ config }: Request): boolean =>
 /** The file the configuration takes its subnet from; undefined for the plain form. @throws NetError invalid-config */
 export function subnetFileOf(request: Request): string | undefined {
   if (isPlain(request)) return undefined;
-  return parse(request.config, FLANNEL, subjectOf(request), 'invalid-config').subnetFile || DEFAULT_SUBNET_FILE;
+  return parse(request.config, FLANNEL, subjectOf(request), 'invalid-config').subnetFile ?? DEFAULT_SUBNET_FILE;
 }
 
 /** flannel's form as the plain one. @throws NetError invalid-config, unsupported-field, naming the key */

@@ -111,6 +111,8 @@ export function ifnameProblem(name: string): [message: string, details?: string]
     return ['interface name is too long', 'interface name should be less than 16 characters'];
   }
   if (name === '.' || name === '..') return ['interface name is . or ..'];
+  // A device's settings are in a directory of its name, beside these (net/core/dev.c, devinet_init_net).
+  if (name === 'all' || name === 'default') return [`interface name is ${name}, which is reserved by the kernel`];
   // What Go's unicode.IsSpace takes for white space; \s lacks U+0085 and has U+FEFF besides.
   if (/[/:\s\u0085]/.test(name)) return ['interface name contains / or : or whitespace characters'];
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused

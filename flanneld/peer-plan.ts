@@ -162,7 +162,8 @@ export function stateOf(reached: readonly Reached[]): Partial<State> {
 function leaseProblem({ site, self, backend }: PeerPlanInput, lease: Lease, family: Family): string | undefined {
   const [subnet, network, own] = [lease.subnet[family] as Prefix, site.networks[family] as Prefix, self.subnet[family]];
   if (lease.backendType !== backend.publishedType) {
-    return `has backend ${lease.backendType || '(none)'}, we have ${backend.type}`;
+    const theirs = lease.backendType || 'none (a reservation that no agent has taken up, or a node with udp or alloc)';
+    return `has backend ${theirs}, we have ${backend.type}`;
   }
   if (!contains(network, subnet)) return `${subnet} is not inside ${network}`;
   if (own !== undefined && overlaps(own, subnet)) return `${subnet} overlaps our own ${own}`;

@@ -2,18 +2,19 @@
 // host-local (containernetworking/plugins, plugins/ipam/host-local); keys match in any case, as Go's decoder has it.
 
 import {
+  absolutePath,
   anything,
   type Check,
   cidr,
   integer,
   ipAddress,
   list,
-  matching,
   object,
   oneOf,
   optional,
   parse,
   string,
+  unlessEmpty,
 } from '../model/check.ts';
 import type { CniRoute } from '../model/cni.ts';
 import { NetError } from '../model/errors.ts';
@@ -54,12 +55,6 @@ export interface IpamConfig {
   /** Addresses the runtime asked for, each once. */
   readonly requested: readonly Ip[];
 }
-
-/** Go reads "" as no value. */
-const unlessEmpty =
-  <T>(inner: Check<T>): Check<T | undefined> =>
-  (value, path, problems) =>
-    value === '' ? undefined : optional(inner)(value, path, problems);
 
 const rangeParts = object(
   {
@@ -119,7 +114,7 @@ const section = object(
     gateway: anything,
     ranges: list(rangeSet),
     routes: list(route),
-    dataDir: unlessEmpty(matching(/^\/[^\0]*$/, 'an absolute path')),
+    dataDir: unlessEmpty(absolutePath),
     resolvConf: unlessEmpty(string),
   },
   { anyCase: true },

@@ -49,6 +49,9 @@ export const matching = (pattern: RegExp, expected: string, max = 4096): Check<s
     typeof value === 'string' && value.length <= max && pattern.test(value) ? value : undefined,
   );
 
+/** A path that begins at the root. */
+export const absolutePath: Check<string> = matching(/^\/[^\0]*$/, 'an absolute path');
+
 /** One of these words. */
 export const oneOf = <const T extends string>(...allowed: readonly T[]): Check<T> =>
   check(`one of ${allowed.join(', ')}`, (value) => allowed.find((word) => word === value));
@@ -70,6 +73,12 @@ export const optional =
   <T>(inner: Check<T>): Check<T | undefined> =>
   (value, path, problems) =>
     value === undefined || value === null ? undefined : inner(value, path, problems);
+
+/** Absent, null and Go's "" give undefined. */
+export const unlessEmpty =
+  <T>(inner: Check<T>): Check<T | undefined> =>
+  (value, path, problems) =>
+    value === '' ? undefined : optional(inner)(value, path, problems);
 
 /** Absent and null give the default. */
 export const withDefault =

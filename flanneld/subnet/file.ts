@@ -157,7 +157,10 @@ function put(leases: readonly Lease[], lease: Lease, held: Lease | undefined): L
     const known = [lease, held ?? lease].some(({ publicIp }) => sameAddress(publicIp, holder.publicIp));
     if (!ours) throw lost(lease, `is held by ${at}`);
     // Two agents with one identity would take turns at writing it.
-    if (!known) throw lost(lease, `was written by another agent with our node id, at ${at} (cloned machine?)`);
+    if (!known) {
+      const remedy = 'remove the --node-id-file of one of them and start its agent again';
+      throw lost(lease, `was written by another agent with our node id, at ${at} (cloned machine?): ${remedy}`);
+    }
   }
   return replaced(leases, lease);
 }

@@ -138,7 +138,8 @@ t.test("flannel's form", async (t) => {
     [{ delegate: [] }, 'invalid-config', /delegate: expected an object/],
     [{ delegate: { type: 'ptp' } }, 'unsupported-field', /unsupported field delegate.type: "ptp"/],
     [{ ipam: { routes: 'x' } }, 'invalid-config', /routes: expected a list/],
-    [{ subnetFile: 5 }, 'invalid-config', /subnetFile: expected a string/],
+    [{ subnetFile: 5 }, 'invalid-config', /subnetFile: expected an absolute path, got 5/],
+    [{ subnetFile: 'subnet.env' }, 'invalid-config', /subnetFile: expected an absolute path, got "subnet.env"/],
   ];
   for (const [config, code, message] of refused) {
     t.throws(() => flannel(config), { code, message }, JSON.stringify(config));
@@ -193,7 +194,7 @@ t.test('plain form', async (t) => {
     [{ vlan: 4095 }, 'invalid-config', /vlan: expected a whole number from 0 to 4094/],
     [{ mtu: -1, isGateway: 'yes' }, 'invalid-config', /isGateway: expected true or false, got "yes"; mtu: expected/],
     [{ bridge: 'a/b' }, 'invalid-config', /bridge: "a\/b": interface name contains/],
-    [{ bridge: 'all' }, 'invalid-config', /bridge: "all": is reserved/],
+    [{ bridge: 'all' }, 'invalid-config', /bridge: "all": interface name is all, which is reserved/],
     [{ bridge: 'x'.repeat(16) }, 'invalid-config', /interface name is too long/],
     [{ ipam: { subnet: '10.1.2.3/24' } }, 'invalid-config', /./],
     [{ runtimeConfig: { mac: '03:00:00:00:00:01' } }, 'invalid-config', /mac: 03:00:00:00:00:01 is not a unicast/],

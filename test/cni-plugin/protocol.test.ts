@@ -83,6 +83,8 @@ t.test('interface names', async (t) => {
     ['ääääääää', long],
     ['.', [4, 'interface name is . or ..']],
     ['..', [4, 'interface name is . or ..']],
+    ['all', [4, 'interface name is all, which is reserved by the kernel']],
+    ['default', [4, 'interface name is default, which is reserved by the kernel']],
     ['te/st', characters],
     ['te:st', characters],
     ['te st', characters],

@@ -121,7 +121,7 @@ t.test('all faults in one message, each with its path', async (t) => {
 t.test('refused', async (t) => {
   const cases: readonly [RegExp, unknown][] = [
     [/no IP ranges specified/, {}],
-    [/expected an object, got undefined/, undefined],
+    [/expected an object, got nothing/, undefined],
     [/expected an object, got null/, null],
     [/ipam\.subnet/, { subnet: 'ten' }],
     [
