@@ -11,6 +11,7 @@ import type { AgentConfig } from './config.ts';
 import { firewallRemarks } from './firewall/findings.ts';
 import type { FirewallStatus } from './firewall/hold.ts';
 import type { HostSetting } from './host-settings.ts';
+import { overlapNotes } from './overlap.ts';
 import type { PeerStatus } from './peer-status.ts';
 import { probeNotes } from './probe/notes.ts';
 import type { Progress, Totals } from './progress.ts';
@@ -175,6 +176,7 @@ export const standingOf = (progress: Progress): Standing => ({
 
 /** What configuration and peers have to say, a line each. */
 const notesOf = (progress: Progress): string[] => [
+  ...(progress.prepared === undefined ? [] : overlapNotes(progress.prepared)),
   ...[progress.configTrouble, watchTroubleOf(progress), progress.prober?.trouble()].filter(
     (text) => text !== undefined,
   ),

@@ -14,6 +14,7 @@ import { settingsNow } from './host-reading.ts';
 import { GRACE_MS, noPeers } from './known-peers.ts';
 import type { Log } from './log.ts';
 import { type NetworkConfig, parseNetworkConfig } from './network-config.ts';
+import { overlapNotes } from './overlap.ts';
 import { type Prepared, prepare } from './prepare.ts';
 import { newProgress, type Progress } from './progress.ts';
 import { retry } from './retry.ts';
@@ -117,6 +118,7 @@ async function begin(
   const previous = readPrevious(config.subnetFile);
   const accepted = prepareFor(deps, nodeId, network, first);
   deps.onAccepted?.();
+  for (const note of overlapNotes(accepted)) log.warn({}, note);
   const prepared = await withPublished(deps, accepted, progress, signal);
   progress.prepared = prepared;
   progress.waitingFor = 'a subnet';

@@ -51,7 +51,7 @@ const PURE = [
   'kernel/link-filter.ts',
   'ipam/{config,ranges,allocate,reservation,resolv-conf}.ts',
   'cni-plugin/{answer,bandwidth,config,foreign,form,masquerade,mode,names,plan,portmap,portmap-config,protocol,result,routed,routes,sources,spoof,subnet-file,table,versions,vlan}.ts',
-  'flanneld/{arguments,checksum-offload,config,config-change,difference,docker-options,failure,flag-kinds,flags,host-settings,metrics,network-config,on-link,ownership,peer-plan,plan,relevance,subnet-env,usage}.ts',
+  'flanneld/{arguments,checksum-offload,config,config-change,difference,docker-options,failure,flag-kinds,flags,host-settings,metrics,network-config,on-link,overlap,ownership,peer-plan,plan,relevance,subnet-env,usage}.ts',
   'flanneld/subnet/{assigned,choose,etcd-options,kube-node,lease-file,lease-record,peer-list,standing-events}.ts',
   'flanneld/kube/{failure,formats,items,kubeconfig,lines,messages,options,packed,protobuf}.ts',
   'flanneld/backend/{backend,command-words,extension,registry,reverse-path,vxlan,host-gw,udp,udp-control,alloc}.ts',

@@ -227,6 +227,28 @@ t.test('another Network while pods run: their subnet stays, whatever restarts', 
   t.notMatch(dumpSorted(node.kernel), /10\.244/, 'nothing of the old one');
 });
 
+t.test(
+  "a Network that nodes' own addresses are in is told of, unless no subnet around them is handed out",
+  async (t) => {
+    const start = async (config: object) => {
+      const node = rig(t, { Backend: { Type: 'vxlan' }, ...config });
+      const { agent, log } = node.start();
+      await node.pass(0);
+      t.equal(agent.unreadiness(), undefined, 'it is ready all the same');
+      return { notes: agent.remarks(), log: log.lines.filter((line) => line.startsWith('warn')) };
+    };
+    const note =
+      /^subnets of pods \(192\.168\.1\.0\/24 to 192\.168\.255\.0\/24\) may hold 192\.168\.50\.1, the address of eth0/;
+    const inside = await start({ Network: '192.168.0.0/16' });
+    t.match(inside.notes, [note]);
+    t.match(inside.log, [/^warn subnets of pods /]);
+    const narrowed = { Network: '192.168.0.0/16', SubnetMin: '192.168.100.0', SubnetMax: '192.168.199.0' };
+    for (const config of [narrowed, { Network: '10.244.0.0/16' }]) {
+      t.strictSame(await start(config), { notes: [], log: [] });
+    }
+  },
+);
+
 t.test('the store is wiped', async (t) => {
   const node = rig(t);
   node.store.put(peerLease([4], 2), peerLease([4], 3));
