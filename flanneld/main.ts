@@ -12,6 +12,7 @@ import { giveBackMemory } from '../kernel/memory.ts';
 import { execute } from '../kernel/execute.ts';
 import { openKernel } from '../kernel/open.ts';
 import type { OpenEchoes } from '../kernel/probe.ts';
+import { tellServiceManager } from '../kernel/service-manager.ts';
 import { describe } from '../model/errors.ts';
 import { type Agent, createAgent } from './agent.ts';
 import type { AgentDeps } from './agent-deps.ts';
@@ -33,6 +34,7 @@ import { humanLine } from './human-log.ts';
 import type { Log } from './log.ts';
 import { boundMemory, collectGarbage, settleMemory } from './memory.ts';
 import { nodeId } from './node-id.ts';
+import { withReadyNotice } from './ready-notice.ts';
 import { statusReport } from './status.ts';
 import { keepSocket, statusSocketPath } from './status-socket.ts';
 import { askPolicy } from './policy/ask.ts';
@@ -150,6 +152,13 @@ function listed({ cni: { list, configuration } }: AgentConfig, log: Log): (agent
   return (agent) => withCniList(agent, kept);
 }
 
+/** With what systemd is told, where it asks for that. */
+function noticed(agent: Agent, log: Log): Agent {
+  const { NOTIFY_SOCKET: manager } = process.env;
+  if (!manager) return agent;
+  return withReadyNotice(agent, { clock: systemClock, log, tell: () => tellServiceManager(manager, 'READY=1') });
+}
+
 async function runAgent(config: AgentConfig): Promise<void> {
   const log = openLog(config);
   const withList = listed(config, log);
@@ -160,7 +169,7 @@ async function runAgent(config: AgentConfig): Promise<void> {
     serveStatus();
     serveCni();
   };
-  const agent = withList(await agentOf(config, kernel, log, cni, accepted));
+  const agent = noticed(withList(await agentOf(config, kernel, log, cni, accepted)), log);
   boundMemory();
   const servers: Server[] = [];
   const socket = statusSocketPath(config.subnetFile);
