@@ -49,6 +49,7 @@ function readFlags(words: readonly string[]): Map<string, string> {
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
     const match = /^--?([a-z-]+)(?:=(.*))?$/s.exec(word);
     const name = match?.[1] ?? '';
+    if (match === null) throw invalid(`argument "${word}": not expected`, word);
     if (!FLAGS.includes(name)) throw invalid(`${word}: unknown flag`, word);
     const value = match?.[2] ?? (name === 'json' ? 'true' : rest.shift());
     if (value === undefined) throw invalid(`--${name}: expected a value, got nothing`, `--${name}`);
@@ -60,7 +61,8 @@ function readFlags(words: readonly string[]): Map<string, string> {
 /** @throws NetError invalid-flag naming the flag */
 function questionOf(given: ReadonlyMap<string, string>): WhyQuestion {
   const end = (name: 'from' | 'to'): string => {
-    const text = given.get(name) ?? '';
+    const text = given.get(name);
+    if (text === undefined) throw invalid(`--${name}: expected NAMESPACE/NAME or an address, got nothing`, `--${name}`);
     const address = tryIp(text);
     if (address !== undefined || /^[^/\s]+\/[^/\s]+$/.test(text)) return address ?? text;
     throw invalid(`--${name} ${JSON.stringify(text)}: expected NAMESPACE/NAME or an address`, `--${name}`);

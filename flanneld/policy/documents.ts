@@ -47,7 +47,8 @@ function documentsOf(text: string, file: string): unknown[] {
   return documents.flatMap((document, at) => {
     const [error] = document.errors;
     if (error !== undefined) {
-      const [what = ''] = error.message.split('\n');
+      // What follows the colon is the line itself, with a mark below it.
+      const what = error.message.replace(/:?\n.*$/s, '');
       throw new NetError('decoding', `${file}: document ${at + 1}: not YAML: ${what}`, { subject: file });
     }
     const value = document.toJS({ maxAliasCount: MOST_ALIASES }) as unknown;

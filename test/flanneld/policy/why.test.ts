@@ -120,6 +120,8 @@ t.test('command line', async (t) => {
     ['why --from x/a --to y/a --port 80/icmp', '--port "80/icmp": expected a port'],
     ['why --from', '--from: expected a value'],
     ['why --verbose', '--verbose: unknown flag'],
+    ['why web/p2', 'argument "web/p2": not expected'],
+    ['why --from x/a', '--to: expected NAMESPACE/NAME or an address, got nothing'],
     ['trace --port 80', '--port: a flag of flanneld policy why only'],
   ] as const) {
     t.throws(
