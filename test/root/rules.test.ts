@@ -28,10 +28,15 @@ const NETWORKS = Array.from({ length: 21 }, (_, index) => index + 8).map((length
   network: { 4: prefix(`10.0.0.0/${length}`), 6: prefix(`fd00::/${length * 4}`) },
   subnet: { 4: prefix(`10.0.0.0/${length + 2}`), 6: prefix(`fd00::/${length * 4 + 2}`) },
 }));
+/** Subnets that pods kept when the Network became another. */
+const KEPT = {
+  network: { 4: prefix('10.77.0.0/16'), 6: prefix('fd77::/48') },
+  subnet: { 4: prefix('10.244.1.0/24'), 6: prefix('fd00:244:0:1::/64') },
+};
 
 t.test('nft lists the rules as they are written', async (t) => {
   const host = await machine(t, 'rules');
-  for (const { network, subnet } of NETWORKS) {
+  for (const { network, subnet } of [...NETWORKS, KEPT]) {
     for (const settings of [ALL, { ...ALL, masqueradeFullyRandom: false, unmasqueraded: EXEMPT }]) {
       const table = rulesTable(network, subnet, settings);
       await load(host, table);
