@@ -256,6 +256,11 @@ function longRuns() {
         for (let count = 0; count < 20; count++) yield;
         return yield* kernel.readInSlices(query);
       },
+      // A part of what is applied fills a slice, wherever in one it begins.
+      apply(...of) {
+        for (let ms = 0; ms < 5; ms++) clock.now();
+        return kernel.apply(...of);
+      },
     },
     clock,
     log: testLog(),
