@@ -56,15 +56,20 @@ export async function detachStrace(child: ChildProcess): Promise<void> {
 }
 
 const SIGKILL_BIT = 1n << 8n;
+/** PF_EXITING of linux/sched.h, in the flags of /proc/PID/stat: the signal is no longer pending, and the process not yet dead. */
+const EXITING = 0x4;
 
 /** Whether a child of this process, which nobody traces any more, is dead or about to be: killed after it had answered. */
 export function isDying(pid: number): boolean {
   try {
     const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    const pending = status.matchAll(/^(?:SigPnd|ShdPnd):\s+([0-9a-f]+)$/gm);
-    return (
-      /^State:\s+[ZX]/m.test(status) || [...pending].some(([, bits]) => (BigInt(`0x${bits}`) & SIGKILL_BIT) !== 0n)
-    );
+    const pending = [...status.matchAll(/^(?:SigPnd|ShdPnd):\s+([0-9a-f]+)$/gm)];
+    if (/^State:\s+[ZX]/m.test(status) || pending.some(([, bits]) => (BigInt(`0x${bits}`) & SIGKILL_BIT) !== 0n))
+      return true;
+    const [, , , , , , flags] = readFileSync(`/proc/${pid}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
+      .split(' ');
+    return (Number(flags) & EXITING) !== 0;
   } catch {
     return true;
   }
